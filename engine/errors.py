@@ -1,0 +1,46 @@
+"""What can go wrong, as types: each says how far the trouble reaches (file, stage, run)."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of every error that the engine raises on purpose; its text is meant for the user."""
+
+
+class UsageError(EngineError):
+    """The command, its configuration or its surroundings can't work as given (exit code 2)."""
+
+
+class SchemaMismatchError(UsageError):
+    """The index exists, but was made with another model, dimension or schema version."""
+
+
+class ModelNotFoundError(UsageError):
+    """No weights were found under the name given, anywhere that was looked."""
+
+
+class DatabaseUnavailableError(EngineError):
+    """The database does not answer now; the same call may succeed later."""
+
+
+class ParseError(EngineError):
+    """A file, or one page of it, can't be parsed. `error_type` is a short stable word for grouping."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+    def __reduce__(self) -> tuple[type[ParseError], tuple[str, str]]:
+        return (ParseError, (self.error_type, str(self)))
+
+
+class SkipFileError(EngineError):
+    """A file is left out by a rule (`empty`, `unknown-type`, …), which is not a failure."""
+
+    def __init__(self, rule: str, detail: str = "") -> None:
+        super().__init__(f"{rule}: {detail}" if detail else rule)
+        self.rule = rule
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[SkipFileError], tuple[str, str]]:
+        return (SkipFileError, (self.rule, self.detail))

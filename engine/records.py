@@ -1,0 +1,181 @@
+"""The typed records that stages hand to each other and to the database.
+
+A *file* is parsed into *sections* (a page, a run of text, a picture), a section is cut into *chunks*, the
+chunks of one section travel together as one or more *segments*, and each chunk becomes one *record*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+#: Version of the record's fields and of the id formula; part of an index's schema.
+SCHEMA_VERSION = 1
+
+#: Hexadecimal digits of a record id: 128 bits of SHA-256, so that 10^12 records collide with p < 10^-14.
+ID_HEX_DIGITS = 32
+
+#: Names that a constant field (`--field name=value`) can't take.
+RECORD_FIELDS = (
+    "id", "source", "kind", "page", "position", "start", "end", "text", "text_embedding", "image_embedding",
+    "content_hash", "text_model", "image_model", "indexed_at", "mtime", "size", "media_type",
+)  # fmt: skip
+
+Kind: TypeAlias = Literal["text", "image"]
+Vector: TypeAlias = npt.NDArray[np.float32]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+TokenIds: TypeAlias = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class TextSection:
+    """A run of one document's extracted text, at most about 256 Ki characters, that is chunked alone.
+
+    `unit` counts the sections of the file upwards from 0 (gaps are allowed, order is not broken); `start` is
+    the offset of `text[0]` in the extracted text of the page (of the file where there are no pages);
+    `resume` is the parser's own token with which it can go on right after this section.
+    """
+
+    unit: int
+    page: int | None
+    start: int
+    text: str
+    resume: str
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSection:
+    """One picture at the image model's own size: `pixels` is uint8 [height, width, 3], upright RGB.
+
+    `content_hash` is the SHA-256 (hex) of what the picture was decoded from: the file's bytes.
+    """
+
+    unit: int
+    page: int | None
+    pixels: Pixels
+    content_hash: str
+    resume: str
+
+
+@dataclass(frozen=True, slots=True)
+class SectionFailure:
+    """A page (or frame) that can't be parsed, while the rest of its file can."""
+
+    unit: int
+    page: int | None
+    error_type: str
+    message: str
+
+
+Section: TypeAlias = TextSection | PictureSection | SectionFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is embedded: `text == section.text[start:end]`.
+
+    `token_ids` is the model's whole input, int32 [n]: prompt and special tokens included. It is None for a
+    model that takes text.
+    """
+
+    start: int
+    end: int
+    text: str
+    token_ids: TokenIds | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A chunk in the database. Exactly one embedding, float32 [dimensions], named by `kind`."""
+
+    id: str
+    source: str
+    kind: Kind
+    page: int | None
+    position: int
+    start: int | None
+    end: int | None
+    text: str | None
+    embedding: Vector
+    content_hash: str
+    model: str
+    indexed_at: datetime
+    mtime: datetime
+    size: int
+    media_type: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result; `score` grows with likeness (cosine similarity for normalised vectors)."""
+
+    id: str
+    source: str
+    kind: Kind
+    page: int | None
+    score: float
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What an index remembers of a model: enough to load it again and to refuse another."""
+
+    name: str
+    digest: str
+    dimensions: int
+    normalized: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSchema:
+    """What an index is made with. `None` for a model that no record needed yet."""
+
+    text_model: ModelInfo | None
+    image_model: ModelInfo | None
+    chunker: str
+    fields: tuple[str, ...] = ()
+    version: int = SCHEMA_VERSION
+
+
+def record_id(
+    source: str,
+    page: int | None,
+    start: int | None,
+    end: int | None,
+    content_hash: str,
+    chunker: str,
+    model_digest: str,
+) -> str:
+    """The record's id: a digest of what it is, so that any replay writes the same record again.
+
+    `start` and `end` are None for a picture. The parts are joined by NUL, which none of them can contain.
+    """
+    parts = [source, page, start, end, content_hash, chunker, model_digest]
+    joined = "\0".join("" if part is None else str(part) for part in parts)
+    return hashlib.sha256(joined.encode()).hexdigest()[:ID_HEX_DIGITS]
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 (hex) of the text in UTF-8; lone surrogates, which UTF-8 can't hold, pass through."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def source_of(path: str) -> str:
+    """The `source` of a file: its absolute POSIX path, bytes that are not UTF-8 percent-escaped."""
+    name = os.path.abspath(path)  # noqa: PTH100 - no symlinks resolved, no object made for each file
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return re.sub("[\udc80-\udcff]", lambda m: f"%{ord(m.group()) - 0xDC00:02X}", name)
+    return name
