@@ -7,7 +7,7 @@ import importlib
 from adapters.base import Adapter
 from engine.errors import UsageError
 
-#: URL scheme → module with `connect(url) -> Adapter` and `check_url(url)`, which raises `UsageError`.
+#: URL scheme → module with `connect(url) -> Adapter`.
 SCHEMES = {
     "lancedb": "adapters.lancedb",
     "elasticsearch": "adapters.elasticsearch",

@@ -32,7 +32,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def identity(self) -> str | None:
-        """A word that changes when the index is deleted, replaced or restored; None where there is no index."""
+        """A word that changes when the index is deleted, replaced or restored; None without an index."""
 
     @abstractmethod
     def schema(self) -> IndexSchema | None:
