@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import random
+
+from engine.models.batching import batches
+
+
+def test_every_input_is_in_one_batch_and_the_longest_comes_first() -> None:
+    chance = random.Random(3)
+    lengths = [chance.randint(1, 256) for _ in range(500)]
+    cut = list(batches(lengths, 2000))
+    assert sorted(index for batch in cut for index in batch) == list(range(500))
+    assert lengths[cut[0][0]] == max(lengths)
+
+
+def test_a_padded_batch_stays_within_the_budget() -> None:
+    lengths = [7, 1, 256, 30, 30, 31, 2] * 20
+    for batch in batches(lengths, 512):
+        assert max(lengths[index] for index in batch) * len(batch) <= 512
+
+
+def test_an_input_above_the_budget_is_a_batch_of_its_own() -> None:
+    assert list(batches([5, 900, 5], 100)) == [[1], [0, 2]]
+
+
+def test_no_inputs_make_no_batches() -> None:
+    assert list(batches([], 100)) == []
