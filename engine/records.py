@@ -173,7 +173,7 @@ def text_hash(text: str) -> str:
 
 def source_of(path: str) -> str:
     """The `source` of a file: its absolute POSIX path, bytes that are not UTF-8 percent-escaped."""
-    name = os.path.abspath(path)  # noqa: PTH100 - no symlinks resolved, no object made for each file
+    name = os.path.abspath(path)
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

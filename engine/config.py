@@ -1,0 +1,231 @@
+"""The command line of `engine.run`, parsed once into a frozen configuration."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NoReturn
+
+from adapters import SCHEMES, scheme_of
+from engine.errors import UsageError
+from engine.records import RECORD_FIELDS
+
+DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
+DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+#: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
+BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every option of a run, checked. Sizes are bytes, times are seconds."""
+
+    inputs: tuple[str, ...]
+    files_from: str | None
+    adapter: str
+    run_dir: Path
+    text_model: str
+    image_model: str | None
+    trust_remote_code: bool
+    device: str
+    dtype: str
+    workers: int
+    chunk_size: int | None
+    chunk_overlap: int
+    buffer: int
+    max_ram: int | None
+    parser_memory: int
+    shard: tuple[int, int]
+    file_timeout: float
+    database_deadline: float
+    grace: float
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    hidden: bool
+    images: bool
+    exact_images: bool
+    prune: bool
+    skip_failed: bool
+    limit: int | None
+    dry_run: bool
+    fields: tuple[tuple[str, str], ...]
+    quiet: bool
+    log_level: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The configuration for `summary.json`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["run_dir"] = str(self.run_dir)
+        values["shard"] = "{}/{}".format(*self.shard)
+        values["fields"] = dict(self.fields)
+        return values
+
+
+def parse_bytes(text: str) -> int:
+    """`256MiB`, `1.5G` or `4096` in bytes. Raises `ValueError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(text)
+    return int(float(match[1]) * BYTE_UNITS[match[2].upper()])
+
+
+def engine_version() -> str:
+    """The installed version; a plain checkout says so."""
+    try:
+        return version("vector-streaming-engine")
+    except PackageNotFoundError:
+        return "0+checkout"
+
+
+def parse(argv: Sequence[str] | None = None) -> Config:
+    """The configuration of a command line. Raises `UsageError`, and `SystemExit(0)` for --help, --version."""
+    args = _parser().parse_args(argv)
+    if not args.inputs and args.files_from is None:
+        raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
+    scheme_of(args.adapter)
+    if "@" in args.adapter.partition("://")[2].partition("/")[0]:
+        raise UsageError(
+            "--adapter: the URL holds credentials; give them in the environment instead "
+            "(ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY)"
+        )
+    inputs = tuple(os.path.abspath(name) for name in args.inputs)
+    run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
+    if args.shard[1] > 1:
+        run_dir = run_dir / "shards" / "{}-of-{}".format(*args.shard)
+    values = vars(args) | {
+        "inputs": inputs,
+        "run_dir": run_dir.absolute(),
+        "include": tuple(args.include),
+        "exclude": tuple(args.exclude),
+        "fields": _constant_fields(args.field),
+        "images": not args.no_images,
+    }
+    return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m engine.run",
+        description="Parse, embed and index a corpus into a vector database, in bounded memory. "
+        "The same command again resumes, or does nothing where nothing changed.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="INPUT", help="files and folders")
+    add("--files-from", metavar="LIST", help="a file with one path a line; - is standard input")
+    schemes = ", ".join(f"{name}://" for name in SCHEMES)
+    add("--adapter", default=DEFAULT_ADAPTER, metavar="URL", help=f"{schemes} (default {DEFAULT_ADAPTER})")
+    add("--run-dir", metavar="DIR", help="ledger, log, summary (default runs/<digest of inputs and adapter>)")
+    add("--text-model", default=DEFAULT_TEXT_MODEL, metavar="NAME",
+        help="hub id, local folder or stand-in:DIM[@TOKENS_PER_S] (default %(default)s)")  # fmt: skip
+    add("--image-model", metavar="NAME", help="architecture/tag, local folder or stand-in:DIM[@IMAGES_PER_S]")
+    add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
+    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")
+    add("--workers", type=_count(1), default=default_workers(), metavar="N",
+        help="parser processes (default: cores less one, %(default)s here)")  # fmt: skip
+    add("--chunk-size", type=_count(1), metavar="TOKENS",
+        help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
+    add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
+    add("--buffer", type=_bytes, default=256 * 2**20, metavar="BYTES",
+        help="most bytes between parsing and acknowledgement (default 256MiB)")  # fmt: skip
+    add("--max-ram", type=_bytes, metavar="BYTES", help="stop admitting work near this much memory")
+    add("--parser-memory", type=_bytes, default=2**30, metavar="BYTES",
+        help="limit of each parser process (default 1GiB)")  # fmt: skip
+    add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
+    add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        help="longest parsing of one file without progress (default 600)")  # fmt: skip
+    add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
+        help="longest wait for a database that went away (default 900)")  # fmt: skip
+    add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
+        help="longest drain after a stop signal (default 60)")  # fmt: skip
+    add("--include", action="append", default=[], metavar="GLOB", help="only files that match (repeatable)")
+    add("--exclude", action="append", default=[], metavar="GLOB", help="leave files out (repeatable)")
+    add("--hidden", action="store_true", help="take hidden files and folders too")
+    add("--no-images", action="store_true", help="leave pictures out")
+    add("--exact-images", action="store_true", help="decode pictures in full, as open_clip does")
+    add("--prune", action="store_true", help="delete the records of files that left the corpus")
+    add("--skip-failed", action="store_true", help="don't try again what failed before")
+    add("--limit", type=_count(1), metavar="N", help="at most this many files")
+    add("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add("--field", action="append", default=[], metavar="NAME=VALUE", help="a constant field of each record")
+    add("--quiet", action="store_true", help="no progress line")
+    levels = ("debug", "info", "warning", "error")
+    add("--log-level", default="info", choices=levels, help="of DIR/run.log (default info)")
+    add("--version", action="version", version=engine_version())
+    return parser
+
+
+def default_workers() -> int:
+    """Parser processes: the cores this process may use less one, which the model takes; at least one."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def _default_run_dir(inputs: Sequence[str], files_from: str | None, adapter: str) -> Path:
+    parts = "\0".join([*sorted(inputs), files_from or "", adapter]).encode("utf-8", "surrogateescape")
+    return Path("runs") / hashlib.sha256(parts).hexdigest()[:12]
+
+
+def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+            raise UsageError(f"--field {pair}: give NAME=VALUE, the name of letters, digits and _")
+        if name in RECORD_FIELDS:
+            raise UsageError(f"--field {pair}: {name} is one of the record's own fields")
+        found[name] = value
+    return tuple(sorted(found.items()))
+
+
+def _count(least: int):  # type: ignore[no-untyped-def]  # argparse takes any callable
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return convert
+
+
+def _bytes(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 256MiB or 8GiB") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 < value < math.inf):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1, such as 0/8")
+    return int(match[1]), int(match[2])
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
