@@ -1,0 +1,229 @@
+"""Pictures: decoded upright, made RGB, and brought to the image model's size as open_clip would."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.Image import Image, Resampling, Transpose, fromarray, new
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from engine.errors import ParseError
+from engine.models.spec import ImageSpec
+from engine.parsers.sections import from_token, to_token
+from engine.records import PictureSection, Pixels, SectionFailure
+
+#: Largest picture that is decoded, in pixels: Pillow's own warning limit, 1 GiB at 12 bytes a pixel.
+MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+
+#: A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that has this many times the pixels
+#: wanted along each side.
+DRAFT_FACTOR = 2
+
+#: EXIF's tag for how the camera was held.
+_ORIENTATION = 0x0112
+
+# EXIF 2.32, 4.6.4 A: what brings each orientation upright.
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+_RESAMPLING = {
+    "bicubic": Resampling.BICUBIC,
+    "bilinear": Resampling.BILINEAR,
+    "nearest": Resampling.NEAREST,
+}
+
+# The classes themselves, not `Image.open`: the type is known, and its global limit on pixels is not ours to
+# set.
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "image/jpeg": JpegImageFile,
+    "image/png": PngImageFile,
+    "image/webp": WebPImageFile,
+    "image/gif": GifImageFile,
+    "image/tiff": TiffImageFile,
+    "image/bmp": BmpImageFile,
+}
+
+
+def parse(
+    path: str,
+    media_type: str,
+    spec: ImageSpec,
+    exact: bool = False,
+    tolerate_truncated: bool = False,
+    resume: str | None = None,
+) -> Iterator[PictureSection | SectionFailure]:
+    """The picture in a file, or the frames of a TIFF that has several (its pages).
+
+    Raises ParseError `too-many-pixels` or `damaged-image` (for one frame of several, a SectionFailure stands
+    in its place), and OSError.
+    """
+    with open(path, "rb") as file:
+        content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        with _errors_as_parse_error(tolerate_truncated):
+            image = _open(file, media_type)
+            frames = getattr(image, "n_frames", 1) if media_type == "image/tiff" else 1
+        for frame in range(int(from_token(resume)["frame"]) if resume else 0, frames):
+            page = frame + 1 if frames > 1 else None
+            try:
+                with _errors_as_parse_error(tolerate_truncated):
+                    pixels = _decode(image, frame, spec, exact)
+            except ParseError as error:
+                if page is None:
+                    raise
+                yield SectionFailure(frame, page, error.error_type, str(error))
+            else:
+                yield PictureSection(frame, page, pixels, content_hash, to_token(frame=frame + 1))
+
+
+def prepare(image: Image, spec: ImageSpec) -> Pixels:
+    """uint8 [h, w, 3] of an upright picture in any mode, as open_clip's preprocessing of its RGB form has it.
+
+    Source: open_clip 3, `transform.py`, `image_transform(is_train=False)`, without its normalisation.
+    """
+    return _fit(_to_rgb(image), spec, image.size)
+
+
+def _open(file: BinaryIO, media_type: str) -> ImageFile.ImageFile:
+    file.seek(0)
+    image = _READERS[media_type](file)
+    if min(image.size) < 1:
+        raise ValueError(f"it is {image.width} x {image.height} pixels")
+    return image
+
+
+def _decode(image: ImageFile.ImageFile, frame: int, spec: ImageSpec, exact: bool) -> Pixels:
+    if frame:
+        image.seek(frame)
+    size = image.size
+    if not exact and isinstance(image, JpegImageFile):
+        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        size = size[::-1] if turned else size
+        wanted = [DRAFT_FACTOR * side for side in _resized_size(size, spec)]
+        image.draft(None, (wanted[1], wanted[0]) if turned else (wanted[0], wanted[1]))
+    # A progressive JPEG holds the coefficients of all its pixels, whatever scale is asked for.
+    width, height = size if image.info.get("progressive") else image.size
+    if width * height > MAX_PIXELS:
+        raise ParseError("too-many-pixels", f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+    image.load()
+    # After loading: a TIFF turns itself and forgets its orientation then.
+    upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    turned_image = image if upright is None else image.transpose(upright)
+    is_draft = turned_image.size != size and not exact and isinstance(image, JpegImageFile)
+    return _fit(_to_rgb(turned_image), spec, size if is_draft else turned_image.size)
+
+
+def _to_rgb(image: Image) -> Image:
+    if image.mode.startswith(("I", "F")):
+        image = fromarray(_to_8_bit(np.asarray(image)))
+    if image.mode == "RGB":
+        return image
+    # Alpha is dropped, as open_clip drops it; Pillow would warn of a palette's.
+    image.info.pop("transparency", None)
+    return image.convert("RGB")
+
+
+def _to_8_bit(samples: npt.NDArray[Any]) -> Pixels:
+    """uint8 [h, w] of grey samples: by their type's range, or the smallest usual one that holds them all."""
+    if samples.dtype.itemsize == 2:
+        # The high byte, which is what Pillow takes of 16-bit colour.
+        return (samples >> 8).astype(np.uint8)
+    values = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1 and samples.dtype.kind == "f":
+        low, high = 0, 1
+    elif low >= 0 and high <= 65535:
+        low, high = 0, 255 if high <= 255 else 65535
+    scaled: Pixels = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    return scaled
+
+
+def _resized_size(size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
+    """(width, height) that open_clip resizes a picture of `size` (width, height) to, before it crops."""
+    width, height = size
+    target_height, target_width = spec.size
+    if spec.resize_mode == "squash":
+        return target_width, target_height
+    if spec.resize_mode == "shortest" and target_width == target_height:
+        # torchvision's Resize of one number cuts the longer side off; ResizeKeepRatio below rounds it.
+        if width <= height:
+            return target_width, int(target_width * height / width)
+        return int(target_width * width / height), target_width
+    ratios = (height / target_height, width / target_width)
+    ratio = max(ratios) if spec.resize_mode == "longest" else min(ratios)
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _fit(image: Image, spec: ImageSpec, original: tuple[int, int]) -> Pixels:
+    """Resize and crop or pad RGB, by the proportions of `original`: a draft's own are rounded."""
+    width, height = _resized_size(original, spec)
+    target_height, target_width = spec.size
+    bicubic = spec.resize_mode == "shortest" and target_width != target_height  # ResizeKeepRatio's default
+    resampling = Resampling.BICUBIC if bicubic else _RESAMPLING[spec.interpolation]
+    left, top = round((width - target_width) / 2), round((height - target_height) / 2)
+    if width * height > MAX_PIXELS:
+        # One pixel by ten thousand: resize only what the crop keeps.
+        x, y = image.width / width, image.height / height
+        box = (left * x, top * y, (left + target_width) * x, (top + target_height) * y)
+        return np.asarray(image.resize((target_width, target_height), resampling, box))
+    if image.size != (width, height):
+        image = image.resize((width, height), resampling)
+    if (width, height) == (target_width, target_height):
+        return np.asarray(image)
+    if width >= target_width and height >= target_height:
+        return np.asarray(image.crop((left, top, left + target_width, top + target_height)))
+    fill = spec.fill_color if spec.resize_mode == "longest" else 0
+    canvas = new("RGB", (target_width, target_height), (fill, fill, fill))
+    # Rounded down where padded and half to even where cropped, as torchvision does.
+    canvas.paste(
+        image,
+        (
+            (target_width - width) // 2 if width < target_width else -left,
+            (target_height - height) // 2 if height < target_height else -top,
+        ),
+    )
+    return np.asarray(canvas)
+
+
+@contextmanager
+def _errors_as_parse_error(tolerate_truncated: bool) -> Iterator[None]:
+    """What Pillow says of a file's content becomes a ParseError; its global switches stay as they were."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = tolerate_truncated
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ParseError, MemoryError):
+        raise
+    except OSError as error:
+        # Pillow uses OSError for damage too; one of the operating system's has a number.
+        if error.errno is not None:
+            raise
+        raise _damaged(error) from error
+    except Exception as error:
+        raise _damaged(error) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _damaged(error: Exception) -> ParseError:
+    return ParseError("damaged-image", f"not a readable picture: {str(error) or type(error).__name__}")

@@ -1,0 +1,148 @@
+"""PDF, page by page: text by PDFium, and ruled tables by pdfplumber on the pages that have any."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, BinaryIO
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from engine.errors import ParseError, SkipFileError
+from engine.parsers.sections import cut, encodable, from_token, to_token
+from engine.parsers.tables import Table, TableReader, may_have_table
+from engine.records import SectionFailure, TextSection
+
+#: PDFium keeps what it read of a page for the document's life: the document is opened anew after so many.
+PAGES_PER_OPEN = 100
+
+#: So many broken pages in a row end the file: its page count is then an invention.
+MAX_BROKEN_PAGES = 1000
+
+#: Share of the words PDFium sees inside a table that its rows must hold; else PDFium's text stays (turned
+#: pages, cells drawn over each other).
+MIN_TABLE_WORDS = 0.7
+
+# Both only warn of what they make the best of; without a handler, logging prints it on the terminal.
+for _name in ("pdfminer", "pdfplumber", "pypdfium2"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+# What PDFium makes of a hyphen at a line's end: the next line follows at once.
+_LINE_HYPHEN = re.compile(r"[\ufffe\x02][\r\n]*(?=(\w?))")
+_UNWANTED = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+
+
+def parse(path: str, resume: str | None = None) -> Iterator[TextSection | SectionFailure]:
+    """The text of each page that has any. A broken page is a SectionFailure; the others go on.
+
+    Raises ParseError `encrypted` or `damaged-pdf`, SkipFileError `pdf-without-text` after the last page, and
+    OSError.
+    """
+    at = from_token(resume) if resume else {}
+    unit, first, offset = (int(at.get(key, 0)) for key in ("unit", "page", "start"))
+    something = resume is not None
+    broken = 0
+    with open(path, "rb") as file:
+        for index, text in _page_texts(path, file, first):
+            if isinstance(text, ParseError):
+                something = True
+                broken += 1
+                if broken == MAX_BROKEN_PAGES:
+                    raise ParseError("damaged-pdf", f"{broken} pages in a row can't be read: {text}")
+                yield SectionFailure(unit, index + 1, text.error_type, str(text))
+                unit += 1
+                continue
+            broken = 0
+            for start, end in cut(text, offset if index == first else 0):
+                something = True
+                unit += 1
+                token = to_token(unit=unit, page=index, start=end)
+                yield TextSection(unit - 1, index + 1, start, text[start:end], token)
+    if not something:
+        raise SkipFileError("pdf-without-text")
+
+
+def clean(text: str) -> str:
+    """Text as PDFium gives it, with plain newlines, words whole again, and nothing that can't be stored."""
+    text = _LINE_HYPHEN.sub(lambda match: "" if match.group(1).islower() else "-", text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return encodable(_UNWANTED.sub("", text).replace("\0", ""))
+
+
+def _page_texts(path: str, file: BinaryIO, first: int) -> Iterator[tuple[int, str | ParseError]]:
+    """(index from 0, text) of each page; an error instead of the text of a page that can't be read."""
+    while True:
+        with closing(_open(file)) as document:
+            count = len(document)
+            stop = min(count, (first // PAGES_PER_OPEN + 1) * PAGES_PER_OPEN)
+            with closing(TableReader(path, first, stop)) as tables:
+                for index in range(first, stop):
+                    yield index, _page_text(document, index, tables)
+        first = stop
+        if first >= count:
+            return
+
+
+def _open(file: BinaryIO) -> Any:
+    # By file, not by path: a path's bytes need not be UTF-8, and a library expands "~" in it.
+    try:
+        return pypdfium2.PdfDocument(file)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
+            raise ParseError("encrypted", "the PDF is encrypted; save it without a password") from error
+        raise ParseError("damaged-pdf", f"not a readable PDF: {error}") from error
+
+
+def _page_text(document: Any, index: int, tables: TableReader) -> str | ParseError:
+    try:
+        with closing(document[index]) as page, closing(page.get_textpage()) as text_page:
+            if not text_page.count_chars():
+                return ""
+            found = tables.read(index) if may_have_table(page) else []
+            text = clean(_with_tables(text_page, found) if found else text_page.get_text_range()).strip("\n")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        return ParseError("damaged-page", f"not a readable page: {str(error) or type(error).__name__}")
+    return "" if text.isspace() else text
+
+
+def _with_tables(text_page: Any, tables: list[Table]) -> str:
+    """The page's text in PDFium's order, each table's rows where its first character stands."""
+    owners: list[int | None] = []
+    for i in range(text_page.count_chars()):
+        if pdfium.FPDFText_IsGenerated(text_page, i) == 1:
+            # Blanks that PDFium adds between words and lines belong to what comes before.
+            owners.append(owners[-1] if owners else None)
+            continue
+        left, bottom, right, top = text_page.get_charbox(i)
+        x, y = (left + right) / 2, (bottom + top) / 2
+        owners.append(next((n for n, table in enumerate(tables) if table.holds(x, y)), None))
+
+    runs: list[tuple[int | None, str]] = []
+    for owner, group in itertools.groupby(range(len(owners)), lambda i: owners[i]):
+        indices = list(group)
+        runs.append((owner, text_page.get_text_range(indices[0], len(indices))))
+    good = {n for n, table in enumerate(tables) if _same_words(table, [t for owner, t in runs if owner == n])}
+
+    parts: list[str] = []
+    placed: set[int] = set()
+    for owner, text in runs:
+        if owner is None or owner not in good:
+            parts.append(text)
+        elif owner not in placed:
+            placed.add(owner)
+            before = "" if not parts or parts[-1].endswith("\n") else "\n"
+            parts.append(before + "\n".join(tables[owner].rows) + "\n")
+    return "".join(parts)
+
+
+def _same_words(table: Table, texts: list[str]) -> bool:
+    seen = Counter(clean("".join(texts)).split())
+    rows = Counter(word for row in table.rows for word in row.split())
+    return (seen & rows).total() >= MIN_TABLE_WORDS * seen.total()

@@ -1,0 +1,189 @@
+"""Ruled tables in a PDF: a cheap look whether a page may have one, and pdfplumber to read it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pypdfium2.raw as pdfium
+
+#: Shortest line that counts as a table's rule, across and down, in points.
+MIN_RULE_ACROSS, MIN_RULE_DOWN = 20.0, 6.0
+
+#: A path no thicker than this is a line, in points.
+MAX_RULE_THICKNESS = 2.0
+
+#: Two cells side by side have this many rules in both directions together, and at least two in each.
+MIN_RULES = 5
+
+#: A page with more objects than this is a drawing, which pdfplumber would take minutes for.
+MAX_OBJECTS = 20_000
+
+#: How deep forms inside forms are looked into.
+MAX_FORM_DEPTH = 4
+
+#: Gap between two letters that parts words, as a share of the font size (pdfplumber's default, 3 points,
+#: joins words of small print).
+WORD_GAP = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's rows, cells joined by ` | `, and its place: left, bottom, right, top in the page's points."""
+
+    box: tuple[float, float, float, float]
+    rows: tuple[str, ...]
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point of the page lies inside."""
+        left, bottom, right, top = self.box
+        return left <= x <= right and bottom <= y <= top
+
+
+def may_have_table(page: Any) -> bool:
+    """Whether a PDFium page is ruled like a table.
+
+    Its path objects must give enough distinct horizontal and vertical lines for two cells; a box has two of
+    each.
+    """
+    across: set[int] = set()
+    down: set[int] = set()
+    page_width, page_height = page.get_size()
+    for number, (kind, raw) in enumerate(
+        _objects(page, pdfium.FPDFPage_CountObjects, pdfium.FPDFPage_GetObject)
+    ):
+        if number >= MAX_OBJECTS:
+            return False
+        if kind != pdfium.FPDF_PAGEOBJ_PATH:
+            continue
+        for left, bottom, right, top in _lines_and_boxes(raw):
+            width, height = right - left, top - bottom
+            if width > 0.95 * page_width and height > 0.95 * page_height:
+                continue  # the page's background or frame
+            if width >= MIN_RULE_ACROSS and (height <= MAX_RULE_THICKNESS or height >= MIN_RULE_DOWN):
+                across.update(
+                    (round(bottom), round(top)) if height > MAX_RULE_THICKNESS else (round(bottom),)
+                )
+            if height >= MIN_RULE_DOWN and (width <= MAX_RULE_THICKNESS or width >= MIN_RULE_ACROSS):
+                down.update((round(left), round(right)) if width > MAX_RULE_THICKNESS else (round(left),))
+    return min(len(across), len(down)) >= 2 and len(across) + len(down) >= MIN_RULES
+
+
+class TableReader:
+    """pdfplumber over the pages `first` to `stop` (from 0) of a file, opened when the first table is met.
+
+    pdfplumber keeps what it read of every page, so it is made for a stretch of pages and closed.
+    """
+
+    def __init__(self, path: str, first: int, stop: int) -> None:
+        self._path = path
+        self._range = range(first, stop)
+        self._file: BinaryIO | None = None
+        self._pages: dict[int, Any] = {}
+        self._document: Any = None
+
+    def read(self, index: int) -> list[Table]:
+        """The tables of a page; none where pdfplumber can't make out the page, for PDFium already could."""
+        try:
+            if self._document is None:
+                self._open()
+            page = self._pages[index]
+            try:
+                return [table for found in page.find_tables() if (table := _table(page, found))]
+            finally:
+                page.close()
+        except (OSError, MemoryError):
+            raise
+        except Exception:
+            return []
+
+    def close(self) -> None:
+        """Free the file and what was read of it."""
+        if self._document is not None:
+            self._document.close()
+        if self._file is not None:
+            self._file.close()
+        self._pages.clear()
+
+    def _open(self) -> None:
+        import pdfplumber
+
+        # A file of its own: PDFium's is read by position behind Python's back.
+        self._file = open(self._path, "rb")  # noqa: SIM115 - closed in close()
+        numbers = [index + 1 for index in self._range]
+        self._document = pdfplumber.open(self._file, pages=numbers, raise_unicode_errors=False)
+        self._pages = {page.page_number - 1: page for page in self._document.pages}
+
+
+def _table(page: Any, found: Any) -> Table | None:
+    cells = [
+        [" ".join((cell or "").split()) for cell in row] for row in found.extract(x_tolerance_ratio=WORD_GAP)
+    ]
+    columns = [
+        i for i in range(max(map(len, cells), default=0)) if any(i < len(row) and row[i] for row in cells)
+    ]
+    # A frame around one text is no table.
+    if len(columns) < 2 or not any(sum(map(bool, row)) > 1 for row in cells):
+        return None
+    rows = tuple(" | ".join(row[i] for i in columns) for row in cells if any(row))
+    return Table(_page_box(page, found.bbox), rows)
+
+
+def _page_box(page: Any, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """pdfplumber's box (from the top, turned as displayed) in the page's own coordinates, which PDFium uses.
+
+    The inverse of pdfminer's `process_page` and pdfplumber's `point2coord`.
+    """
+    x0, y0, x1, y1 = page.page_obj.mediabox
+    shift, top = page.mediabox[:2]
+    left, right = box[0] - shift, box[2] - shift
+    low, high = top + float(page.height) - box[3], top + float(page.height) - box[1]
+    if page.rotation == 90:
+        return x1 - high, y0 + left, x1 - low, y0 + right
+    if page.rotation == 180:
+        return x1 - right, y1 - high, x1 - left, y1 - low
+    if page.rotation == 270:
+        return x0 + low, y1 - right, x0 + high, y1 - left
+    return x0 + left, y0 + low, x0 + right, y0 + high
+
+
+def _objects(container: Any, count: Any, get: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
+    """(type, raw object) of each object on a page, those inside forms too.
+
+    PDFium's raw calls, because the helpers make a Python object for each letter run.
+    """
+    for i in range(count(container)):
+        raw = get(container, i)
+        kind = pdfium.FPDFPageObj_GetType(raw)
+        yield kind, raw
+        if kind == pdfium.FPDF_PAGEOBJ_FORM and depth < MAX_FORM_DEPTH:
+            yield from _objects(raw, pdfium.FPDFFormObj_CountObjects, pdfium.FPDFFormObj_GetObject, depth + 1)
+
+
+def _lines_and_boxes(raw: Any) -> Iterator[tuple[float, float, float, float]]:
+    """(left, bottom, right, top) of a path that is one line or rectangle, or of each line of a longer one."""
+    segments = pdfium.FPDFPath_CountSegments(raw)
+    if segments <= 5:
+        left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+        if pdfium.FPDFPageObj_GetBounds(raw, left, bottom, right, top):
+            yield left.value, bottom.value, right.value, top.value
+        return
+    matrix = pdfium.FS_MATRIX()
+    pdfium.FPDFPageObj_GetMatrix(raw, matrix)
+    x, y = ctypes.c_float(), ctypes.c_float()
+    last: tuple[float, float] | None = None
+    for i in range(min(segments, MAX_OBJECTS)):
+        segment = pdfium.FPDFPath_GetPathSegment(raw, i)
+        pdfium.FPDFPathSegment_GetPoint(segment, x, y)
+        point = (
+            matrix.a * x.value + matrix.c * y.value + matrix.e,
+            matrix.b * x.value + matrix.d * y.value + matrix.f,
+        )
+        if last is not None and pdfium.FPDFPathSegment_GetType(segment) == pdfium.FPDF_SEGMENT_LINETO:
+            left, right = sorted((last[0], point[0]))
+            bottom, top = sorted((last[1], point[1]))
+            if min(right - left, top - bottom) <= MAX_RULE_THICKNESS:
+                yield left, bottom, right, top
+        last = point
