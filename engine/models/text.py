@@ -1,0 +1,197 @@
+"""A sentence-transformers model that takes token ids. Imports torch: for the inference process alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+
+from engine.errors import UsageError
+from engine.models.batching import batches
+from engine.models.device import choose_device, choose_dtype
+from engine.models.quiet import one_line, quiet
+from engine.models.spec import TextSpec
+from engine.records import TokenIds, Vector
+
+#: Padded tokens of one batch by kind of device. On a CPU what fits its caches is fastest (measured: 2,000
+#: tokens against 8,000 gain 40 % with MiniLM); a GPU wants as many as keep it busy between two launches.
+BATCH_TOKENS = {"cpu": 2_000, "mps": 8_192, "cuda": 32_768}
+
+#: Characters that stand for a token where texts are batched before they are tokenised.
+CHARACTERS_PER_TOKEN = 4
+
+#: Least cosine between the vectors of the id path and of the model's own `encode`.
+FAITHFUL = 0.99999
+FAITHFUL_IN_REDUCED_PRECISION = 0.999
+
+#: Texts for which both paths must give the same ids and vectors: what normalisers disagree on is in them.
+PROBES = (
+    "A probe.",
+    "Ünïcödé, ﬁne ligatures, ＦＵＬＬ width, naïve café, İstanbul, ǅ, 東京タワー, Привет, שלום, สวัสดี 👩\u200d🚀",
+    "  Leading spaces,\ttabs\nand\r\nline ends;  double  spaces, «quotes» – dashes… 3.14 1,000 a@b.org\u00a0",
+)
+
+
+class TextModel:
+    """A loaded text model. `effective_mode` is `text` where ids would not give the model's own vectors."""
+
+    def __init__(self, spec: TextSpec, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.spec = spec
+        self.device = device
+        self.dtype = dtype
+        self.effective_mode: Literal["ids", "text"] = spec.mode
+        self.notes: tuple[str, ...] = ()
+        self._model = model
+        self._budget = BATCH_TOKENS[device.type]
+        tokenizer = model.tokenizer if spec.mode == "ids" else None
+        self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
+        self._pad_left = getattr(tokenizer, "padding_side", "right") == "left"
+        self._with_types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
+
+    def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
+        """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
+
+        Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
+        """
+        vectors = np.empty((len(ids), self.spec.dimensions), dtype=np.float32)
+        for batch in batches([len(each) for each in ids], self._budget):
+            vectors[batch] = self._embed([ids[index] for index in batch])
+            if on_batch:
+                on_batch()
+        return vectors
+
+    def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
+        """Embed documents by the model's own `encode_document`; float32 [n, dimensions]."""
+        vectors = np.empty((len(texts), self.spec.dimensions), dtype=np.float32)
+        lengths = [1 + len(text) // CHARACTERS_PER_TOKEN for text in texts]
+        for batch in batches(lengths, self._budget):
+            vectors[batch] = self._encode(
+                self._model.encode_document, [texts[index] for index in batch], self.spec.document_prompt
+            )
+            if on_batch:
+                on_batch()
+        return vectors
+
+    def embed_query(self, text: str) -> Vector:
+        """Embed a query with its prompt by the model's own `encode_query`; float32 [dimensions]."""
+        return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
+
+    def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
+        with quiet():
+            encoded = encode(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False)
+        return self._finished(np.asarray(encoded, dtype=np.float32))
+
+    def _embed(self, ids: Sequence[TokenIds]) -> Vector:
+        try:
+            return self._forward(ids)
+        except torch.OutOfMemoryError:
+            if len(ids) == 1:
+                raise
+        # Outside the except block, because the traceback holds on to the tensors of the attempt.
+        torch.cuda.empty_cache()
+        half = len(ids) // 2
+        self._budget = max(1, half * max(len(each) for each in ids))
+        return np.concatenate([self._embed(ids[:half]), self._embed(ids[half:])])
+
+    @torch.inference_mode()
+    def _forward(self, ids: Sequence[TokenIds]) -> Vector:
+        padded, mask = self._padded(ids)
+        features = {"input_ids": self._tensor(padded), "attention_mask": self._tensor(mask)}
+        if self._with_types:
+            features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+        vectors = self._model(features)["sentence_embedding"]
+        return self._finished(vectors.float().cpu().numpy())
+
+    def _tensor(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _padded(self, ids: Sequence[TokenIds]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        longest = max(len(each) for each in ids)
+        padded = np.full((len(ids), longest), self._pad_id, dtype=np.int64)
+        mask = np.zeros_like(padded)
+        for row, each in enumerate(ids):
+            place = slice(longest - len(each), longest) if self._pad_left else slice(0, len(each))
+            padded[row, place] = each
+            mask[row, place] = 1
+        return padded, mask
+
+    def _finished(self, vectors: Vector) -> Vector:
+        # A model that normalises in 16 bits leaves lengths that databases refuse as not being one.
+        if self.spec.normalized and self.dtype != torch.float32:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+
+def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -> TextModel:
+    """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
+
+    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `UsageError` for a device that isn't there and for a model that can't be loaded or isn't what its
+    specification says.
+    """
+    place = choose_device(device)
+    numbers = choose_dtype(dtype, place)
+    with quiet():
+        from sentence_transformers import SentenceTransformer
+
+        # Only now is transformers imported, whose progress bars a second `quiet` turns off.
+        with quiet():
+            try:
+                model = SentenceTransformer(
+                    spec.folder,
+                    device=str(place),
+                    trust_remote_code=spec.trust_remote_code,
+                    local_files_only=True,
+                    model_kwargs={"dtype": numbers},
+                )
+                model = model.to(numbers).eval()
+            except Exception as error:  # whatever a model's own code raises
+                raise UsageError(
+                    f"text model {spec.name} can't be loaded from {spec.folder}: {one_line(error)}"
+                ) from error
+    loaded = TextModel(spec, model, place, numbers)
+    _check(loaded)
+    return loaded
+
+
+def _check(loaded: TextModel) -> None:
+    spec = loaded.spec
+    reference = loaded._encode(loaded._model.encode_document, list(PROBES), spec.document_prompt)
+    if reference.shape[1] != spec.dimensions:
+        raise UsageError(
+            f"text model {spec.name} gives {reference.shape[1]} dimensions, its files say {spec.dimensions}"
+        )
+    if spec.mode == "text":
+        return
+    if why := _unfaithful(loaded, reference):
+        loaded.effective_mode = "text"
+        loaded.notes = (f"text model {spec.name}: {why}, so its own tokenizer is used, which is slower",)
+
+
+def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
+    spec = loaded.spec
+    tokenizer = Tokenizer.from_file(str(spec.tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    texts = [spec.document_prompt + text for text in PROBES]
+    ids = [np.array(each.ids, dtype=np.int32) for each in tokenizer.encode_batch(texts)]
+    with quiet():
+        own = [loaded._model.tokenizer(text)["input_ids"] for text in texts]
+    if any(mine.tolist() != list(theirs) for mine, theirs in zip(ids, own, strict=True)):
+        return "its tokenizer.json gives other ids than its tokenizer"
+    fitting = [index for index, each in enumerate(ids) if len(each) <= (spec.max_tokens or len(each))]
+    vectors = loaded.embed_ids([ids[index] for index in fitting])
+    enough = FAITHFUL if loaded.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
+    if not (cosines(vectors, reference[fitting]) >= enough).all():
+        return "its ids give other vectors than its encode"
+    return None
+
+
+def cosines(left: Vector, right: Vector) -> Vector:
+    """The cosine of each row of `left` with the same row of `right`, float32 [n]."""
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-12), dtype=np.float32)
