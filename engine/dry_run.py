@@ -1,0 +1,50 @@
+"""`--dry-run`: what a run would do, told by the ledger and the files' times alone; nothing is written."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+
+from engine.config import Config
+from engine.stages.discover import Discovery, FoundFile, LeftOut, Unreadable
+
+
+def dry_run(config: Config) -> int:
+    """Print how many files are new, changed, unchanged or left out. Raises `UsageError` for bad inputs."""
+    discovery = Discovery(
+        config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
+    )
+    discovery.check()
+    counts = dict.fromkeys(("new", "changed", "to be tried again", "unchanged", "left out", "unreadable"), 0)
+    size = taken = 0
+    ledger = _open(config)
+    for found in discovery:
+        if config.limit is not None and taken >= config.limit:
+            break
+        taken += 1
+        what = _what(found, ledger)
+        counts[what] += 1
+        if isinstance(found, FoundFile) and what != "unchanged":
+            size += found.size
+    told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+    sys.stdout.write(f"dry run: {taken:,} paths found: {told or 'nothing'}; {size:,} bytes to read\n")
+    return 0
+
+
+def _open(config: Config) -> sqlite3.Connection | None:
+    path = config.run_dir / "ledger.sqlite"
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True) if path.exists() else None
+
+
+def _what(found: FoundFile | LeftOut | Unreadable, ledger: sqlite3.Connection | None) -> str:
+    if not isinstance(found, FoundFile):
+        return "left out" if isinstance(found, LeftOut) else "unreadable"
+    row = None
+    if ledger is not None:
+        query = "SELECT size, mtime_ns, state FROM files WHERE source = ?"
+        row = ledger.execute(query, (found.source,)).fetchone()
+    if row is None:
+        return "new"
+    if row[:2] != (found.size, found.mtime_ns):
+        return "changed"
+    return "unchanged" if row[2] in ("indexed", "skipped") else "to be tried again"

@@ -1,0 +1,44 @@
+"""`python -m engine.run INPUT... --adapter URL`: parse, embed and index a corpus."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from engine import config as configuration
+from engine.errors import EngineError, UsageError
+
+#: What every child process inherits: one thread for each library that would start one for each core (the
+#: inference process sets torch's own), and an allocator that doesn't keep an arena for each thread.
+CHILD_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    try:
+        config = configuration.parse(argv)
+        for name, value in CHILD_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        if config.dry_run:
+            from engine.dry_run import dry_run
+
+            return dry_run(config)
+        from engine.runtime.supervisor import Supervisor
+
+        return Supervisor(config).run()
+    except UsageError as error:
+        print(f"engine.run: {error}", file=sys.stderr)
+        return 2
+    except EngineError as error:
+        print(f"engine.run: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

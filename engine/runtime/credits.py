@@ -1,0 +1,74 @@
+"""Credits: the bytes that may be on their way, granted to parsers, given back by acknowledgements."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from engine.errors import EngineError, UsageError
+from engine.runtime.parser import CREDIT_BLOCK_BYTES
+from engine.stages.segment import SEGMENT_BYTES
+
+#: A segment may pass `SEGMENT_BYTES` by its last chunk: 32 KiB of text, its ids and a vector.
+LARGEST_SEGMENT_BYTES = SEGMENT_BYTES + 2**20
+
+
+class Credits:
+    """`limit` bytes, each of them free, held by a parser that hasn't used it yet, or in flight.
+
+    Raises `UsageError` for a limit with which the parsers could block each other for ever: each may hold
+    nearly a block while one waits for the largest segment.
+    """
+
+    def __init__(self, limit: int, parsers: int) -> None:
+        least = parsers * CREDIT_BLOCK_BYTES + LARGEST_SEGMENT_BYTES
+        if limit < least:
+            raise UsageError(
+                f"--buffer {limit}: {parsers} parsers and one segment need at least {least}"
+                f" ({-(-least // 2**20)}MiB)"
+            )
+        self._limit = limit
+        self._free = limit
+        self._held: dict[str, int] = {}
+        self._asked: deque[tuple[str, int]] = deque()
+        #: Bytes between a parser's emission and the database's acknowledgement, now and at most so far.
+        self.in_flight = 0
+        self.peak_in_flight = 0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a parser waits."""
+        return bool(self._asked)
+
+    def ask(self, parser: str, size: int) -> None:
+        """A parser wants to emit so many bytes."""
+        self._asked.append((parser, size))
+
+    def grants(self) -> Iterator[tuple[str, int]]:
+        """Who gets how much now: first come, first served, so that a large segment is never starved."""
+        while self._asked and self._asked[0][1] <= self._free:
+            parser, size = self._asked.popleft()
+            self._free -= size
+            self._held[parser] = self._held.get(parser, 0) + size
+            yield parser, size
+
+    def emitted(self, parser: str, size: int) -> None:
+        """A segment has left its parser. Raises `EngineError` for an overdraft, which is a bug."""
+        held = self._held.get(parser, 0) - size
+        if held < 0:
+            raise EngineError(f"{parser} emitted {size} bytes, {-held} more than it was granted")
+        self._held[parser] = held
+        self.in_flight += size
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def acknowledged(self, size: int) -> None:
+        """A segment has been answered by the database."""
+        self.in_flight -= size
+        self._free += size
+        if self._free > self._limit:
+            raise EngineError(f"{self._free - self._limit} bytes were acknowledged that were never granted")
+
+    def forget(self, parser: str) -> None:
+        """A parser is gone and nothing of it is on its way unseen: what it held is free again."""
+        self._free += self._held.pop(parser, 0)
+        self._asked = deque(item for item in self._asked if item[0] != parser)

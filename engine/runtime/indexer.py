@@ -1,0 +1,143 @@
+"""The indexer process: the index stage in front of the database, whose client only this process imports."""
+
+from __future__ import annotations
+
+import queue
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TypeVar
+
+import adapters
+from adapters.base import Adapter
+from engine.errors import DatabaseUnavailableError
+from engine.records import Kind
+from engine.runtime import messages as m
+from engine.runtime.child import Mailbox, run_child
+from engine.stages.index import IndexStage
+from engine.stages.segment import Segment
+
+#: Seconds before the first try again of a database that doesn't answer, and the most between two tries.
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
+
+#: Its work is acknowledged late, so it should outlive the parsers.
+OOM_SCORE = 100
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexerOptions:
+    """`patient`: wait for a database that is down already at the start, as one that was there before."""
+
+    url: str
+    fields: tuple[tuple[str, str], ...]
+    patient: bool
+
+
+def main(control: Connection, run_dir: str, options: IndexerOptions) -> None:
+    """Entry of the process."""
+    run_child(control, run_dir, lambda mailbox: _Indexer(mailbox, options).run(), OOM_SCORE)
+
+
+class _Indexer:
+    def __init__(self, mailbox: Mailbox, options: IndexerOptions) -> None:
+        self._mailbox = mailbox
+        self._options = options
+        self._models: dict[Kind, str] = {}
+        self._stopped = False
+
+    def run(self) -> None:
+        """Open the database, then write what comes until the supervisor says stop."""
+        if self._options.patient:
+            adapter, opened = self._insist(self._open)
+        else:
+            adapter, opened = self._open()
+        self._mailbox.send(opened)
+        stage = IndexStage(adapter, self._models, dict(self._options.fields))
+        self._mailbox.start_clock()
+        try:
+            while not self._stopped:
+                self._handle(self._next(stage.due_in()), stage, adapter)
+                if stage.due_in() == 0.0:
+                    self._flush(stage)
+            self._flush(stage)
+        finally:
+            adapter.close()
+
+    def _open(self) -> tuple[Adapter, m.Opened]:
+        adapter = adapters.connect(self._options.url)
+        return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count())
+
+    def _next(self, timeout: float | None) -> object:
+        started = time.monotonic()
+        try:
+            return self._mailbox.inbox.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        finally:
+            self._mailbox.waited("in", time.monotonic() - started)
+
+    def _handle(self, message: object, stage: IndexStage, adapter: Adapter) -> None:
+        if isinstance(message, Segment):
+            stage.add(message)
+        elif isinstance(message, m.Prepare):
+            schema = message.schema
+            self._insist(lambda: adapter.ensure_schema(schema))
+            if schema.text_model:
+                self._models["text"] = schema.text_model.name
+            if schema.image_model:
+                self._models["image"] = schema.image_model.name
+            self._insist(adapter.prepare)
+            self._mailbox.send(m.Prepared(self._insist(adapter.identity)))
+        elif isinstance(message, m.Delete):
+            ids = message.ids
+            self._mailbox.send(m.Deleted(message.request, self._insist(lambda: adapter.delete(ids))))
+        elif isinstance(message, m.Flush):
+            self._flush(stage)
+        elif isinstance(message, m.Publish):
+            self._flush(stage)
+            self._insist(adapter.publish)
+            self._mailbox.send(m.Published(self._insist(adapter.count)))
+        elif isinstance(message, m.Stop):
+            self._stopped = True
+
+    def _flush(self, stage: IndexStage) -> None:
+        for result in self._insist(stage.flush):
+            segment = result.segment
+            done = [each for i, each in enumerate(segment.ids) if i not in result.refused]
+            self._mailbox.send(
+                m.SegmentWritten(
+                    attempt=segment.attempt,
+                    ordinal=segment.ordinal,
+                    after=segment.after,
+                    checkpoint=segment.checkpoint,
+                    kind=segment.kind,
+                    page=segment.page,
+                    size=segment.size,
+                    ids=bytes.fromhex("".join(done)),
+                    refused=result.refused,
+                )
+            )
+        self._mailbox.tell_stats()
+
+    def _insist(self, call: Callable[[], _Result]) -> _Result:
+        """Call until the database answers; how long that may take is for the supervisor to decide."""
+        pause = FIRST_RETRY_S
+        troubled = False
+        while True:
+            try:
+                result = call()
+            except DatabaseUnavailableError as error:
+                troubled = True
+                self._mailbox.send(m.DatabaseState(str(error)))
+                started = time.monotonic()
+                time.sleep(random.uniform(0, pause))
+                self._mailbox.waited("out", time.monotonic() - started)
+                pause = min(2 * pause, LONGEST_RETRY_S)
+            else:
+                if troubled:
+                    self._mailbox.send(m.DatabaseState(None))
+                return result

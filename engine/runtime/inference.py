@@ -1,0 +1,107 @@
+"""The inference process: the infer stage between the parsers' channels and the indexer's."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from engine.errors import EngineError
+from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
+from engine.models.spec import ImageSpec, TextSpec
+from engine.runtime import messages as m
+from engine.runtime.child import Mailbox, run_child
+from engine.stages.infer import WINDOW_CHUNKS, InferStage
+from engine.stages.segment import Segment
+
+#: It holds the models, which take long to load again.
+OOM_SCORE = 200
+
+
+def main(
+    control: Connection, run_dir: str, output: Connection, text_spec: TextSpec, device: str, dtype: str
+) -> None:
+    """Entry of the process."""
+
+    def body(mailbox: Mailbox) -> None:
+        _Inference(mailbox, output, text_spec, device, dtype).run()
+
+    run_child(control, run_dir, body, OOM_SCORE)
+
+
+class _Inference:
+    def __init__(
+        self, mailbox: Mailbox, output: Connection, text_spec: TextSpec, device: str, dtype: str
+    ) -> None:
+        self._mailbox = mailbox
+        self._output = output
+        self._text_spec = text_spec
+        self._image_spec: ImageSpec | None = None
+        self._device, self._dtype = device, dtype
+        self._stage = InferStage(self._load_text, self._load_image, mailbox.tell_stats)
+        self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
+        self._stopped = False
+
+    def run(self) -> None:
+        """Embed window after window until the supervisor says stop."""
+        sender = threading.Thread(target=self._send, name="sender")
+        sender.start()
+        self._mailbox.start_clock()
+        while not self._stopped:
+            window = self._window()
+            if window:
+                tokens = [segment.tokens for segment in window]
+                self._stage.embed(window)
+                for segment, count in zip(window, tokens, strict=True):
+                    self._outbox.put((segment, count))
+            self._mailbox.tell_stats()
+        self._outbox.put(None)
+        sender.join()
+
+    def _window(self) -> list[Segment]:
+        """Wait for a segment, then take what else is there, up to a window."""
+        window: list[Segment] = []
+        chunks = 0
+        inbox = self._mailbox.inbox
+        while not self._stopped and chunks < WINDOW_CHUNKS and not (window and inbox.empty()):
+            started = time.monotonic()
+            message = inbox.get()
+            if not window:
+                self._mailbox.waited("in", time.monotonic() - started)
+            if isinstance(message, Segment):
+                window.append(message)
+                chunks += len(message.ids)
+            elif isinstance(message, m.UseImages):
+                self._image_spec = message.spec
+            elif isinstance(message, m.Stop):
+                self._stopped = True
+        return window
+
+    def _send(self) -> None:
+        """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
+        while item := self._outbox.get():
+            segment, tokens = item
+            vectors = 0 if segment.vectors is None else len(segment.vectors)
+            try:
+                self._output.send(segment)
+            except OSError:
+                # The indexer is gone; the supervisor sees that too and says what comes next.
+                return
+            self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
+
+    def _load_text(self) -> TextEmbedder:
+        model = load_text(self._text_spec, self._device, self._dtype)
+        self._tell_notes(model.notes)
+        return model
+
+    def _load_image(self) -> ImageEmbedder:
+        if self._image_spec is None:
+            raise EngineError("a picture arrived before its model was named")
+        model = load_image(self._image_spec, self._device, self._dtype)
+        self._tell_notes(model.notes)
+        return model
+
+    def _tell_notes(self, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            self._mailbox.send(m.Note(note))

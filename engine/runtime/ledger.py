@@ -1,0 +1,377 @@
+"""The ledger: what has been acknowledged, for every file of a run directory, in one SQLite file.
+
+Only the supervisor opens it for writing. A row in `segments` holds the ids that the database has
+acknowledged, and is complete when that is each of them; what is not is parsed again, which ids make harmless.
+
+A file's `version` grows when its content, its chunks or its model change. The rows of older versions stay
+until the newest one is acknowledged, because their records are still in the database; then the ids that the
+new version doesn't share are deleted there, and the rows here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import psutil
+
+from engine.errors import UsageError
+
+#: Version of the tables below. A ledger with another one is refused, never converted by guess.
+LEDGER_VERSION = 1
+
+#: Bytes of one packed record id.
+ID_BYTES = 16
+
+#: File systems on which SQLite's write-ahead log is unsafe, because its index lives in shared memory.
+NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "cifs", "smb", "gpfs", "beegfs", "ceph", "9p", "fuse", "afs")
+
+FileState: TypeAlias = Literal["pending", "indexed", "partial", "skipped", "failed", "removed"]
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (
+  id INTEGER PRIMARY KEY, source TEXT NOT NULL UNIQUE, path BLOB NOT NULL, size INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL, kind TEXT, media_type TEXT, generation TEXT NOT NULL DEFAULT '',
+  content_hash TEXT, version INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'pending',
+  rule TEXT, attempts INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL);
+CREATE INDEX files_seen ON files (seen);
+CREATE INDEX files_state ON files (state);
+CREATE TABLE segments (
+  file INTEGER NOT NULL, version INTEGER NOT NULL, ordinal INTEGER NOT NULL, after INTEGER NOT NULL,
+  page INTEGER, checkpoint TEXT NOT NULL, ids BLOB NOT NULL, complete INTEGER NOT NULL,
+  PRIMARY KEY (file, version, ordinal)) WITHOUT ROWID;
+CREATE TABLE failures (
+  file INTEGER NOT NULL, ordinal INTEGER NOT NULL, page INTEGER, stage TEXT NOT NULL,
+  error_type TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (file, ordinal)) WITHOUT ROWID;
+CREATE TABLE replaced (file INTEGER PRIMARY KEY);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file as the ledger knows it; `attempts` counts the dispatches of this version."""
+
+    id: int
+    source: str
+    path: str
+    size: int
+    mtime_ns: int
+    kind: str | None
+    media_type: str | None
+    generation: str
+    content_hash: str | None
+    version: int
+    state: FileState
+    rule: str | None
+    attempts: int
+    seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A segment that the database has answered; `ids` packs those acknowledged, 16 bytes each."""
+
+    file: int
+    version: int
+    ordinal: int
+    after: int
+    page: int | None
+    checkpoint: str
+    ids: bytes
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One line of `failures.jsonl`. `ordinal` -1 stands for the whole file."""
+
+    file: int
+    ordinal: int
+    page: int | None
+    stage: str
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a version has come: every segment up to `last` is acknowledged, and those in `done` after it.
+
+    `checkpoint` is where parsing goes on after `last` (None: at the start of the file, `last` is then -1).
+    """
+
+    last: int
+    checkpoint: str | None
+    done: tuple[int, ...]
+    chunks: int
+
+
+_FILE = (
+    "id, source, path, size, mtime_ns, kind, media_type, generation, content_hash, version, state, rule,"
+    " attempts, seen"
+)
+
+
+class Ledger:
+    """Open or make the ledger in a run directory. Nothing is durable before `commit`.
+
+    Raises `UsageError` for a ledger of another version or a file that is none.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        path = run_dir / "ledger.sqlite"
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._db.execute(f"PRAGMA journal_mode = {'TRUNCATE' if _on_network(run_dir) else 'WAL'}")
+            # A commit survives a power cut: the database must never hold records that this knows nothing of.
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA temp_store = FILE")
+            self._db.execute("PRAGMA cache_size = -8192")
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                self._db.executescript("BEGIN;" + _TABLES + "COMMIT;")
+                self._db.execute("INSERT INTO meta VALUES ('version', ?)", (str(LEDGER_VERSION),))
+            found = self.get("version")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise UsageError(f"{path}: not a usable ledger ({error}); name another --run-dir") from None
+        if found != str(LEDGER_VERSION):
+            self._db.close()
+            raise UsageError(
+                f"{path}: ledger version {found}, this engine reads {LEDGER_VERSION}; name another --run-dir"
+            )
+        self._db.execute("BEGIN")
+
+    def commit(self) -> None:
+        """Make everything so far durable."""
+        self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+
+    def close(self) -> None:
+        """Commit and close. Safe to call twice."""
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.ProgrammingError:
+            return
+        self._db.close()
+
+    # What a run knows of itself
+
+    def get(self, key: str) -> str | None:
+        """A value that `set` stored."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, key: str, value: str) -> None:
+        """Store a value."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def next_run(self) -> int:
+        """Count this invocation; its number marks the files that it sees."""
+        number = int(self.get("run") or 0) + 1
+        self.set("run", str(number))
+        return number
+
+    # Files
+
+    def find(self, source: str) -> FileRow | None:
+        """The file of that source, if it was ever seen."""
+        return self._file("source = ?", source)
+
+    def file(self, file: int) -> FileRow:
+        """The file with that number. Raises `KeyError`."""
+        row = self._file("id = ?", file)
+        if row is None:
+            raise KeyError(file)
+        return row
+
+    def _file(self, where: str, value: object) -> FileRow | None:
+        row = self._db.execute(f"SELECT {_FILE} FROM files WHERE {where}", (value,)).fetchone()
+        return None if row is None else FileRow(row[0], row[1], os.fsdecode(row[2]), *row[3:])
+
+    def add(self, source: str, path: str, size: int, mtime_ns: int, run: int) -> FileRow:
+        """A file that was never seen before."""
+        self._db.execute(
+            "INSERT INTO files (source, path, size, mtime_ns, seen) VALUES (?, ?, ?, ?, ?)",
+            (source, os.fsencode(path), size, mtime_ns, run),
+        )
+        row = self.find(source)
+        if row is None:
+            raise KeyError(source)
+        return row
+
+    def mark_seen(self, file: int, run: int) -> None:
+        """This invocation met the file."""
+        self._db.execute("UPDATE files SET seen = ? WHERE id = ?", (run, file))
+
+    def touch(self, file: int, size: int, mtime_ns: int) -> None:
+        """The file's times changed, its content did not."""
+        self._db.execute("UPDATE files SET size = ?, mtime_ns = ? WHERE id = ?", (size, mtime_ns, file))
+
+    def start_version(self, file: int, size: int, mtime_ns: int) -> None:
+        """The file's content, chunks or model changed: what follows belongs to a new version of it."""
+        self._db.execute(
+            "UPDATE files SET version = version + 1, size = ?, mtime_ns = ?, generation = '', kind = NULL,"
+            " media_type = NULL, content_hash = NULL, rule = NULL, attempts = 0, state = 'pending'"
+            " WHERE id = ?",
+            (size, mtime_ns, file),
+        )
+        self._db.execute("DELETE FROM failures WHERE file = ?", (file,))
+
+    def start_attempt(self, file: int) -> None:
+        """The file is about to be parsed; commit before its records can reach the database."""
+        self._db.execute("UPDATE files SET attempts = attempts + 1, state = 'pending' WHERE id = ?", (file,))
+
+    def describe(self, file: int, kind: str, media_type: str, generation: str, content_hash: str) -> None:
+        """What parsing found the file to be."""
+        self._db.execute(
+            "UPDATE files SET kind = ?, media_type = ?, generation = ?, content_hash = ? WHERE id = ?",
+            (kind, media_type, generation, content_hash, file),
+        )
+
+    def finish(self, file: int, state: FileState, rule: str | None = None) -> None:
+        """The file has come to its end in this state."""
+        self._db.execute("UPDATE files SET state = ?, rule = ? WHERE id = ?", (state, rule, file))
+
+    def unseen(self, run: int, after: int) -> FileRow | None:
+        """The next file, by number, that this invocation didn't meet."""
+        row = self._db.execute(
+            "SELECT id FROM files WHERE seen < ? AND id > ? ORDER BY id LIMIT 1", (run, after)
+        ).fetchone()
+        return None if row is None else self.file(row[0])
+
+    # Segments and records
+
+    def acknowledge(self, segments: Sequence[Acknowledged]) -> None:
+        """The database has answered for these segments."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (s.file, s.version, s.ordinal, s.after, s.page, s.checkpoint, s.ids, s.complete)
+                for s in segments
+            ],
+        )
+
+    def progress(self, file: int, version: int) -> Progress:
+        """Where a version's parsing can go on: the chain of acknowledged segments from the file's start."""
+        last, checkpoint, chunks = -1, None, 0
+        done: list[int] = []
+        rows = self._db.execute(
+            "SELECT ordinal, after, checkpoint, length(ids), complete FROM segments"
+            " WHERE file = ? AND version = ? ORDER BY ordinal",
+            (file, version),
+        )
+        for ordinal, after, token, size, complete in rows:
+            chunks += size // ID_BYTES
+            if not complete:
+                continue
+            if not done and after == last:
+                last, checkpoint = ordinal, token
+            else:
+                done.append(ordinal)
+        return Progress(last, checkpoint, tuple(done), chunks)
+
+    def has_records(self, file: int | None = None) -> bool:
+        """Whether any record (of this file) is in the database."""
+        where = "" if file is None else f"WHERE file = {int(file)}"
+        return self._db.execute(f"SELECT 1 FROM segments {where} LIMIT 1").fetchone() is not None
+
+    def remove(self, file: int) -> None:
+        """The file left the corpus: it is forgotten when its records are deleted."""
+        self._db.execute("UPDATE files SET state = 'removed' WHERE id = ?", (file,))
+        self.replace_all(file)
+        if not self.has_records(file):
+            self._db.execute("DELETE FROM files WHERE id = ?", (file,))
+
+    def replace_all(self, file: int) -> None:
+        """No record of the file is wanted any more, of whatever version."""
+        self._db.execute("UPDATE files SET version = version + 1 WHERE id = ?", (file,))
+        self._db.execute("DELETE FROM failures WHERE file = ?", (file,))
+        self.replace(file)
+
+    def replace(self, file: int) -> None:
+        """The file's newest version is acknowledged: what only older ones had is to be deleted."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO replaced SELECT file FROM segments JOIN files ON files.id = file"
+            " WHERE file = ? AND segments.version < files.version LIMIT 1",
+            (file,),
+        )
+
+    def next_replaced(self) -> FileRow | None:
+        """A file with records of older versions that are to be deleted."""
+        row = self._db.execute("SELECT file FROM replaced LIMIT 1").fetchone()
+        return None if row is None else self.file(row[0])
+
+    def stale_ids(self, file: int, version: int, slice_size: int) -> Iterator[list[str]]:
+        """Ids of earlier versions that this version doesn't share, in slices; memory stays flat."""
+        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS kept (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._db.execute("DELETE FROM kept")
+        for ids in self._ids("version = ?", file, version):
+            self._db.executemany("INSERT OR IGNORE INTO kept VALUES (?)", [(i,) for i in ids])
+        stale: list[str] = []
+        for ids in self._ids("version < ?", file, version):
+            for record in ids:
+                if not self._db.execute("SELECT 1 FROM kept WHERE id = ?", (record,)).fetchone():
+                    stale.append(record.hex())
+                if len(stale) >= slice_size:
+                    yield stale
+                    stale = []
+        if stale:
+            yield stale
+
+    def _ids(self, where: str, file: int, version: int) -> Iterator[list[bytes]]:
+        query = f"SELECT ids FROM segments WHERE file = ? AND {where}"
+        for (packed,) in self._db.execute(query, (file, version)):
+            yield [packed[i : i + ID_BYTES] for i in range(0, len(packed), ID_BYTES)]
+
+    def drop_older(self, row: FileRow) -> None:
+        """The records that only older versions had are deleted; a removed file is forgotten."""
+        self._db.execute("DELETE FROM segments WHERE file = ? AND version < ?", (row.id, row.version))
+        self._db.execute("DELETE FROM replaced WHERE file = ?", (row.id,))
+        if row.state == "removed":
+            self._db.execute("DELETE FROM files WHERE id = ?", (row.id,))
+
+    # Failures
+
+    def fail(self, failure: FailureRow) -> None:
+        """A file (ordinal -1) or a piece of it failed; the newest reason stays."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
+            (failure.file, failure.ordinal, failure.page, failure.stage, failure.error_type, failure.message),
+        )
+
+    def clear_failures(self, file: int) -> None:
+        """The file is about to be tried again, or came through."""
+        self._db.execute("DELETE FROM failures WHERE file = ?", (file,))
+
+    def failures(self, seen_since: int = 0) -> Iterator[dict[str, object]]:
+        """The lines of `failures.jsonl`, streamed: files that were met in that invocation or later."""
+        names = ("source", "page", "stage", "error_type", "message", "attempts")
+        rows = self._db.execute(
+            "SELECT source, page, stage, error_type, message, attempts FROM failures"
+            " JOIN files ON files.id = failures.file WHERE seen >= ? ORDER BY files.id, ordinal",
+            (seen_since,),
+        )
+        for row in rows:
+            yield dict(zip(names, row, strict=True))
+
+    # Totals
+
+    def totals(self) -> dict[str, int]:
+        """Files with records in the database, and those records."""
+        files, size = self._db.execute(
+            "SELECT count(DISTINCT file), coalesce(sum(length(ids)), 0) FROM segments"
+        ).fetchone()
+        return {"files": files, "records": size // ID_BYTES}
+
+
+def _on_network(folder: Path) -> bool:
+    """Whether the folder lies on a file system that several machines share."""
+    real = str(folder.resolve())
+    mounts = {p.mountpoint.rstrip("/") + "/": p.fstype for p in psutil.disk_partitions(all=True)}
+    kind = mounts[max((m for m in mounts if f"{real}/".startswith(m)), key=len)] if "/" in mounts else ""
+    return kind.startswith(NETWORK_FILE_SYSTEMS)

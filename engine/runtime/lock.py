@@ -1,0 +1,98 @@
+"""One run at a time in a run directory, and none before the last one's children are gone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from engine.errors import UsageError
+
+#: Seconds after which a lock held on another host, its heartbeat silent, counts as left behind.
+FOREIGN_LOCK_EXPIRY_S = 120.0
+
+#: Seconds that a new run waits for the children of a killed one.
+CHILDREN_DEADLINE_S = 10.0
+
+
+class RunLock:
+    """Hold `DIR/lock` while the run lives: host, pid, boot id, and a heartbeat by the file's own time.
+
+    The kernel's lock on the file settles who holds it on one host, and ends with its process. Hosts that
+    share the directory without sharing kernel locks go by the heartbeat. Raises `UsageError` where held.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "lock"
+        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise self._held() from None
+        owner = self._owner()
+        age = time.time() - os.fstat(self._file.fileno()).st_mtime
+        if owner and owner.get("host") != socket.gethostname() and age < FOREIGN_LOCK_EXPIRY_S:
+            raise self._held()
+        self._wait_for_children(run_dir)
+        self._file.truncate(0)
+        boot_id = Path("/proc/sys/kernel/random/boot_id")
+        owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "boot_id": boot_id.read_text().strip() if boot_id.exists() else None,
+        }
+        self._file.write(json.dumps(owner))
+        self._file.flush()
+
+    def beat(self) -> None:
+        """Show that the run lives."""
+        os.utime(self._path)
+
+    def release(self) -> None:
+        """End the run's hold. Safe to call twice."""
+        if not self._file.closed:
+            self._file.truncate(0)
+            self._file.close()
+
+    def _owner(self) -> dict[str, object]:
+        self._file.seek(0)
+        try:
+            owner = json.loads(self._file.read() or "{}")
+        except ValueError:
+            return {}
+        return owner if isinstance(owner, dict) else {}
+
+    def _held(self) -> UsageError:
+        owner = self._owner()
+        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+        self._file.close()
+        return UsageError(
+            f"--run-dir {self._path.parent}: locked by {who}; wait for it, stop it, or name another --run-dir"
+        )
+
+    def _wait_for_children(self, run_dir: Path) -> None:
+        with open(run_dir / "children.lock", "a", encoding="utf-8") as file:
+            deadline = time.monotonic() + CHILDREN_DEADLINE_S
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    if time.monotonic() > deadline:
+                        self._file.close()
+                        raise UsageError(
+                            f"--run-dir {run_dir}: processes of a killed run still live after"
+                            f" {CHILDREN_DEADLINE_S:.0f} s; end them, then run the same command again"
+                        ) from None
+                    time.sleep(0.1)
+                else:
+                    return
+
+
+def hold_as_child(run_dir: str) -> int:
+    """Called by each child: a new run waits until every holder is gone. Returns the descriptor to keep."""
+    descriptor = os.open(os.path.join(run_dir, "children.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor

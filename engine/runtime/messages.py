@@ -1,0 +1,231 @@
+"""What processes tell each other, besides the segments themselves. All of it is small and frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.models.spec import ImageSpec
+from engine.records import IndexSchema, Kind, SectionFailure
+from engine.stages.parse import FileEnd, FileJob
+
+# From the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    """To a parser: this file next."""
+
+    job: FileJob
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """To a parser: so many bytes more may leave it."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseImages:
+    """To the parsers and the inference process: the image model (None: pictures are left out)."""
+
+    spec: ImageSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To a parser: leave the file at hand, forget those that wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChannel:
+    """To a consumer: a producer's new channel, whose descriptor follows on the same connection."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """To the indexer: make the index, or check and extend it."""
+
+    schema: IndexSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """To the indexer: delete these records; `request` comes back in `Deleted`."""
+
+    request: int
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """To the indexer: write what waits, someone is blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """To the indexer: everything is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To any process: end when your work at hand is done."""
+
+
+# To the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """From a parser: the parse call of this attempt begins now."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """From a parser: the file at hand is coming along."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeedCredit:
+    """From a parser: it waits for so many bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeedImageModel:
+    """From a parser: the first picture is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionFailed:
+    """From a parser: a page of this attempt's file can't be parsed."""
+
+    attempt: int
+    failure: SectionFailure
+
+
+@dataclass(frozen=True, slots=True)
+class FileParsed:
+    """From a parser: the parse call has ended and everything it made has left."""
+
+    attempt: int
+    end: FileEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """From a parser: nothing of the cancelled files follows any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """From a consumer: a segment has arrived whole."""
+
+    attempt: int
+    ordinal: int
+    size: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelClosed:
+    """From a consumer: nothing more can come from that producer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """From the inference process: a segment has its vectors and has gone on to the indexer."""
+
+    attempt: int
+    ordinal: int
+    vectors: int
+    tokens: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """From the indexer: the database as it was found."""
+
+    identity: str | None
+    schema: IndexSchema | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """From the indexer: the index fits."""
+
+    identity: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentWritten:
+    """From the indexer: the database's answer for a segment. `ids` packs the acknowledged ones, 16 bytes
+    each; `refused` maps the position of every other chunk to the reason."""
+
+    attempt: int
+    ordinal: int
+    after: int
+    checkpoint: str
+    kind: Kind
+    page: int | None
+    size: int
+    ids: bytes
+    refused: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """From the indexer: the answer to `Delete`."""
+
+    request: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """From the indexer: the answer to `Publish`, with the number of records then in the index."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """From the indexer: the database doesn't answer (the reason), or does again (None)."""
+
+    trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """From any process, each second or so: seconds since its start, cumulative."""
+
+    busy_s: float
+    wait_in_s: float
+    wait_out_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """From any process: one line for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """From any process, its last word: one line, the exit code it asks for, and a traceback as text."""
+
+    exit_code: int
+    message: str
+    traceback: str = field(default="")

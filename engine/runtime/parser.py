@@ -1,0 +1,154 @@
+"""The parser process: the parse stage behind a channel, paced by credits."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+
+from engine.models.spec import ImageSpec, TextSpec
+from engine.records import SectionFailure
+from engine.runtime import messages as m
+from engine.runtime.child import Mailbox, run_child
+from engine.stages.chunk import Chunker
+from engine.stages.parse import FileEnd, FileJob, ParseStage
+from engine.stages.segment import Segment
+
+#: Bytes that a parser asks for at a time, so that small segments don't each cost a round trip.
+CREDIT_BLOCK_BYTES = 2**20
+
+#: Least seconds between two signs of progress within one file.
+PROGRESS_INTERVAL_S = 0.5
+
+#: Of all processes the kernel should take a parser first: it holds nothing that can't be made again.
+OOM_SCORE = 800
+
+
+class _CancelledError(Exception):
+    """The supervisor took the files back."""
+
+
+def main(
+    control: Connection,
+    run_dir: str,
+    output: Connection,
+    text_spec: TextSpec,
+    chunk_size: int | None,
+    chunk_overlap: int,
+    exact_images: bool,
+    memory: int,
+) -> None:
+    """Entry of the process."""
+
+    def body(mailbox: Mailbox) -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        chunker = Chunker(text_spec, chunk_size, chunk_overlap)
+        _Parser(mailbox, output, text_spec, chunker, exact_images).run()
+
+    run_child(control, run_dir, body, OOM_SCORE)
+
+
+class _Parser:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        output: Connection,
+        text_spec: TextSpec,
+        chunker: Chunker,
+        exact_images: bool,
+    ) -> None:
+        self._mailbox = mailbox
+        self._output = output
+        self._stage = ParseStage(text_spec, chunker, self._image_spec, exact_images)
+        self._jobs: deque[FileJob] = deque()
+        self._credit = 0
+        self._images: ImageSpec | None = None
+        self._images_known = False
+        self._cancelled = False
+        self._stopped = False
+        self._progressed = 0.0
+
+    def run(self) -> None:
+        """Parse what the supervisor sends until it says stop."""
+        self._mailbox.start_clock()
+        while True:
+            while not self._jobs and not self._stopped:
+                self._take(block=True, side="in")
+                self._answer_cancel()
+            if not self._jobs:
+                return
+            try:
+                self._parse(self._jobs.popleft())
+            except _CancelledError:
+                self._answer_cancel()
+
+    def _parse(self, job: FileJob) -> None:
+        self._mailbox.send(m.Began(job.attempt))
+        for item in self._stage.parse(job):
+            self._take()
+            if self._cancelled:
+                raise _CancelledError
+            if isinstance(item, Segment):
+                self._emit(item)
+            elif isinstance(item, SectionFailure):
+                self._mailbox.send(m.SectionFailed(job.attempt, item))
+            elif isinstance(item, FileEnd):
+                self._mailbox.send(m.FileParsed(job.attempt, item))
+            if time.monotonic() - self._progressed > PROGRESS_INTERVAL_S:
+                self._progressed = time.monotonic()
+                self._mailbox.send(m.Progressed(job.attempt))
+        self._mailbox.tell_stats()
+
+    def _emit(self, segment: Segment) -> None:
+        if self._credit < segment.size:
+            asked = self._credit + max(CREDIT_BLOCK_BYTES, segment.size - self._credit)
+            self._mailbox.send(m.NeedCredit(asked - self._credit))
+            while self._credit < asked:
+                self._take(block=True, side="out")
+                if self._cancelled:
+                    raise _CancelledError
+        self._credit -= segment.size
+        started = time.monotonic()
+        try:
+            self._output.send(segment)
+        except OSError:
+            # The inference process is gone; what happens to this file is for the supervisor to say.
+            while not self._cancelled:
+                self._take(block=True, side="out")
+            raise _CancelledError from None
+        self._mailbox.waited("out", time.monotonic() - started)
+
+    def _image_spec(self) -> ImageSpec | None:
+        if not self._images_known:
+            self._mailbox.send(m.NeedImageModel())
+        while not self._images_known:
+            self._take(block=True, side="out")
+            if self._cancelled:
+                raise _CancelledError
+        return self._images
+
+    def _answer_cancel(self) -> None:
+        if self._cancelled:
+            self._jobs.clear()
+            self._cancelled = False
+            self._mailbox.send(m.Cancelled())
+
+    def _take(self, block: bool = False, side: str = "in") -> None:
+        """Read what the supervisor sent; wait for one message where asked to."""
+        while block or not self._mailbox.inbox.empty():
+            started = time.monotonic()
+            message = self._mailbox.inbox.get()
+            if block:
+                self._mailbox.waited(side, time.monotonic() - started)
+            block = False
+            if isinstance(message, m.Parse):
+                self._jobs.append(message.job)
+            elif isinstance(message, m.Grant):
+                self._credit += message.size
+            elif isinstance(message, m.UseImages):
+                self._images, self._images_known = message.spec, True
+            elif isinstance(message, m.Cancel):
+                self._cancelled = True
+            elif isinstance(message, m.Stop):
+                self._stopped = True

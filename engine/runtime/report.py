@@ -1,0 +1,131 @@
+"""What a run tells: the progress line, `status.json`, and at its end `summary.json` and `failures.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from engine.config import engine_version
+from engine.runtime.accounts import Counts
+
+#: Seconds between two progress lines where standard error is a file or a batch system's log.
+LOG_INTERVAL_S = 30.0
+
+#: Packages whose versions explain a run's speed and vectors.
+PACKAGES = ("torch", "sentence-transformers", "open-clip-torch", "tokenizers", "lancedb", "elasticsearch")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader sees the old or the new one whole, also after a power cut."""
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> int:
+    """Replace a file by one JSON object a line, streamed; returns their number."""
+    temporary = path.with_name(path.name + ".new")
+    count = 0
+    with open(temporary, "w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return count
+
+
+def file_counts(counts: Counts) -> dict[str, int]:
+    """The `files` object of the summary."""
+    names = ("discovered", "indexed", "partial", "unchanged", "skipped", "failed", "removed", "pending")
+    return {name: getattr(counts, name) for name in names}
+
+
+def environment() -> dict[str, object]:
+    """What the run ran on, as far as its figures depend on it."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "engine": engine_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "packages": packages,
+    }
+
+
+class ProgressLine:
+    """One line on standard error: redrawn on a terminal, printed now and then elsewhere, or nothing."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+        self._quiet = quiet
+        self._printed = time.monotonic()
+        self._bar = tqdm(bar_format="{desc} [{elapsed}]", leave=False) if self._live else None
+
+    def show(self, counts: Counts, in_flight: int, trouble: str | None) -> None:
+        """Tell where the run stands."""
+        done = counts.discovered - counts.pending
+        text = (
+            f"{done:,} of {counts.discovered:,} files found so far, {counts.records:,} records,"
+            f" {in_flight / 2**20:.1f} MiB in flight"
+        )
+        if counts.failed + counts.partial:
+            text += f", {counts.failed + counts.partial:,} files with failures"
+        if trouble:
+            text += f"; waiting for the database: {trouble}"
+        if self._bar is not None:
+            self._bar.set_description_str(text)
+        elif not self._quiet and time.monotonic() - self._printed > LOG_INTERVAL_S:
+            self._printed = time.monotonic()
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print a line of its own."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def closing_lines(
+    counts: Counts, totals: Mapping[str, int], throughput: Mapping[str, float], failures: int, run_dir: Path
+) -> list[str]:
+    """The last lines of a run: totals, what was left out and why, what failed and where to read of it."""
+    parts = [f"{n:,} {name}" for name, n in file_counts(counts).items() if n and name != "discovered"]
+    lines = [f"files: {counts.discovered:,} found: {', '.join(parts) or 'nothing to do'}"]
+    if counts.rules:
+        rules = ", ".join(f"{n:,} {rule}" for rule, n in sorted(counts.rules.items()))
+        lines.append(f"skipped: {rules}; each in {run_dir / 'skipped.jsonl'}")
+    if counts.records or counts.deleted:
+        lines.append(
+            f"chunks: {counts.text_chunks:,} text and {counts.image_chunks:,} image embedded,"
+            f" {counts.records:,} records written, {counts.deleted:,} deleted;"
+            f" {throughput['tokens_per_s']:,.0f} tokens/s, {throughput['images_per_s']:,.1f} images/s"
+        )
+    lines.append(f"index: {totals['records']:,} records of {totals['files']:,} files")
+    if failures:
+        lines.append(f"failures: {failures:,}, each with its reason in {run_dir / 'failures.jsonl'}")
+    return lines

@@ -1,0 +1,104 @@
+"""The index stage: embedded segments in, one bulk write at a time, one result for each segment out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+
+from engine.records import Kind, Record
+from engine.stages.segment import Segment
+
+#: Bytes of segments (as they are credited) that one bulk write holds, unless a single segment has more.
+BULK_BYTES = 8 * 2**20
+
+#: Seconds that the oldest segment waits for company before it is written.
+BULK_AGE_S = 1.0
+
+
+class Writes(Protocol):
+    """The part of an adapter that this stage needs."""
+
+    def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
+        """As in `adapters.base.Adapter`."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What the database made of a segment: `refused` maps a chunk's position to the database's reason."""
+
+    segment: Segment
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class IndexStage:
+    """Gather segments, write them in bulk. Holds at most `BULK_BYTES` and one segment."""
+
+    adapter: Writes
+    models: Mapping[Kind, str]
+    fields: Mapping[str, str] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    _waiting: list[Segment] = field(default_factory=list, init=False)
+    _bytes: int = field(default=0, init=False)
+    _since: float = field(default=0.0, init=False)
+
+    def add(self, segment: Segment) -> None:
+        """Take a segment in."""
+        if not self._waiting:
+            self._since = self.clock()
+        self._waiting.append(segment)
+        self._bytes += segment.size
+
+    def due_in(self) -> float | None:
+        """Seconds until a write is due; 0 when it is, None when nothing waits."""
+        if not self._waiting:
+            return None
+        if self._bytes >= BULK_BYTES:
+            return 0.0
+        return max(0.0, self._since + BULK_AGE_S - self.clock())
+
+    def flush(self) -> list[Written]:
+        """Write what waits. Raises what the adapter raises; the segments then wait on for the next try.
+
+        Segments that may be in the database already are written apart from those that can't be, because an
+        adapter may append the latter without a look.
+        """
+        now = datetime.now(UTC)
+        results: list[Written] = []
+        for maybe_present in (False, True):
+            segments = [s for s in self._waiting if s.maybe_present is maybe_present]
+            if not segments:
+                continue
+            results += self._write(segments, maybe_present, now)
+            written = {id(segment) for segment in segments}
+            self._waiting = [s for s in self._waiting if id(s) not in written]
+            self._bytes = sum(s.size for s in self._waiting)
+        return results
+
+    def _write(self, segments: list[Segment], maybe_present: bool, now: datetime) -> list[Written]:
+        records: list[Record] = []
+        owners: list[tuple[Written, int]] = []
+        results = [Written(segment) for segment in segments]
+        for result in results:
+            made = result.segment.records(self.models[result.segment.kind], now, self.fields)
+            for position, record in enumerate(made):
+                if np.isfinite(record.embedding).all():
+                    records.append(record)
+                    owners.append((result, position))
+                else:
+                    result.refused[position] = "the model gave a vector that is not finite"
+        for segment in segments:
+            # Should this call fail, nothing is known of the batch: it may be there on the next try.
+            segment.maybe_present = True
+        outcomes = self.adapter.write(records, maybe_present) if records else []
+        if len(outcomes) != len(records):
+            raise RuntimeError(f"the adapter gave {len(outcomes)} outcomes for {len(records)} records")
+        for (result, position), reason in zip(owners, outcomes, strict=True):
+            if reason is not None:
+                result.refused[position] = reason
+        return results

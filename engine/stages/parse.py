@@ -1,0 +1,258 @@
+"""The parse stage: a file in, its segments out, one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from engine import parsers
+from engine.errors import ParseError, SkipFileError
+from engine.models.spec import ImageSpec, TextSpec
+from engine.records import (
+    Chunk,
+    Kind,
+    PictureSection,
+    SectionFailure,
+    TextSection,
+    TokenIds,
+    record_id,
+    text_hash,
+)
+from engine.stages.chunk import Chunker
+from engine.stages.segment import (
+    RECORD_OVERHEAD_BYTES,
+    SEGMENT_BYTES,
+    SUBS_PER_UNIT,
+    Checkpoint,
+    Segment,
+)
+
+#: Bytes read at a time to hash a file.
+HASH_BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class FileJob:
+    """A file to parse. What an earlier attempt got acknowledged is not made again: parsing goes on at
+    `checkpoint`, after the segment `last`, and leaves out the segments in `done`.
+
+    `known_hash` is the content's SHA-256 where nothing but the file's times may have changed.
+    `maybe_present` says that an earlier attempt may have left records of this file in the database.
+    """
+
+    attempt: int
+    path: str
+    source: str
+    size: int
+    mtime_ns: int
+    known_hash: str | None = None
+    checkpoint: str | None = None
+    last: int = -1
+    done: frozenset[int] = field(default=frozenset())
+    maybe_present: bool = False
+
+
+Outcome: TypeAlias = Literal["parsed", "unchanged", "skipped", "failed", "changed"]
+
+
+@dataclass(slots=True)
+class FileEnd:
+    """How the parsing of a file ended. `segments` and `chunks` count what this attempt handed over."""
+
+    outcome: Outcome
+    kind: Kind | None = None
+    media_type: str = ""
+    content_hash: str = ""
+    segments: int = 0
+    chunks: int = 0
+    bytes_read: int = 0
+    rule: str = ""
+    message: str = ""
+
+
+Parsed: TypeAlias = Segment | SectionFailure | FileEnd
+
+
+@dataclass
+class ParseStage:
+    """What every file is parsed with. `image_spec` is asked for when the first picture is met."""
+
+    text_spec: TextSpec
+    chunker: Chunker
+    image_spec: Callable[[], ImageSpec | None]
+    exact_images: bool = False
+
+    def parse(self, job: FileJob) -> Iterator[Parsed]:
+        """Segments in the file's order, failed sections between them, and a `FileEnd` last.
+
+        Whatever is wrong with the file itself ends in its `FileEnd`; nothing is raised for it.
+        """
+        end = FileEnd("parsed")
+        try:
+            yield from self._parse(job, end)
+        except SkipFileError as error:
+            end.outcome, end.rule, end.message = "skipped", error.rule, error.detail
+        except ParseError as error:
+            end.outcome, end.rule, end.message = "failed", error.error_type, str(error)
+        except OSError as error:
+            end.outcome, end.rule = "failed", "unreadable"
+            end.message = (error.strerror or str(error)).lower()
+        except MemoryError:
+            end.outcome, end.rule = "failed", "out-of-memory"
+            end.message = "parsing needs more than --parser-memory"
+        yield end
+
+    def _parse(self, job: FileJob, end: FileEnd) -> Iterator[Segment | SectionFailure]:
+        end.content_hash = hash_file(job.path)
+        end.bytes_read = job.size
+        if job.known_hash == end.content_hash:
+            end.outcome = "unchanged"
+            return
+        end.media_type = parsers.detect(job.path)
+        end.kind = parsers.kind_of(end.media_type)
+        picture_spec = None
+        if end.kind == "image":
+            picture_spec = self.image_spec()
+            if picture_spec is None:
+                raise SkipFileError("no-images", "pictures are left out by --no-images")
+        options = parsers.ParseOptions(picture_spec, self.exact_images)
+        start = Checkpoint.loads(job.checkpoint) if job.checkpoint else Checkpoint()
+        previous, found = job.last, job.last >= 0 or bool(job.done)
+        for section in parsers.parse(job.path, end.media_type, options, start.resume):
+            if isinstance(section, SectionFailure):
+                previous, found = section.unit * SUBS_PER_UNIT, True
+                yield section
+                start = Checkpoint()
+                continue
+            for segment in self._segments(job, section, start, end.media_type, picture_spec):
+                found = True
+                segment.after, previous = previous, segment.ordinal
+                if segment.ordinal not in job.done:
+                    end.segments += 1
+                    end.chunks += len(segment.ids)
+                    yield segment
+            start = Checkpoint(section.resume)
+        status = os.stat(job.path)
+        if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
+            end.outcome = "changed"
+        elif not found:
+            raise SkipFileError("no-text")
+
+    def _segments(
+        self,
+        job: FileJob,
+        section: TextSection | PictureSection,
+        start: Checkpoint,
+        media_type: str,
+        picture_spec: ImageSpec | None,
+    ) -> Iterator[Segment]:
+        """The section's segments from `start` on: as many chunks in each as `SEGMENT_BYTES` lets."""
+        if isinstance(section, PictureSection):
+            if picture_spec is not None:
+                yield self._picture(job, section, media_type, picture_spec)
+            return
+        sub, done = start.sub, start.chunks
+        batch: list[Chunk] = []
+        size = 0
+        sentinel: list[Chunk | None] = [None]
+        for number, chunk in enumerate(chain(self.chunker.chunks(section.text), sentinel)):
+            if number < start.chunks and chunk is not None:
+                continue
+            cost = self._cost(chunk) if chunk is not None else 0
+            if batch and (chunk is None or size + cost > SEGMENT_BYTES):
+                done += len(batch)
+                inside = Checkpoint(start.resume, done, sub + 1)
+                after = Checkpoint(section.resume) if chunk is None else inside
+                yield self._text(job, section, batch, sub, after, size, media_type)
+                batch, size, sub = [], 0, sub + 1
+            if chunk is not None:
+                batch.append(chunk)
+                size += cost
+
+    def _cost(self, chunk: Chunk) -> int:
+        return (
+            len(chunk.text.encode("utf-8", "surrogatepass"))
+            + 4 * (chunk.tokens + self.text_spec.dimensions)
+            + RECORD_OVERHEAD_BYTES
+        )
+
+    def _text(
+        self,
+        job: FileJob,
+        section: TextSection,
+        chunks: list[Chunk],
+        sub: int,
+        after: Checkpoint,
+        size: int,
+        media_type: str,
+    ) -> Segment:
+        spec, chunker = self.text_spec, self.chunker.name
+        starts = [section.start + chunk.start for chunk in chunks]
+        ends = [section.start + chunk.end for chunk in chunks]
+        hashes = [text_hash(chunk.text) for chunk in chunks]
+        ids = [
+            record_id(job.source, section.page, start, end, content, chunker, spec.digest)
+            for start, end, content in zip(starts, ends, hashes, strict=True)
+        ]
+        token_ids: list[TokenIds] = [chunk.token_ids for chunk in chunks if chunk.token_ids is not None]
+        return Segment(
+            attempt=job.attempt,
+            ordinal=section.unit * SUBS_PER_UNIT + sub,
+            after=-1,
+            checkpoint=after.dumps(),
+            kind="text",
+            source=job.source,
+            media_type=media_type,
+            page=section.page,
+            mtime_ns=job.mtime_ns,
+            file_size=job.size,
+            size=size,
+            maybe_present=job.maybe_present,
+            ids=ids,
+            hashes=hashes,
+            starts=starts,
+            ends=ends,
+            texts=[chunk.text for chunk in chunks],
+            lengths=[chunk.tokens for chunk in chunks],
+            token_ids=np.concatenate(token_ids) if len(token_ids) == len(chunks) else None,
+            pixels=None,
+        )
+
+    def _picture(self, job: FileJob, section: PictureSection, media_type: str, spec: ImageSpec) -> Segment:
+        return Segment(
+            attempt=job.attempt,
+            ordinal=section.unit * SUBS_PER_UNIT,
+            after=-1,
+            checkpoint=Checkpoint(section.resume).dumps(),
+            kind="image",
+            source=job.source,
+            media_type=media_type,
+            page=section.page,
+            mtime_ns=job.mtime_ns,
+            file_size=job.size,
+            size=section.pixels.nbytes + 4 * spec.dimensions + RECORD_OVERHEAD_BYTES,
+            maybe_present=job.maybe_present,
+            ids=[record_id(job.source, section.page, None, None, section.content_hash, "", spec.digest)],
+            hashes=[section.content_hash],
+            starts=[],
+            ends=[],
+            texts=[],
+            lengths=[],
+            token_ids=None,
+            pixels=section.pixels,
+        )
+
+
+def hash_file(path: str) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks. Raises `OSError`."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""The segment: what travels between the stages, is credited, acknowledged and checkpointed as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.records import Kind, Pixels, Record, TokenIds, Vector
+
+#: Sub-segments of one section that an ordinal can tell apart: ordinal = unit × 2^20 + sub-segment.
+SUBS_PER_UNIT = 2**20
+
+#: Most bytes that a segment has on its way (a single larger chunk is not possible: 32 KiB of text).
+SEGMENT_BYTES = 4 * 2**20
+
+#: Bytes that a record takes besides text, token ids and vector: id, digest, offsets, objects around them.
+RECORD_OVERHEAD_BYTES = 512
+
+
+class Checkpoint(NamedTuple):
+    """Where parsing goes on: `resume` is the parser's token (None: the file's start), then `chunks` chunks of
+    the section that follows are done already, as `sub` sub-segments."""
+
+    resume: str | None = None
+    chunks: int = 0
+    sub: int = 0
+
+    def dumps(self) -> str:
+        """As a string for the ledger."""
+        return json.dumps(self)
+
+    @staticmethod
+    def loads(text: str) -> Checkpoint:
+        """Back from the ledger."""
+        return Checkpoint(*json.loads(text))
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Chunks of one section, column by column, on their way to the database.
+
+    `attempt` is the dispatch that made it, `ordinal` its place in the file, `after` the ordinal before it
+    (-1: none), `size` the most bytes that it takes between here and the acknowledgement. A text segment has
+    `texts`, offsets and either `token_ids` (all in one int32 array, `lengths` long each) or None; a picture
+    has `pixels`. `vectors`, float32 [n, d], are added by the inference stage.
+    """
+
+    attempt: int
+    ordinal: int
+    after: int
+    checkpoint: str
+    kind: Kind
+    source: str
+    media_type: str
+    page: int | None
+    mtime_ns: int
+    file_size: int
+    size: int
+    maybe_present: bool
+    ids: list[str]
+    hashes: list[str]
+    starts: list[int]
+    ends: list[int]
+    texts: list[str]
+    lengths: list[int]
+    token_ids: TokenIds | None
+    pixels: Pixels | None
+    vectors: Vector | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all chunks; 0 for a picture."""
+        return sum(self.lengths)
+
+    def chunk_ids(self) -> list[TokenIds]:
+        """The model's input for each chunk, as views of the one array."""
+        if self.token_ids is None:
+            return []
+        return np.split(self.token_ids, np.cumsum(self.lengths[:-1], dtype=np.int64))
+
+    def records(self, model: str, indexed_at: datetime, fields: Mapping[str, str]) -> list[Record]:
+        """The records that the database shall hold. Raises `ValueError` where vectors and chunks differ."""
+        if self.vectors is None or len(self.vectors) != len(self.ids):
+            count = 0 if self.vectors is None else len(self.vectors)
+            raise ValueError(f"{self.source}: {count} vectors for {len(self.ids)} chunks")
+        mtime = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
+        text = self.kind == "text"
+        return [
+            Record(
+                id=self.ids[i],
+                source=self.source,
+                kind=self.kind,
+                page=self.page,
+                position=i,
+                start=self.starts[i] if text else None,
+                end=self.ends[i] if text else None,
+                text=self.texts[i] if text else None,
+                embedding=self.vectors[i],
+                content_hash=self.hashes[i],
+                model=model,
+                indexed_at=indexed_at,
+                mtime=mtime,
+                size=self.file_size,
+                media_type=self.media_type,
+                fields=fields,
+            )
+            for i in range(len(self.ids))
+        ]
