@@ -15,6 +15,9 @@ LOOK_AHEAD = 8
 #: Characters of a sentence's end at most: its mark and the closing punctuation behind it.
 SENTENCE_MARK = 5
 
+#: Regional indicators counted back at most; even, so that the flags of a longer run are taken as whole.
+LONGEST_RUN = 4_096
+
 #: Characters around an overlap's start in which a word border is looked for; longer words are cut.
 NEAR = 24
 
@@ -40,6 +43,8 @@ _EXTENDING = frozenset(
     + [chr(c) for c in range(0x1F3FB, 0x1F400)]  # skin tones
     + [chr(c) for c in range(0xE0020, 0xE0080)]  # tags, as in the flag of Wales
 )
+
+_REGIONAL = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 _HANGUL_LEAD = re.compile("[\u1100-\u115f\ua960-\ua97c]")
 _HANGUL_VOWEL_OR_TAIL = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb]")
@@ -105,7 +110,7 @@ def is_cluster_border(text: str, place: int) -> bool:
         return False
     if category == "Lo" and unicodedata.combining(before) == _VIRAMA:
         return False
-    if _is_regional(before) and _is_regional(after):
+    if before in _REGIONAL and after in _REGIONAL:
         return _regional_run(text, place) % 2 == 0
     if "\ud800" <= before <= "\udbff" and "\udc00" <= after <= "\udfff":
         return False
@@ -140,16 +145,10 @@ def _word_end(text: str, low: int, last: int) -> int | None:
     return next((place for place in range(last, low - 1, -1) if text[place].isspace()), None)
 
 
-def _is_regional(character: str) -> bool:
-    return "\U0001f1e6" <= character <= "\U0001f1ff"
-
-
 def _regional_run(text: str, end: int) -> int:
-    """How many regional indicators, two of which make a flag, stand before `end`."""
-    start = end
-    while start > 0 and _is_regional(text[start - 1]):
-        start -= 1
-    return end - start
+    """How many regional indicators, two of which make a flag, stand before `end`, `LONGEST_RUN` at most."""
+    before = text[max(0, end - LONGEST_RUN) : end]
+    return len(before) - len(before.rstrip(_REGIONAL))
 
 
 def _is_one_syllable(before: str, after: str) -> bool:

@@ -23,7 +23,7 @@ from engine.stages.tokens import SURROGATES
 from tests.stages import tokenizers as small
 
 property_test = settings(
-    deadline=None, database=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 
 MODES = ("stand-in", "bytes", *(family.__name__ for family in small.FAMILIES))
@@ -145,7 +145,7 @@ def test_the_same_text_gives_the_same_chunks_from_another_chunker(mode: str, fil
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("word", ["x", "é", "水", "ก", "👍🏽", "\0", "a\u0301"])
+@pytest.mark.parametrize("word", ["x", "水", "👍🏽", "a\u0301"])
 def test_a_word_of_100_kilobytes_is_cut_into_chunks_that_fit(
     mode: str, word: str, files: dict[str, str]
 ) -> None:

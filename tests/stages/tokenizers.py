@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -11,6 +12,8 @@ from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
 
 from engine.models.spec import TextSpec
+
+Family: TypeAlias = Callable[[], Tokenizer]
 
 ENGLISH = (
     "The harbour froze in January, and nobody crossed it until spring. “Why should we?” asked the ferryman. "
@@ -132,7 +135,7 @@ def unigram() -> Tokenizer:
     return tokenizer
 
 
-FAMILIES: tuple[Callable[[], Tokenizer], ...] = (
+FAMILIES: tuple[Family, ...] = (
     wordpiece_lower,
     wordpiece_decomposed,
     byte_level_bpe,
@@ -142,7 +145,7 @@ FAMILIES: tuple[Callable[[], Tokenizer], ...] = (
 )
 
 
-def saved(folder: Path, make: Callable[[], Tokenizer]) -> str:
+def saved(folder: Path, make: Family) -> str:
     """The tokenizer's file, with the truncation and padding that published ones often come with."""
     tokenizer = make()
     tokenizer.enable_truncation(12)
