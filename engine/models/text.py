@@ -15,6 +15,7 @@ from engine.models.batching import batches
 from engine.models.device import choose_device, choose_dtype
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import TextSpec
+from engine.models.text_folder import NO_LIMIT
 from engine.records import TokenIds, Vector
 
 #: Padded tokens of one batch by kind of device. On a CPU what fits its caches is fastest (measured: 2,000
@@ -31,7 +32,7 @@ FAITHFUL_IN_REDUCED_PRECISION = 0.999
 #: Texts for which both paths must give the same ids and vectors: what normalisers disagree on is in them.
 PROBES = (
     "A probe.",
-    "Ünïcödé, ﬁne ligatures, ＦＵＬＬ width, naïve café, İstanbul, ǅ, 東京タワー, Привет, שלום, สวัสดี 👩\u200d🚀",
+    "Ünïcödé, ﬁne ligatures, ＦＵＬＬ width, naïve, İstanbul, ǅ, 東京タワー, Привет, שלום, สวัสดี 👩\u200d🚀",
     "  Leading spaces,\ttabs\nand\r\nline ends;  double  spaces, «quotes» – dashes… 3.14 1,000 a@b.org\u00a0",
 )
 
@@ -137,22 +138,21 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
     numbers = choose_dtype(dtype, place)
     with quiet():
         from sentence_transformers import SentenceTransformer
-
-        # Only now is transformers imported, whose progress bars a second `quiet` turns off.
-        with quiet():
-            try:
-                model = SentenceTransformer(
-                    spec.folder,
-                    device=str(place),
-                    trust_remote_code=spec.trust_remote_code,
-                    local_files_only=True,
-                    model_kwargs={"dtype": numbers},
-                )
-                model = model.to(numbers).eval()
-            except Exception as error:  # whatever a model's own code raises
-                raise UsageError(
-                    f"text model {spec.name} can't be loaded from {spec.folder}: {one_line(error)}"
-                ) from error
+    # Once more, because progress bars can be turned off only where their library has been imported.
+    with quiet():
+        try:
+            model = SentenceTransformer(
+                spec.folder,
+                device=str(place),
+                trust_remote_code=spec.trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"dtype": numbers},
+            )
+            model = model.to(numbers).eval()
+        except Exception as error:  # whatever a model's own code raises
+            raise UsageError(
+                f"text model {spec.name} can't be loaded from {spec.folder}: {one_line(error)}"
+            ) from error
     loaded = TextModel(spec, model, place, numbers)
     _check(loaded)
     return loaded
@@ -164,6 +164,12 @@ def _check(loaded: TextModel) -> None:
     if reference.shape[1] != spec.dimensions:
         raise UsageError(
             f"text model {spec.name} gives {reference.shape[1]} dimensions, its files say {spec.dimensions}"
+        )
+    limit = loaded._model.max_seq_length
+    if limit is not None and limit < (spec.max_tokens or NO_LIMIT):
+        raise UsageError(
+            f"text model {spec.name} reads {limit} tokens at most, which its files don't say: state it as "
+            f"max_seq_length in {spec.folder}/sentence_bert_config.json"
         )
     if spec.mode == "text":
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -132,15 +132,23 @@ def model_files(folder: Path, modules: Sequence[Module], trust_remote_code: bool
             paths += [*weights, *(module.folder / name for name in CONFIGURATION)]
             if not (module.folder / "tokenizer.json").is_file():
                 paths += [module.folder / name for name in VOCABULARIES]
-        elif module.kind in PLAIN_MODULES and module.folder != folder:
-            paths += [module.folder / "config.json", *(weights or [])]
-        elif module.folder != folder:
-            paths += [path for path in module.folder.rglob("*") if path.suffix != ".md"]
+        elif module.kind in PLAIN_MODULES:
+            # One at the root has no files of its own: what lies there is the transformer's.
+            if module.folder != folder:
+                paths += [module.folder / "config.json", *(weights or [])]
         else:
-            paths += [path for path in folder.iterdir() if path.suffix != ".md"]
+            paths += _everything(module.folder)
     if trust_remote_code:
         paths += folder.rglob("*.py")
     return {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
+
+
+def _everything(place: Path) -> Iterator[Path]:
+    for path in place.rglob("*"):
+        parts = path.relative_to(place).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if path.suffix != ".md" and not hidden and parts[:1] not in OTHER_FORMS:
+            yield path
 
 
 def choose_files(names: Sequence[str]) -> list[str]:

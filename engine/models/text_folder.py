@@ -40,7 +40,7 @@ def read_spec(folder: Path, name: str, trust_remote_code: bool = False) -> TextS
     Raises `UsageError` where the files are not those of a text model, or don't say what is needed.
     """
     modules = read_modules(folder)
-    first = modules[0]
+    reader = _reader(modules, name)
     # sentence-transformers reads its own settings only where it made the folder.
     plain = not (folder / "modules.json").is_file()
     settings = {} if plain else read_json(folder / "config_sentence_transformers.json")
@@ -54,14 +54,14 @@ def read_spec(folder: Path, name: str, trust_remote_code: bool = False) -> TextS
     prompts = settings.get("prompts") or {}
     document_prompt, query_prompt = (prompts.get(task) or "" for task in ("document", "query"))
     reason = why_text(modules, settings, document_prompt, plain)
-    tokenizer = next(_tokenizers(folder, first), None)
+    tokenizer = next(_tokenizers(folder, reader), None)
     return TextSpec(
         name=name,
         folder=str(folder),
         digest=model_digest(model_files(folder, modules, trust_remote_code)),
         dimensions=dimensions,
         normalized=normalized,
-        max_tokens=max_tokens(first) if first.kind == "Transformer" else None,
+        max_tokens=max_tokens(reader),
         mode="text" if reason else "ids",
         tokenizer_file=str(tokenizer) if tokenizer else None,
         document_prompt=document_prompt,
@@ -131,6 +131,12 @@ def _table_width(weights: Path) -> int | None:
     return next((entry["shape"][1] for entry in header.values() if len(entry.get("shape", ())) == 2), None)
 
 
+def _reader(modules: Sequence[Module], name: str) -> Module:
+    """The module that tokenises documents: the first one, or the first on their route."""
+    first = modules[0]
+    return _reader(_document_route(first, name), name) if first.kind in {"Router", "Asym"} else first
+
+
 def _document_route(router: Module, name: str) -> list[Module]:
     structure = router.config.get("structure") or {}
     types = router.config.get("types") or {}
@@ -140,17 +146,17 @@ def _document_route(router: Module, name: str) -> list[Module]:
     return [module_at(router.folder, types[step], step) for step in route]
 
 
-def max_tokens(transformer: Module) -> int | None:
+def max_tokens(reader: Module) -> int | None:
     """The largest input, special tokens included, as sentence-transformers works it out.
 
     `max_seq_length`, else the smaller of the tokenizer's `model_max_length` and the configuration's
     `max_position_embeddings`; never more than there are positions. None: no limit is known.
     """
-    config = read_json(transformer.folder / "config.json")
-    tokenizer = read_json(transformer.folder / "tokenizer_config.json")
+    config = read_json(reader.folder / "config.json")
+    tokenizer = read_json(reader.folder / "tokenizer_config.json")
     positions = config.get("max_position_embeddings")
     limits = []
-    if (stated := transformer.config.get("max_seq_length")) is not None:
+    if (stated := reader.config.get("max_seq_length")) is not None:
         limits.append(int(stated))
     else:
         limits.append(int(tokenizer.get("model_max_length") or NO_LIMIT))
@@ -194,9 +200,9 @@ def _has_chat_template(folder: Path) -> bool:
     )
 
 
-def _tokenizers(folder: Path, first: Module) -> Iterator[Path]:
+def _tokenizers(folder: Path, reader: Module) -> Iterator[Path]:
     # Without a transformer in front the file only counts tokens, so any that the model has will do.
-    for place in (first.folder, folder):
+    for place in (reader.folder, folder):
         if (place / "tokenizer.json").is_file():
             yield place / "tokenizer.json"
     yield from sorted(folder.glob("*/tokenizer.json"))
