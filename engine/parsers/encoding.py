@@ -40,7 +40,7 @@ _MARKS = (
 
 # Not among them, because text has them: tab, line ends, form feed, backspace (manual pages), escape (coloured
 # logs), DOS's end mark.
-_CONTROLS = bytes(set(range(0x20)) - set(b"\b\t\n\v\f\r\x1a\x1b")) + b"\x7f"
+_CONTROLS = bytes(set(range(1, 0x20)) - set(b"\b\t\n\v\f\r\x1a\x1b")) + b"\x7f"
 
 
 def byte_order_mark(head: bytes) -> tuple[str, int]:
@@ -57,17 +57,20 @@ def looks_like_text(head: bytes) -> bool:
         return True
     if b"\0" in head:
         return bool(_wide_encoding(head))
-    return len(head) - len(head.translate(None, _CONTROLS)) <= MAX_CONTROL_SHARE * len(head)
+    return _controls(head) <= MAX_CONTROL_SHARE * len(head)
 
 
-def encoding_of(sample: bytes) -> str:
-    """The encoding of a sample that is text: by its mark, else UTF-16, UTF-32, UTF-8, else a legacy one."""
+def encoding_of(sample: bytes, whole: bool) -> str:
+    """The encoding of text: by its mark, else UTF-16, UTF-32, UTF-8, else a legacy one.
+
+    `whole` says that the text ends where the sample does, so that it can't end inside a character.
+    """
     marked, _ = byte_order_mark(sample)
     if marked:
         return marked
     if b"\0" in sample[:HEAD_BYTES] and (wide := _wide_encoding(sample[:HEAD_BYTES])):
         return wide
-    if _mostly_utf8(sample):
+    if _mostly_utf8(sample, whole):
         return "utf-8"
     return _legacy_encoding(sample)
 
@@ -83,12 +86,15 @@ def find_encoding(file: BinaryIO) -> tuple[str, int]:
         following = file.read(SAMPLE_BYTES)
         if not following:
             break
-    return marked or encoding_of(following or sample), length
+    return marked or encoding_of(following, len(following) < SAMPLE_BYTES), length
 
 
-def _mostly_utf8(sample: bytes) -> bool:
-    # Not final: the sample may end in the middle of a character.
-    text = codecs.getincrementaldecoder("utf-8")("replace").decode(sample)
+def _controls(head: bytes) -> int:
+    return len(head) - len(head.translate(None, _CONTROLS))
+
+
+def _mostly_utf8(sample: bytes, whole: bool) -> bool:
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(sample, final=whole)
     bad = text.count("\ufffd") - sample.count("\ufffd".encode())
     if not bad:
         return True
@@ -98,6 +104,8 @@ def _mostly_utf8(sample: bytes) -> bool:
 
 def _wide_encoding(head: bytes) -> str:
     """UTF-32 or UTF-16 without a mark, told by how well it decodes; empty where none does."""
+    if head.count(0) < len(head) // 4 and head.replace(b"\0", b"").isascii() and not _controls(head):
+        return ""  # plain ASCII with stray NULs, which any pairing of bytes makes Chinese
     best, most_ascii = "", 0
     for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):
         try:

@@ -15,11 +15,11 @@ from engine.parsers.encoding import byte_order_mark, find_encoding
 from engine.parsers.sections import cut, encodable, from_token, to_token
 from engine.records import TextSection
 
-#: Largest HTML file: the tree of a page, unlike text, must be in memory whole. In bytes.
-MAX_HTML_BYTES = 64 * 1024 * 1024
+#: Largest HTML file, in bytes: a page's tree must be in memory whole, and takes about 25 times as much.
+MAX_HTML_BYTES = 32 * 1024 * 1024
 
-#: Largest page that the main text is looked for in, in characters: beyond it the search takes minutes.
-MAX_MAIN_TEXT_PAGE = 4 * 1024 * 1024
+#: Largest page that the main text is looked for in, in characters: that takes 4 s and 200 MiB already.
+MAX_MAIN_TEXT_PAGE = 1024 * 1024
 
 #: Below this many characters trafilatura itself only guesses (its MIN_EXTRACTED_SIZE), and loses tables.
 MIN_MAIN_TEXT = 250
@@ -36,7 +36,7 @@ _DECLARED = re.compile(rb"<(?:meta|\?xml)\b[^>]*?(?:charset|encoding)\s*=\s*[\"'
 _DECLARED_AS = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252"}
 
 _DROPPED = frozenset({"script", "style", "noscript", "template"})
-_LINES = frozenset({"br", "li", "tr", "dt", "dd", "option", "hr", "legend", "label"})
+_LINES = frozenset({"br", "li", "tr", "dt", "dd", "option", "hr"})
 _PARAGRAPHS = frozenset({
     "address", "article", "aside", "blockquote", "body", "caption", "div", "dl", "fieldset", "figcaption",
     "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "main",
@@ -107,10 +107,12 @@ def whole_text(page: HtmlElement) -> str:
     walker = etree.iterwalk(page, events=("start", "end"))
     for event, element in walker:
         tag = element.tag
-        separator = "\n" if tag in _LINES else "\n\n" if tag in _PARAGRAPHS else ""
+        separator = "\n\n" if tag in _PARAGRAPHS else ""
         kept_lines += (1 if event == "start" else -1) if tag in _KEEPS_LINES else 0
         if event == "start":
-            if tag in _CELLS and element.getprevious() is not None:
+            if tag in _LINES:
+                separator = "\n"
+            elif tag in _CELLS and element.getprevious() is not None:
                 separator = " | "
             parts.append(separator)
             if tag in _DROPPED:

@@ -28,8 +28,9 @@ from engine.records import PictureSection, Pixels, SectionFailure
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 
 #: A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that has this many times the pixels
-#: wanted along each side.
-DRAFT_FACTOR = 2
+#: wanted along each side. Measured on noisy pictures with ViT-B/32: largest 1 - cosine 3e-4 at 1, 3e-5 at 2,
+#: 5e-6 at 3 and 4; 3.0, 2.3, 1.8 and 1.7 times as fast as in full.
+DRAFT_FACTOR = 3
 
 #: EXIF's tag for how the camera was held.
 _ORIENTATION = 0x0112
@@ -44,6 +45,8 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+
+_TURNED = (5, 6, 7, 8)
 
 _RESAMPLING = {
     "bicubic": Resampling.BICUBIC,
@@ -99,7 +102,7 @@ def prepare(image: Image, spec: ImageSpec) -> Pixels:
 
     Source: open_clip 3, `transform.py`, `image_transform(is_train=False)`, without its normalisation.
     """
-    return _fit(_to_rgb(image), spec, image.size)
+    return _fit(_to_rgb(image), spec)
 
 
 def _open(file: BinaryIO, media_type: str) -> ImageFile.ImageFile:
@@ -114,21 +117,38 @@ def _decode(image: ImageFile.ImageFile, frame: int, spec: ImageSpec, exact: bool
     if frame:
         image.seek(frame)
     size = image.size
-    if not exact and isinstance(image, JpegImageFile):
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        size = size[::-1] if turned else size
-        wanted = [DRAFT_FACTOR * side for side in _resized_size(size, spec)]
-        image.draft(None, (wanted[1], wanted[0]) if turned else (wanted[0], wanted[1]))
+    box = None if exact or not isinstance(image, JpegImageFile) else _draft(image, spec)
     # A progressive JPEG holds the coefficients of all its pixels, whatever scale is asked for.
     width, height = size if image.info.get("progressive") else image.size
     if width * height > MAX_PIXELS:
         raise ParseError("too-many-pixels", f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
     image.load()
     # After loading: a TIFF turns itself and forgets its orientation then.
-    upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    turned_image = image if upright is None else image.transpose(upright)
-    is_draft = turned_image.size != size and not exact and isinstance(image, JpegImageFile)
-    return _fit(_to_rgb(turned_image), spec, size if is_draft else turned_image.size)
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    upright = _UPRIGHT.get(orientation)
+    picture = _to_rgb(image)
+    if box is not None:
+        # Resized before it is turned: the box, which ends inside the last pixels, is in stored coordinates.
+        picture = picture.resize(_stored_size(size, orientation, spec), _resampling(spec), box)
+    if upright is not None:
+        picture = picture.transpose(upright)
+    return _fit(picture, spec) if box is None else _crop(picture, spec)
+
+
+def _draft(image: JpegImageFile, spec: ImageSpec) -> tuple[float, float, float, float] | None:
+    """Have a JPEG decoded smaller; the part of the result that is picture, or None where nothing changed."""
+    size = image.size
+    width, height = _stored_size(size, image.getexif().get(_ORIENTATION, 1), spec)
+    drafted = image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
+    return None if drafted is None or image.size == size else drafted[1]
+
+
+def _stored_size(size: tuple[int, int], orientation: int, spec: ImageSpec) -> tuple[int, int]:
+    """What a picture of `size` is resized to before it is turned upright."""
+    if orientation in _TURNED:
+        height, width = _resized_size(size[::-1], spec)
+        return width, height
+    return _resized_size(size, spec)
 
 
 def _to_rgb(image: Image) -> Image:
@@ -172,35 +192,39 @@ def _resized_size(size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def _fit(image: Image, spec: ImageSpec, original: tuple[int, int]) -> Pixels:
-    """Resize and crop or pad RGB, by the proportions of `original`: a draft's own are rounded."""
-    width, height = _resized_size(original, spec)
+def _resampling(spec: ImageSpec) -> Resampling:
+    height, width = spec.size
+    # open_clip doesn't hand the interpolation on to ResizeKeepRatio here, whose default is bicubic.
+    bicubic = spec.resize_mode == "shortest" and width != height
+    return Resampling.BICUBIC if bicubic else _RESAMPLING[spec.interpolation]
+
+
+def _fit(image: Image, spec: ImageSpec) -> Pixels:
+    """Resize RGB, and crop or pad what comes out."""
+    width, height = _resized_size(image.size, spec)
     target_height, target_width = spec.size
-    bicubic = spec.resize_mode == "shortest" and target_width != target_height  # ResizeKeepRatio's default
-    resampling = Resampling.BICUBIC if bicubic else _RESAMPLING[spec.interpolation]
-    left, top = round((width - target_width) / 2), round((height - target_height) / 2)
     if width * height > MAX_PIXELS:
         # One pixel by ten thousand: resize only what the crop keeps.
+        left, top = round((width - target_width) / 2), round((height - target_height) / 2)
         x, y = image.width / width, image.height / height
         box = (left * x, top * y, (left + target_width) * x, (top + target_height) * y)
-        return np.asarray(image.resize((target_width, target_height), resampling, box))
-    if image.size != (width, height):
-        image = image.resize((width, height), resampling)
-    if (width, height) == (target_width, target_height):
-        return np.asarray(image)
-    if width >= target_width and height >= target_height:
-        return np.asarray(image.crop((left, top, left + target_width, top + target_height)))
+        return np.array(image.resize((target_width, target_height), _resampling(spec), box))
+    return _crop(image.resize((width, height), _resampling(spec)), spec)
+
+
+def _crop(image: Image, spec: ImageSpec) -> Pixels:
+    """The middle of RGB that is resized already, on a ground of the fill colour where it is too small."""
+    height, width = spec.size
+    if image.size == (width, height):
+        return np.array(image)
+    # As torchvision rounds: half to even where it crops, down where it pads.
+    across, down = image.width - width, image.height - height
+    left = round(across / 2) if across > 0 else -(-across // 2)
+    top = round(down / 2) if down > 0 else -(-down // 2)
     fill = spec.fill_color if spec.resize_mode == "longest" else 0
-    canvas = new("RGB", (target_width, target_height), (fill, fill, fill))
-    # Rounded down where padded and half to even where cropped, as torchvision does.
-    canvas.paste(
-        image,
-        (
-            (target_width - width) // 2 if width < target_width else -left,
-            (target_height - height) // 2 if height < target_height else -top,
-        ),
-    )
-    return np.asarray(canvas)
+    canvas = new("RGB", (width, height), (fill, fill, fill))
+    canvas.paste(image, (-left, -top))
+    return np.array(canvas)
 
 
 @contextmanager

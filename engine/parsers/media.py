@@ -82,7 +82,7 @@ def _text_type(path: str, head: bytes) -> str:
     for mark, media_type in _UNREAD_TEXT:
         if head.startswith(mark):
             raise SkipFileError("unknown-type", media_type)
-    text = head.decode(encoding_of(head), "replace").lstrip("\ufeff")
+    text = head.decode(encoding_of(head, len(head) < HEAD_BYTES), "replace").lstrip("\ufeff")
     if _HTML_START.match(text):
         return "text/html"
     media_type = _TYPE_OF_SUFFIX.get(os.path.splitext(path)[1].lower(), "text/plain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import pypdfium2.raw as pdfium
 
@@ -21,12 +21,19 @@ MIN_RULES = 5
 #: A page with more objects than this is a drawing, which pdfplumber would take minutes for.
 MAX_OBJECTS = 20_000
 
+#: With more lines than this each way a page is taken to have a table without looking where they meet.
+MAX_LINES = 200
+
 #: How deep forms inside forms are looked into.
 MAX_FORM_DEPTH = 4
 
 #: Gap between two letters that parts words, as a share of the font size (pdfplumber's default, 3 points,
 #: joins words of small print).
 WORD_GAP = 0.15
+
+
+# Where it lies across its direction, and from where to where it goes along it.
+_Line: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +50,14 @@ class Table:
 
 
 def may_have_table(page: Any) -> bool:
-    """Whether a PDFium page is ruled like a table.
-
-    Its path objects must give enough distinct horizontal and vertical lines for two cells; a box has two of
-    each.
+    """A table's rows, cells joined by ` | `, and its place: left, bottom, right, top in the page's points."""
+    the other direction each, and are enough for two cells.
     """
-    across: set[int] = set()
-    down: set[int] = set()
+    across: set[_Line] = set()
+    down: set[_Line] = set()
     page_width, page_height = page.get_size()
-    for number, (kind, raw) in enumerate(
-        _objects(page, pdfium.FPDFPage_CountObjects, pdfium.FPDFPage_GetObject)
-    ):
+    objects = _objects(page, pdfium.FPDFPage_CountObjects, pdfium.FPDFPage_GetObject)
+    for number, (kind, raw) in enumerate(objects):
         if number >= MAX_OBJECTS:
             return False
         if kind != pdfium.FPDF_PAGEOBJ_PATH:
@@ -62,13 +66,33 @@ def may_have_table(page: Any) -> bool:
             width, height = right - left, top - bottom
             if width > 0.95 * page_width and height > 0.95 * page_height:
                 continue  # the page's background or frame
-            if width >= MIN_RULE_ACROSS and (height <= MAX_RULE_THICKNESS or height >= MIN_RULE_DOWN):
-                across.update(
-                    (round(bottom), round(top)) if height > MAX_RULE_THICKNESS else (round(bottom),)
-                )
-            if height >= MIN_RULE_DOWN and (width <= MAX_RULE_THICKNESS or width >= MIN_RULE_ACROSS):
-                down.update((round(left), round(right)) if width > MAX_RULE_THICKNESS else (round(left),))
-    return min(len(across), len(down)) >= 2 and len(across) + len(down) >= MIN_RULES
+            if width >= MIN_RULE_ACROSS:
+                across |= {
+                    (y, left, right) for y in ({bottom, top} if height > MAX_RULE_THICKNESS else {top})
+                }
+            if height >= MIN_RULE_DOWN:
+                down |= {(x, bottom, top) for x in ({left, right} if width > MAX_RULE_THICKNESS else {left})}
+        if min(len(across), len(down)) > MAX_LINES:
+            return True
+    rows, columns = _meeting(across, down), _meeting(down, across)
+    return min(len(rows), len(columns)) >= 2 and len(rows) + len(columns) >= MIN_RULES
+
+
+def _meeting(lines: set[_Line], others: set[_Line]) -> set[int]:
+    """Where the lines are that meet at least two of the others, rounded to points."""
+    slack = MAX_RULE_THICKNESS
+    return {
+        round(at)
+        for at, start, end in lines
+        if len(
+            {
+                round(other)
+                for other, first, last in others
+                if start - slack <= other <= end + slack and first - slack <= at <= last + slack
+            }
+        )
+        >= 2
+    }
 
 
 class TableReader:

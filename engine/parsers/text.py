@@ -42,7 +42,8 @@ def parse(path: str, resume: str | None = None) -> Iterator[TextSection]:
             while len(buffer) <= MAX_SECTION_CHARS and not ended:
                 pending, state = decoder.getstate()
                 marks.append((decoded, file.tell() - len(pending), state))
-                block = file.read(BLOCK_BYTES)
+                # Blocks end at multiples of their size, wherever reading began: so do a resumed parse's.
+                block = file.read(BLOCK_BYTES - file.tell() % BLOCK_BYTES)
                 ended = not block
                 piece = encodable(decoder.decode(block, final=ended))
                 decoded += len(piece)
