@@ -13,6 +13,7 @@ from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
+from engine.models.text import whole_characters
 from engine.records import Pixels, Vector
 
 #: Pictures of one batch by kind of device.
@@ -69,7 +70,8 @@ class ImageModel:
         if self._tokenize is None:
             self._tokenize = _tokenizer(self.spec)
         with quiet():
-            return self._finished(self._model.encode_text(self._tokenize([text]).to(self.device))).reshape(-1)
+            tokens = self._tokenize([whole_characters(text)]).to(self.device)
+            return self._finished(self._model.encode_text(tokens)).reshape(-1)
 
     def _finished(self, vectors: torch.Tensor) -> Vector:
         array: Vector = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()

@@ -181,8 +181,8 @@ def pretrained(architecture: str, tag: str) -> dict[str, Any]:
         except (OSError, subprocess.SubprocessError) as error:
             raise UsageError(f"open_clip can't be asked for {architecture}/{tag}: {error}") from error
         answer = child.stdout
+        remember(name, answer)
     entry, tags = json.loads(answer)
     if not entry:
         raise UsageError(f"open_clip has no weights {tag!r} for {architecture}: it has {', '.join(tags)}")
-    remember(name, answer)
     return dict(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ BATCH_TOKENS = {"cpu": 2_000, "mps": 8_192, "cuda": 32_768}
 
 #: Characters that stand for a token where texts are batched before they are tokenised.
 CHARACTERS_PER_TOKEN = 4
+
+#: Halves of a UTF-16 pair, which a string may hold and a tokenizer refuses.
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 #: Least cosine between the vectors of the id path and of the model's own `encode`.
 FAITHFUL = 0.99999
@@ -82,6 +86,7 @@ class TextModel:
         return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
 
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
+        texts = [whole_characters(text) for text in texts]
         with quiet():
             encoded = encode(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False)
         return self._finished(np.asarray(encoded, dtype=np.float32))
@@ -195,6 +200,11 @@ def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
     if not (cosines(vectors, reference[fitting]) >= enough).all():
         return "its ids give other vectors than its encode"
     return None
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate."""
+    return text if text.isascii() else SURROGATES.sub("\ufffd", text)
 
 
 def cosines(left: Vector, right: Vector) -> Vector:

@@ -79,6 +79,7 @@ def test_a_caption_gets_the_vector_of_the_text_tower(folder: Path, model: ImageM
         with torch.inference_mode():
             expected = reference.encode_text(tokens, normalize=True).numpy()[0]
     assert float(model.embed_query("a red circle") @ expected) >= 0.99999
+    assert model.embed_query("half \ud83d a pair").shape == (24,)
     assert float(model.embed_query("a blue square") @ expected) < 0.9999
 
 

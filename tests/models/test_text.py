@@ -291,6 +291,13 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(bert: Path, monkeypatch:
     np.testing.assert_allclose(model.embed_ids(ids), expected, atol=1e-4)
 
 
+def test_a_lone_surrogate_is_read_as_a_replacement_character(bert: Path) -> None:
+    model = load_text_model(resolve_text(str(bert)), "cpu")
+    vectors = model.embed_texts(["half \ud83d a pair", "half \ufffd a pair"])
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+    np.testing.assert_allclose(model.embed_query("\udc80"), model.embed_query("\ufffd"), atol=1e-5)
+
+
 def test_loading_and_embedding_print_nothing(bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = load_text_model(resolve_text(str(bert)), "cpu")
     model.embed_texts(["the world " * 300])
