@@ -50,8 +50,10 @@ class Table:
 
 
 def may_have_table(page: Any) -> bool:
-    """A table's rows, cells joined by ` | `, and its place: left, bottom, right, top in the page's points."""
-    the other direction each, and are enough for two cells.
+    """Whether a PDFium page is ruled like a table.
+
+    Its path objects must give lines across and down that meet two of the other direction each, and enough of
+    them for two cells.
     """
     across: set[_Line] = set()
     down: set[_Line] = set()
