@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,22 +16,13 @@ from tqdm import tqdm
 
 from engine.config import engine_version
 from engine.runtime.accounts import Counts
+from engine.runtime.messages import Stats
 
 #: Seconds between two progress lines where standard error is a file or a batch system's log.
 LOG_INTERVAL_S = 30.0
 
 #: Packages whose versions explain a run's speed and vectors.
 PACKAGES = ("torch", "sentence-transformers", "open-clip-torch", "tokenizers", "lancedb", "elasticsearch")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old or the new one whole, also after a power cut."""
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> int:
@@ -110,8 +102,30 @@ class ProgressLine:
             self._bar.close()
 
 
+def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict[str, object]:
+    """The counts and rates of a summary, or of a status while the run lives."""
+    return {
+        "files": file_counts(counts),
+        "chunks": {
+            "text": counts.text_chunks,
+            "image": counts.image_chunks,
+            "indexed": counts.records,
+            "deleted": counts.deleted,
+        },
+        "tokens": counts.tokens,
+        "bytes_read": counts.bytes_read,
+        "seconds": round(seconds, 3),
+        "throughput": {
+            "chunks_per_s": round((counts.text_chunks + counts.image_chunks) / seconds, 3),
+            "tokens_per_s": round(counts.tokens / seconds, 3),
+            "images_per_s": round(counts.image_chunks / seconds, 3),
+        },
+        "stages": {name: asdict(stats) for name, stats in stages.items()},
+    }
+
+
 def closing_lines(
-    counts: Counts, totals: Mapping[str, int], throughput: Mapping[str, float], failures: int, run_dir: Path
+    counts: Counts, seconds: float, totals: Mapping[str, int], failures: int, run_dir: Path
 ) -> list[str]:
     """The last lines of a run: totals, what was left out and why, what failed and where to read of it."""
     parts = [f"{n:,} {name}" for name, n in file_counts(counts).items() if n and name != "discovered"]
@@ -121,9 +135,9 @@ def closing_lines(
         lines.append(f"skipped: {rules}; each in {run_dir / 'skipped.jsonl'}")
     if counts.records or counts.deleted:
         lines.append(
-            f"chunks: {counts.text_chunks:,} text and {counts.image_chunks:,} image embedded,"
-            f" {counts.records:,} records written, {counts.deleted:,} deleted;"
-            f" {throughput['tokens_per_s']:,.0f} tokens/s, {throughput['images_per_s']:,.1f} images/s"
+            f"chunks: {counts.text_chunks:,} text ({counts.tokens / seconds:,.0f} tokens/s) and"
+            f" {counts.image_chunks:,} image ({counts.image_chunks / seconds:,.1f} images/s) embedded,"
+            f" {counts.records:,} records written, {counts.deleted:,} deleted"
         )
     lines.append(f"index: {totals['records']:,} records of {totals['files']:,} files")
     if failures:

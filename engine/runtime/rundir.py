@@ -1,9 +1,11 @@
-"""The run directory: made, locked, logged to."""
+"""The run directory: made, locked, and what is written there for others to read."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.errors import UsageError
@@ -34,3 +36,22 @@ def log_to(run_dir: Path, level: str) -> Callable[[], None]:
         handler.close()
 
     return end
+
+
+def write_status(run_dir: Path, status: Mapping[str, object]) -> None:
+    """Replace `status.json`, which readers may read at any time. It ends with the run."""
+    temporary = run_dir / "status.json.new"
+    text = json.dumps({"status": "running", "pid": os.getpid(), **status})
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(run_dir / "status.json")
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, object]) -> None:
+    """Replace `summary.json`: a reader sees the old or the new one whole, also after a power cut."""
+    temporary = run_dir / "summary.json.new"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(json.dumps(summary, indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(run_dir / "summary.json")
+    (run_dir / "status.json").unlink(missing_ok=True)

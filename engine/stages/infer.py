@@ -12,7 +12,7 @@ from engine.records import Vector
 from engine.stages.segment import Segment
 
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
-WINDOW_CHUNKS = 512
+WINDOW_CHUNKS = 128
 
 
 @dataclass
