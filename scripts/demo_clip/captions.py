@@ -20,7 +20,11 @@ SHAPE_WORDS = {
 }
 COLOUR_WORDS = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "violet")}
 COUNT_WORDS = {2: ("two", "two", "2", "a pair of"), 3: ("three", "three", "3"), 4: ("four", "four", "4")}
-SIZE_WORDS = {"small": ("small", "small", "little", "tiny"), "medium": ("medium",), "large": ("large", "large", "big", "huge")}
+SIZE_WORDS = {
+    "small": ("small", "small", "little", "tiny"),
+    "medium": ("medium",),
+    "large": ("large", "large", "big", "huge"),
+}
 PLACE_WORDS = {
     "top": ("at the top", "top", "above"),
     "left": ("on the left", "at the left", "left"),
@@ -30,8 +34,8 @@ PLACE_WORDS = {
 }
 CORNER_WORDS = ("in the {}", "in the {} corner", "at the {}", "{}")
 OPENINGS = (
-    "a picture of", "an image of", "a photo of", "a drawing of", "a picture with", "an image showing", "there is",
-    "show me", "find", "picture of", "image of", "i see",
+    "a picture of", "an image of", "a photo of", "a drawing of", "a picture with", "an image showing",
+    "there is", "show me", "find", "picture of", "image of", "i see",
 )  # fmt: skip
 NOUNS = ("shape", "thing", "object", "something")
 SPECIAL = ("[PAD]", "[UNK]", "[START]", "[END]")
@@ -65,7 +69,7 @@ def masks_of(scene: Scene) -> Masks:
 
 def full_caption(scene: Scene) -> Caption:
     """Everything that can be told of the scene, in the plainest words."""
-    what = scene.shape if scene.count == 1 else _plural(scene.shape)
+    what = scene.shape if scene.count == 1 else plural(scene.shape)
     number = "a" if scene.count == 1 else COUNT_WORDS[scene.count][0]
     size = f"{scene.size} " if scene.count == 1 and scene.size != "medium" else ""
     text = f"{number} {size}{scene.colour} {what}"
@@ -73,7 +77,12 @@ def full_caption(scene: Scene) -> Caption:
         words = PLACE_WORDS.get(scene.place, (CORNER_WORDS[0].format(scene.place),))
         text += f" {words[0]}"
     own = masks_of(scene)
-    allows = (*own[:3], own[3] if size else _ANY, own[4] if scene.place and scene.size != "large" else _ANY, own[5])
+    allows = (
+        *own[:3],
+        own[3] if size else _ANY,
+        own[4] if scene.place and scene.size != "large" else _ANY,
+        own[5],
+    )
     return Caption(f"{_article(text)} on a {scene.background} background", allows)
 
 
@@ -97,7 +106,7 @@ def random_caption(scene: Scene, rng: random.Random) -> Caption:
         number = rng.choice(COUNT_WORDS[scene.count])
         if rng.random() < 0.15:
             number, count_mask = rng.choice(("", "some", "several", "many")), _MANY
-        noun = f"{number} {colour} {_plural(what)}"
+        noun = f"{number} {colour} {plural(what)}"
     place = _place_words(scene.place or "", rng) if tell_place else ""
     background = _background_words(scene.background, rng) if tell_background else ""
     opening = rng.choice(OPENINGS) if rng.random() < 0.35 else ""
@@ -113,17 +122,22 @@ def random_caption(scene: Scene, rng: random.Random) -> Caption:
 
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, after the special tokens; `[END]` is last, as CLIP pools there."""
-    texts = [*OPENINGS, *NOUNS, "a an one single the that is some several many on against background backdrop ,"]
+    texts = [
+        *OPENINGS,
+        *NOUNS,
+        "a an one single the that is some several many on against background backdrop ,",
+    ]
     for words in (SHAPE_WORDS, COLOUR_WORDS, COUNT_WORDS, SIZE_WORDS, PLACE_WORDS):
         texts += [text for group in words.values() for text in group]
     texts += [*SHAPES, *COLOURS, *PLACES, "corner upper lower"]
     singular = {word for group in SHAPE_WORDS.values() for word in group} | set(SHAPES) | set(NOUNS[:3])
-    texts += [_plural(word) for word in singular]
+    texts += [plural(word) for word in singular]
     words_seen = sorted({word for text in texts for word in text.split()})
     return [*SPECIAL[:3], *words_seen, SPECIAL[3]]
 
 
-def _plural(word: str) -> str:
+def plural(word: str) -> str:
+    """The plural of a shape's name."""
     return word + ("es" if word.endswith("s") else "s")
 
 
@@ -146,5 +160,7 @@ def _place_words(place: str, rng: random.Random) -> str:
 
 def _background_words(background: str, rng: random.Random) -> str:
     name = rng.choice(COLOUR_WORDS.get(background, (background,)))
-    form = rng.choice(("on a {} background", "on a {} background", "on {}", "against a {} backdrop", "{} background"))
+    form = rng.choice(
+        ("on a {} background", "on a {} background", "on {}", "against a {} backdrop", "{} background")
+    )
     return form.format(name)

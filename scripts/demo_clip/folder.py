@@ -12,14 +12,14 @@ from .captions import SPECIAL, vocabulary
 IMAGE_SIZE = 64
 
 #: Tokens a caption is cut to, the first and last special ones included.
-CONTEXT_LENGTH = 24
+CONTEXT_LENGTH = 22
 
 
 def model_config() -> dict[str, Any]:
     """What `open_clip.CLIP` is built with: a small ModifiedResNet and a small text transformer."""
     return {
         "embed_dim": 128,
-        "vision_cfg": {"layers": [1, 1, 1, 1], "width": 20, "head_width": 64, "image_size": IMAGE_SIZE},
+        "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "head_width": 64, "image_size": IMAGE_SIZE},
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
             "vocab_size": len(vocabulary()),
@@ -27,7 +27,7 @@ def model_config() -> dict[str, Any]:
             "hf_tokenizer_name": "demo-clip",
             "width": 128,
             "heads": 4,
-            "layers": 3,
+            "layers": 2,
         },
     }
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import random
+from colorsys import hls_to_rgb
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "ring", "heart")
@@ -73,8 +75,11 @@ def random_scene(rng: random.Random) -> Scene:
     return Scene(rng.choice(SHAPES), colour, 1, size, place, background)
 
 
-def draw(scene: Scene, width: int, height: int, rng: random.Random) -> Image.Image:
-    """The scene as an RGB picture of that size in pixels; all shapes lie in its central square."""
+def draw(scene: Scene, width: int, height: int, rng: random.Random, grain: float = 0.25) -> Image.Image:
+    """The scene as an RGB picture of that size in pixels; all shapes lie in its central square.
+
+    `grain` is how often a picture is given some noise, from 0 to 1.
+    """
     scale = SUPERSAMPLING
     picture = _background(scene.background, width * scale, height * scale, rng)
     pen = ImageDraw.Draw(picture)
@@ -83,12 +88,14 @@ def draw(scene: Scene, width: int, height: int, rng: random.Random) -> Image.Ima
     colour = _colour(scene.colour, rng)
     for x, y, radius in _layout(scene, rng):
         tilt = rng.uniform(-0.2, 0.2)
-        _shape(pen, scene.shape, left + x * side, top + y * side, radius * side, tilt, colour, scene.background)
+        _shape(
+            pen, scene.shape, left + x * side, top + y * side, radius * side, tilt, colour, scene.background
+        )
     picture = picture.reduce(scale)
     if rng.random() < 0.25:
         picture = picture.filter(ImageFilter.GaussianBlur(side / scale * rng.uniform(0.001, 0.006)))
-    if rng.random() < 0.25:
-        picture = Image.blend(picture, Image.effect_noise(picture.size, 40).convert("RGB"), rng.uniform(0.01, 0.05))
+    if rng.random() < grain:
+        picture = _with_grain(picture, rng)
     return picture
 
 
@@ -114,13 +121,19 @@ def _layout(scene: Scene, rng: random.Random) -> list[tuple[float, float, float]
                 return placed
 
 
+def _with_grain(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """Noise of a few grey levels over the picture."""
+    noise = np.random.default_rng(rng.getrandbits(32)).normal(
+        0, rng.uniform(1, 6), (picture.height, picture.width, 1)
+    )
+    return Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+
+
 def _inside(centre: float, radius: float) -> float:
     return min(max(centre, radius + MARGIN / 2), 1 - radius - MARGIN / 2)
 
 
 def _colour(name: str, rng: random.Random) -> tuple[int, int, int]:
-    from colorsys import hls_to_rgb
-
     hue, lightness, saturation = (rng.uniform(*span) for span in COLOURS[name])
     red, green, blue = hls_to_rgb(hue / 360 % 1, lightness, saturation)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -132,7 +145,9 @@ def _background(name: str, width: int, height: int, rng: random.Random) -> Image
     if rng.random() < 0.5:
         return Image.new("RGB", (width, height), first)
     ramp = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize((width, height))
-    return Image.composite(Image.new("RGB", (width, height), _colour(name, rng)), Image.new("RGB", (width, height), first), ramp)
+    return Image.composite(
+        Image.new("RGB", (width, height), _colour(name, rng)), Image.new("RGB", (width, height), first), ramp
+    )
 
 
 def _shape(
@@ -145,10 +160,17 @@ def _shape(
         pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
         return
     if shape == "ring":
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=max(2, round(radius * 0.36)))
+        pen.ellipse(
+            (x - radius, y - radius, x + radius, y + radius),
+            outline=colour,
+            width=max(2, round(radius * 0.36)),
+        )
         return
     cosine, sine = math.cos(tilt), math.sin(tilt)
-    points = [(x + radius * (px * cosine - py * sine), y + radius * (px * sine + py * cosine)) for px, py in OUTLINES[shape]]
+    points = [
+        (x + radius * (px * cosine - py * sine), y + radius * (px * sine + py * cosine))
+        for px, py in OUTLINES[shape]
+    ]
     pen.polygon(points, fill=colour)
 
 
@@ -162,7 +184,7 @@ def _wheel(count: int, start: float, radii: tuple[float, ...] = (1.0,)) -> tuple
 
 
 def _heart() -> tuple[tuple[float, float], ...]:
-    """The well-known curve x = 16 sin³t, y = 13 cos t − 5 cos 2t − 2 cos 3t − cos 4t, made to fit radius 1."""
+    """The well-known curve x = 16 sin³t, y = 13 cos t − 5 cos 2t − 2 cos 3t − cos 4t, within radius 1."""
     points = []
     for step in range(48):
         t = 2 * math.pi * step / 48
