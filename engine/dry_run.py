@@ -6,15 +6,15 @@ import sqlite3
 import sys
 
 from engine.config import Config
-from engine.stages.discover import Discovery, FoundFile, LeftOut, Unreadable
+from engine.stages.discover import Discovery, FoundFile, LeftOut, Unreadable, check_inputs
 
 
 def dry_run(config: Config) -> int:
     """Print how many files are new, changed, unchanged or left out. Raises `UsageError` for bad inputs."""
+    check_inputs(config.inputs, config.files_from)
     discovery = Discovery(
         config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
     )
-    discovery.check()
     counts = dict.fromkeys(("new", "changed", "to be tried again", "unchanged", "left out", "unreadable"), 0)
     size = taken = 0
     ledger = _open(config)

@@ -9,30 +9,26 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing import connection
-from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 from engine.config import Config
 from engine.errors import EngineError, UsageError
 from engine.metrics import MemorySampler
-from engine.models.resolve import resolve_image, resolve_text
-from engine.models.spec import ImageSpec
-from engine.records import IndexSchema
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
 from engine.runtime.child import Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits
+from engine.runtime.generation import Generation
+from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
 from engine.runtime.pipeline import ParserSlot, Pipeline
-from engine.stages.chunk import Chunker
-from engine.stages.discover import Discovery, Found, FoundFile
+from engine.stages.discover import check_inputs
 from engine.stages.parse import FileJob
 from engine.stages.segment import SUBS_PER_UNIT
 
@@ -42,8 +38,8 @@ EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_FAILURES, EXIT_STOPPED = 0, 1, 2
 #: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
 ACTIVE_FILES = 4096
 
-#: Paths that discovery looks at before the loop turns to its children again.
-DISCOVERY_STEP = 256
+#: Files looked at for pruning before the loop turns to its children again.
+PRUNE_STEP = 256
 
 #: Seconds between two ledger commits; between two heartbeats, status files and progress lines.
 COMMIT_INTERVAL_S, STATUS_INTERVAL_S = 0.25, 1.0
@@ -74,17 +70,9 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._discovery = Discovery(
-            config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
-        )
-        self._listing: Iterator[Found] = iter(self._discovery)
-        self._listed = False
-        self._admitted = 0
-        self._backlog: deque[FoundFile] = deque()
         self._pruning: Iterator[None] | None = None
         self._credits = Credits(config.buffer, config.workers)
         self._parser_of: dict[int, str] = {}
-        self._image_spec: ImageSpec | None = None
         self._published = False
         self._restarts = {"parser": 0}
         self._signals: list[int] = []
@@ -98,9 +86,10 @@ class Supervisor:
         """The whole run; returns its exit code. Raises `UsageError` where it can't work as asked."""
         config = self._config
         with ExitStack() as stack:
-            self._discovery.check()
-            self._text_spec = resolve_text(config.text_model, trust_remote_code=config.trust_remote_code)
-            self._chunker = Chunker(self._text_spec, config.chunk_size, config.chunk_overlap)
+            check_inputs(config.inputs, config.files_from)
+            self._progress = report.ProgressLine(config.quiet)
+            stack.callback(self._progress.close)
+            self._generation = Generation(config, self._progress.say)
             self._lock = rundir.claim(config.run_dir)
             stack.callback(self._lock.release)
             stack.callback(rundir.log_to(config.run_dir, config.log_level))
@@ -108,15 +97,16 @@ class Supervisor:
             stack.callback(self._ledger.close)
             skipped = stack.enter_context(open(config.run_dir / "skipped.jsonl", "w", encoding="utf-8"))
             self._run = self._ledger.next_run()
-            self._accounts = Accounts(self._ledger, self._run, self._generation, skipped, config.skip_failed)
+            self._accounts = Accounts(
+                self._ledger, self._run, self._generation.name, skipped, config.skip_failed
+            )
+            self._intake = Intake(config, self._accounts)
             self._cleaner = Cleaner(self._ledger)
-            self._pipeline = Pipeline(config, self._text_spec)
+            self._pipeline = Pipeline(config, self._generation.text)
             stack.callback(self._pipeline.kill)
             self._memory = MemorySampler(self._pipeline.pids)
             self._memory.start()
             stack.callback(self._memory.stop)
-            self._progress = report.ProgressLine(config.quiet)
-            stack.callback(self._progress.close)
             self._catch_signals(stack)
             return self._run_to_end()
 
@@ -137,7 +127,7 @@ class Supervisor:
         except EngineError as error:
             log.error("%s", error)
             return self._end("error", EXIT_ENGINE_FAILED, str(error))
-        if self._stop_since is not None and (self._accounts.counts.pending or not self._listed):
+        if self._stop_since is not None and (self._accounts.counts.pending or not self._intake.listed):
             return self._end("stopped", EXIT_STOPPED, "by a signal")
         return self._end("complete", EXIT_DONE)
 
@@ -153,44 +143,17 @@ class Supervisor:
                 " name another --run-dir"
             )
         self._pipeline.start_indexer(patient=known is not None)
-        opened = self._await(m.Opened)
-        if ledger.has_records() and (opened.identity != ledger.get("identity") or not opened.count):
-            what = "was replaced" if opened.count else "holds nothing"
-            raise UsageError(
-                f"--adapter {config.adapter}: the index that this run directory filled"
-                f" {'is gone' if opened.identity is None else what};"
-                f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-                f" --adapter {config.adapter} --repair (or index anew with another --run-dir)"
-            )
-        if opened.schema is not None and opened.schema.image_model is not None and config.images:
-            # The pictures' model is checked now where that is possible, not at the first picture.
-            self._resolve_images()
+        self._generation.check(ledger, self._await(m.Opened))
         self._prepare()
         ledger.set("adapter", config.adapter)
         ledger.commit()
 
     def _prepare(self) -> None:
         """Make the index, or check that it fits and add to it what it lacks."""
-        image = self._image_spec.info if self._image_spec else None
-        names = tuple(name for name, _ in self._config.fields)
-        schema = IndexSchema(self._text_spec.info, image, self._chunker.name, names)
-        self._tell_indexer(m.Prepare(schema))
+        self._tell_indexer(m.Prepare(self._generation.schema()))
         prepared = self._await(m.Prepared)
         if prepared.identity is not None:
             self._ledger.set("identity", prepared.identity)
-
-    def _resolve_images(self) -> ImageSpec | None:
-        if self._image_spec is None and self._config.images:
-            self._image_spec = resolve_image(self._config.image_model)
-            for note in self._image_spec.notes:
-                self._progress.say(note)
-        return self._image_spec
-
-    def _generation(self, kind: str) -> str | None:
-        if kind == "text":
-            return f"{self._chunker.name} {self._text_spec.digest}"
-        spec = self._resolve_images()
-        return spec.digest if spec else None
 
     # Admission
 
@@ -198,34 +161,18 @@ class Supervisor:
         """Look for files while there is room, and give parsers their next ones."""
         if self._stop_since is not None:
             return
-        self._list()
+        self._intake.step()
+        waiting = self._intake.waiting
         jobs: list[tuple[ParserSlot, FileJob]] = []
-        while self._backlog and self._accounts.active < ACTIVE_FILES:
-            slot = self._pipeline.roomy_parser(self._backlog[0].size)
+        while waiting and self._accounts.active < ACTIVE_FILES:
+            slot = self._pipeline.roomy_parser(waiting[0].size)
             if slot is None:
                 break
-            job = self._accounts.dispatch(self._backlog.popleft())
+            job = self._accounts.dispatch(waiting.popleft())
             if job is not None:
                 slot.jobs.append(job)
                 jobs.append((slot, job))
         self._send(jobs)
-
-    def _list(self) -> None:
-        limit = self._config.limit
-        for _ in range(DISCOVERY_STEP):
-            if self._listed or len(self._backlog) >= DISCOVERY_STEP:
-                break
-            found = None if limit is not None and self._admitted >= limit else next(self._listing, None)
-            if found is None:
-                self._listed = True
-                break
-            before = self._accounts.counts.discovered
-            work = self._accounts.admit(found)
-            self._admitted += self._accounts.counts.discovered - before
-            if work is not None:
-                self._backlog.append(work)
-        while self._accounts.again:
-            self._backlog.append(self._accounts.again.popleft())
 
     def _send(self, jobs: list[tuple[ParserSlot, FileJob]]) -> None:
         """Send jobs out, their attempts durable before any of their records can be in the database."""
@@ -243,7 +190,7 @@ class Supervisor:
                 slot = self._pipeline.parsers[name]
                 slot.waiting, slot.progressed = False, time.monotonic()
                 slot.child.send(m.Grant(size))
-        idle = not self._backlog and not any(slot.jobs for slot in self._pipeline.parsers.values())
+        idle = not self._intake.waiting and not any(slot.jobs for slot in self._pipeline.parsers.values())
         now = time.monotonic()
         wanted = (self._credits.blocked or idle) and self._credits.in_flight
         if wanted and now - self._last_flush > FLUSH_INTERVAL_S:
@@ -270,7 +217,7 @@ class Supervisor:
     def _listen(self) -> None:
         """Handle what children said; wait a moment where none did and nothing else is to do."""
         children = {child.control: child for child in self._pipeline.children() if not child.silent}
-        listing = not self._listed and len(self._backlog) < DISCOVERY_STEP and self._stop_since is None
+        listing = self._intake.busy and self._stop_since is None
         for ready in connection.wait(list(children), 0.0 if listing else LISTEN_S):
             child = children[ready]  # type: ignore[index]
             for message in child.receive():
@@ -319,9 +266,10 @@ class Supervisor:
             slot.waiting = True
             self._credits.ask(slot.child.name, message.size)
         elif isinstance(message, m.NeedImageModel):
-            if self._resolve_images() is not None:
+            spec = self._generation.image()
+            if spec is not None:
                 self._prepare()
-            self._pipeline.use_images(self._image_spec)
+            self._pipeline.use_images(spec)
         elif isinstance(message, m.SectionFailed):
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
@@ -462,27 +410,14 @@ class Supervisor:
         if self._stop_since is not None:
             parsers = self._pipeline.parsers.values()
             return all(slot.cancelled or slot.dead for slot in parsers) and self._credits.in_flight == 0
-        if not self._listed or self._backlog or self._accounts.again or self._accounts.active:
+        if not self._intake.listed or self._intake.waiting or self._accounts.again or self._accounts.active:
             return False
         if self._pruning is None:
-            self._pruning = self._accounts.prune(self._prunable())
-        for _ in range(DISCOVERY_STEP):
+            self._pruning = self._accounts.prune(self._intake.prunable())
+        for _ in range(PRUNE_STEP):
             if next(self._pruning, self) is self:
                 return self._cleaner.idle
         return False
-
-    @property
-    def _whole(self) -> bool:
-        """Whether discovery met all that the inputs hold, so that what it lacks has left the corpus."""
-        config = self._config
-        narrowed = config.include or config.exclude or config.limit or not config.images or config.files_from
-        return self._listed and self._discovery.complete and not narrowed
-
-    def _prunable(self) -> tuple[str, ...]:
-        """The folders below which the ledger's files are deleted that discovery did not meet."""
-        if not self._config.prune or not self._whole:
-            return ()
-        return tuple(name.rstrip("/") + "/" for name in self._config.inputs if Path(name).is_dir())
 
     def _drain(self) -> None:
         """Make everything searchable, then let every process end by itself."""
@@ -505,7 +440,7 @@ class Supervisor:
         self._accounts.flush()
         self._ledger.commit()
         # Failures of files that have left the corpus are told no more, where that can be known.
-        lines = self._ledger.failures(self._run if self._whole else 0)
+        lines = self._ledger.failures(self._run if self._intake.whole else 0)
         failures = report.write_lines(config.run_dir / "failures.jsonl", lines)
         if code == EXIT_DONE and failures:
             status, code = "complete_with_failures", EXIT_FAILURES

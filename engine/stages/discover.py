@@ -62,21 +62,6 @@ class Discovery:
     shard: tuple[int, int] = (0, 1)
     complete: bool = field(default=True, init=False)
 
-    def check(self) -> None:
-        """Raises `UsageError` where an input or the list of files can't be read."""
-        for name in self.inputs:
-            try:
-                mode = os.stat(name).st_mode
-            except OSError as error:
-                reason = _reason(error)
-                raise UsageError(f"input {name}: {reason}; give files or folders that exist") from None
-            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                raise UsageError(f"input {name}: neither a file nor a folder")
-            if not os.access(name, os.R_OK):
-                raise UsageError(f"input {name}: permission denied; give files or folders that can be read")
-        if self.files_from not in (None, "-") and not os.access(str(self.files_from), os.R_OK):
-            raise UsageError(f"--files-from {self.files_from}: no such file, or it can't be read")
-
     def __iter__(self) -> Iterator[Found]:
         for name in self.inputs:
             if os.path.isdir(name):
@@ -148,6 +133,22 @@ class Discovery:
 
     def _in_shard(self, source: str) -> bool:
         return shard_of(source, self.shard[1]) == self.shard[0]
+
+
+def check_inputs(inputs: Sequence[str], files_from: str | None) -> None:
+    """Raises `UsageError` where an input or the list of files can't be read."""
+    for name in inputs:
+        try:
+            mode = os.stat(name).st_mode
+        except OSError as error:
+            reason = _reason(error)
+            raise UsageError(f"input {name}: {reason}; give files or folders that exist") from None
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise UsageError(f"input {name}: neither a file nor a folder")
+        if not os.access(name, os.R_OK):
+            raise UsageError(f"input {name}: permission denied; give files or folders that can be read")
+    if files_from not in (None, "-") and not os.access(str(files_from), os.R_OK):
+        raise UsageError(f"--files-from {files_from}: no such file, or it can't be read")
 
 
 def shard_of(source: str, shards: int) -> int:
