@@ -1,0 +1,66 @@
+"""The models and the index that this run's records belong to: found, compared, agreed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.config import Config
+from engine.errors import UsageError
+from engine.models.resolve import resolve_image, resolve_text
+from engine.models.spec import ImageSpec
+from engine.records import IndexSchema
+from engine.runtime import messages as m
+from engine.runtime.ledger import Ledger
+from engine.stages.chunk import Chunker
+
+
+class Generation:
+    """The text model and the chunker from the start; the image model once a picture asks for it.
+
+    `say` prints a line for the user. Raises `UsageError` where a model can't be had or the sizes don't fit.
+    """
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self._config = config
+        self._say = say
+        self.text = resolve_text(config.text_model, trust_remote_code=config.trust_remote_code)
+        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap)
+        self._image: ImageSpec | None = None
+
+    def image(self) -> ImageSpec | None:
+        """The image model; None where this run leaves pictures out."""
+        if self._image is None and self._config.images:
+            self._image = resolve_image(self._config.image_model)
+            for note in self._image.notes:
+                self._say(note)
+        return self._image
+
+    def name(self, kind: str) -> str | None:
+        """All that shapes the records of a kind besides a file's content, as one word."""
+        if kind == "text":
+            return f"{self._chunker.name} {self.text.digest}"
+        spec = self.image()
+        return spec.digest if spec else None
+
+    def schema(self) -> IndexSchema:
+        """What the index must be made for, as far as it is known by now."""
+        image = self._image.info if self._image else None
+        names = tuple(name for name, _ in self._config.fields)
+        return IndexSchema(self.text.info, image, self._chunker.name, names)
+
+    def check(self, ledger: Ledger, opened: m.Opened) -> None:
+        """Compare the database with the ledger. Raises `UsageError` where it is not the one that was filled.
+
+        An index that has pictures already has their model checked now, not at the first picture.
+        """
+        config = self._config
+        if ledger.has_records() and (opened.identity != ledger.get("identity") or not opened.count):
+            what = "was replaced" if opened.count else "holds nothing"
+            raise UsageError(
+                f"--adapter {config.adapter}: the index that this run directory filled"
+                f" {'is gone' if opened.identity is None else what};"
+                f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
+                f" --adapter {config.adapter} --repair (or index anew with another --run-dir)"
+            )
+        if opened.schema is not None and opened.schema.image_model is not None:
+            self.image()
