@@ -15,6 +15,13 @@ SCHEMES = {
     "memory": "adapters.memory",
 }
 
+#: URL scheme → how its client library is installed.
+DRIVERS = {
+    "lancedb": "pip install lancedb pyarrow",
+    "elasticsearch": "pip install 'elasticsearch>=8.19,<9' orjson",
+    "elasticsearch+https": "pip install 'elasticsearch>=8.19,<9' orjson",
+}
+
 
 def scheme_of(url: str) -> str:
     """The scheme of an adapter URL. Raises `UsageError` where no adapter has it."""
@@ -27,5 +34,10 @@ def scheme_of(url: str) -> str:
 
 def connect(url: str) -> Adapter:
     """Open the database behind `url`. Raises `UsageError` or `DatabaseUnavailableError`."""
-    adapter: Adapter = importlib.import_module(SCHEMES[scheme_of(url)]).connect(url)
+    scheme = scheme_of(url)
+    try:
+        module = importlib.import_module(SCHEMES[scheme])
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--adapter {url}: {error}; try {DRIVERS.get(scheme, 'a new install')}") from None
+    adapter: Adapter = module.connect(url)
     return adapter

@@ -1,0 +1,288 @@
+"""The adapter: one index, or an alias over one index, of a running Elasticsearch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import elasticsearch
+
+from adapters.base import Adapter
+from adapters.elasticsearch import mapping
+from adapters.elasticsearch.bulk import BulkSender, Item
+from adapters.elasticsearch.location import Location
+from adapters.schema import embedding_field, merged, model_of, refusals
+from engine.errors import UsageError
+from engine.records import Hit, IndexSchema, Kind, Record, Vector
+
+#: Records in one page of a scan: about 8 MB of JSON with vectors of 384 dimensions.
+SCAN_ROWS = 1000
+
+#: How long the server keeps a scan's view of the index between two pages.
+SCAN_KEEP_ALIVE = "5m"
+
+#: Candidates that the graph search visits at least, in each shard; more find better neighbours.
+LEAST_CANDIDATES = 100
+
+#: The server's own bound on candidates and on k.
+MOST_CANDIDATES = 10_000
+
+#: Vectors compared exactly for each that is asked for, since the graph holds them in 8 bits.
+OVERSAMPLE = 2.0
+
+
+def connect(url: str) -> ElasticsearchAdapter:
+    """Open the index behind `url`; nothing is created before `ensure_schema`.
+
+    Raises `UsageError` for a bad URL or refused credentials, `DatabaseUnavailableError` where nothing
+    answers.
+    """
+    location = Location.parse(url)
+    adapter = ElasticsearchAdapter(location)
+    try:
+        adapter.identity()
+    except BaseException:
+        adapter.close()
+        raise
+    return adapter
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the server tells of the index behind the name."""
+
+    name: str
+    uuid: str
+    mapping: dict[str, Any]
+    is_alias: bool
+
+
+class ElasticsearchAdapter(Adapter):
+    """One index. Acknowledged means what the server's `index.translog.durability` says: by default synced.
+
+    A new index `NAME-000001` gets the alias `NAME`, the name in the URL, so that a later generation can take
+    its place in one request. Records are written with `create`: an id is a digest of all that matters in a
+    record, so a conflict (409) says that it is there already. Writing never creates an index: an alias is
+    required where there is one, and the index's uuid is compared before each request.
+    """
+
+    scheme = "elasticsearch"
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._client = location.client()
+        self._sender = BulkSender(self._client, location, self._check_same)
+        self._written_to: _Index | None = None
+        self._schema: IndexSchema | None = None
+        self._unrefreshed = True
+
+    def identity(self) -> str | None:
+        index = self._find()
+        return index.uuid if index else None
+
+    def schema(self) -> IndexSchema | None:
+        index = self._find()
+        return mapping.stored_schema(index.mapping, self._location.url) if index else None
+
+    def ensure_schema(self, schema: IndexSchema) -> None:
+        index = self._find()
+        if index is None:
+            self._create(schema)
+            index = self._find()
+        if index is None:
+            raise UsageError(
+                f"{self._location.url}: {self._generation} exists without the alias {self._location.index}; "
+                "give it the alias, or delete it"
+            )
+        self._fit(index, schema)
+
+    @property
+    def _generation(self) -> str:
+        return f"{self._location.index}-000001"
+
+    def _create(self, schema: IndexSchema) -> None:
+        body: dict[str, Any] = {
+            "mappings": mapping.mappings(schema),
+            "aliases": {self._location.index: {}},
+            "settings": mapping.settings(schema),
+        }
+        with self._location.errors():
+            try:
+                try:
+                    self._client.indices.create(index=self._generation, **body)
+                except elasticsearch.BadRequestError as error:
+                    # A server before 9.2 doesn't know the setting, and does what it asks for anyway.
+                    if mapping.KEEP_VECTORS not in str(error):
+                        raise
+                    self._client.indices.create(index=self._generation, **{**body, "settings": {}})
+            except elasticsearch.BadRequestError as error:
+                if error.error != "resource_already_exists_exception":  # another process was faster
+                    raise
+
+    def _fit(self, index: _Index, schema: IndexSchema) -> None:
+        existing = mapping.stored_schema(index.mapping, self._location.url)
+        result = merged(existing, schema, self._location.url)
+        if result != existing:
+            wanted = mapping.mappings(result)
+            known = index.mapping.get("properties", {})
+            added = {name: field for name, field in wanted["properties"].items() if name not in known}
+            with self._location.errors():
+                self._client.indices.put_mapping(
+                    index=index.name, properties=added, meta={**index.mapping["_meta"], **wanted["_meta"]}
+                )
+        self._schema, self._written_to = result, index
+
+    def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
+        index, schema = self._writable()
+        outcomes = refusals(records, schema)
+        accepted = [position for position, refused in enumerate(outcomes) if refused is None]
+        lines = [mapping.create_line(records[position]) for position in accepted]
+        self._unrefreshed = True
+        for position, item in zip(accepted, self._sender.send(lines, index.is_alias), strict=True):
+            outcomes[position] = _outcome(item)
+        return outcomes
+
+    def delete(self, ids: Sequence[str]) -> int:
+        index, _ = self._writable()
+        self._unrefreshed = True
+        items = self._sender.send([mapping.delete_line(one) for one in ids], index.is_alias)
+        for one, item in zip(ids, items, strict=True):
+            if item.error_type is not None:
+                raise UsageError(f"{self._location.url}: {one} can't be deleted: {item.reason}")
+        return sum(item.status == 200 for item in items)
+
+    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+        schema = self.schema()
+        if schema is None:
+            return
+        self._refresh()
+        names = (*mapping.PLAIN_FIELDS, *schema.fields)
+        vectors = [name for name in mapping.VECTORS if model_of(schema, name.partition("_")[0])]
+        with self._location.errors():
+            view = self._client.open_point_in_time(index=self._location.index, keep_alive=SCAN_KEEP_ALIVE)[
+                "id"
+            ]
+            after: list[Any] | None = None
+            try:
+                while True:
+                    page = self._client.search(
+                        pit={"id": view, "keep_alive": SCAN_KEEP_ALIVE},
+                        size=SCAN_ROWS,
+                        sort=["_shard_doc"],
+                        search_after=after,
+                        track_total_hits=False,
+                        source_excludes=vectors or None,
+                        fields=[{"field": name} for name in vectors] if with_embeddings else None,
+                    )
+                    view, hits = page["pit_id"], page["hits"]["hits"]
+                    for hit in hits:
+                        yield mapping.row_of(hit, names, with_embeddings)
+                    if len(hits) < SCAN_ROWS:
+                        return
+                    after = hits[-1]["sort"]
+            finally:
+                self._client.close_point_in_time(id=view)
+
+    def count(self) -> int:
+        if self._find() is None:
+            return 0
+        self._refresh()
+        with self._location.errors():
+            return int(self._client.count(index=self._location.index)["count"])
+
+    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
+        schema = self.schema()
+        if schema is None or model_of(schema, kind) is None:
+            return []
+        self._refresh()
+        size = min(k, MOST_CANDIDATES)
+        nearest = {
+            "field": embedding_field(kind),
+            "query_vector": vector.tolist(),
+            "k": size,
+            "num_candidates": min(max(LEAST_CANDIDATES, 2 * size), MOST_CANDIDATES),
+            "rescore_vector": {"oversample": OVERSAMPLE},
+        }
+        with self._location.errors():
+            answer = self._client.search(
+                index=self._location.index, knn=nearest, size=size, source_includes=["source", "page", "text"]
+            )
+        hits = [
+            Hit(
+                hit["_id"],
+                hit["_source"]["source"],
+                kind,
+                hit["_source"].get("page"),
+                mapping.score_of(hit["_score"]),
+                hit["_source"].get("text"),
+            )
+            for hit in answer["hits"]["hits"]
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def prepare(self) -> None:
+        index, _ = self._writable()
+        self._set_refresh(index, "-1")
+
+    def publish(self) -> None:
+        index, _ = self._writable()
+        # The server's default: what a user may have set before is the next issue's.
+        self._set_refresh(index, None)
+        self._unrefreshed = True
+        self._refresh()
+
+    def _set_refresh(self, index: _Index, interval: str | None) -> None:
+        with self._location.errors():
+            self._client.indices.put_settings(index=index.name, settings={"index.refresh_interval": interval})
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _find(self) -> _Index | None:
+        """The index behind the name; None where there is none."""
+        with self._location.errors():
+            try:
+                found = self._client.indices.get(index=self._location.index).body
+            except elasticsearch.NotFoundError:
+                return None
+        if len(found) != 1:
+            raise UsageError(
+                f"{self._location.url}: an alias over {len(found)} indices; name one over one index"
+            )
+        ((name, entry),) = found.items()
+        uuid = entry["settings"]["index"]["uuid"]
+        return _Index(name, uuid, entry["mappings"], name != self._location.index)
+
+    def _writable(self) -> tuple[_Index, IndexSchema]:
+        if self._written_to is None or self._schema is None:
+            index = self._find()
+            if index is None:
+                raise UsageError(f"{self._location.url}: no index there to write to")
+            self._written_to = index
+            self._schema = mapping.stored_schema(index.mapping, self._location.url)
+        return self._written_to, self._schema
+
+    def _check_same(self) -> None:
+        """Raise where the index that was written to is no longer behind the name."""
+        with self._location.errors():
+            try:
+                found = self._client.indices.get_settings(index=self._location.index, name="index.uuid").body
+            except elasticsearch.NotFoundError:
+                found = {}
+        uuids = {entry["settings"]["index"]["uuid"] for entry in found.values()}
+        if self._written_to is None or uuids != {self._written_to.uuid}:
+            raise UsageError(f"{self._location.url}: the index was deleted or replaced during the run")
+
+    def _refresh(self) -> None:
+        """Make writes visible: this process's, and once those of one that was killed before it published."""
+        if self._unrefreshed:
+            with self._location.errors():
+                self._client.indices.refresh(index=self._location.index)
+            self._unrefreshed = False
+
+
+def _outcome(item: Item) -> str | None:
+    if item.status in (200, 201, 409):
+        return None
+    return f"{item.error_type}: {item.reason} (status {item.status})"

@@ -1,0 +1,318 @@
+"""LanceDB, embedded: a directory of column files, written by this process, with no server.
+
+`lancedb:///abs/dir` or `lancedb://rel/dir`; the records are the table `chunks`. What the index was made with
+is kept in the metadata of the table's `id` column, so that it is copied, restored and deleted with the table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lancedb
+
+from adapters import arrow
+from adapters.base import Adapter
+from adapters.schema import embedding_field, from_json, merged, model_of, refusals, to_json
+from engine.errors import DatabaseUnavailableError, SchemaMismatchError, UsageError
+from engine.records import Hit, IndexSchema, Kind, Record, Vector
+
+#: The table's name, part of the documented layout.
+TABLE = "chunks"
+
+#: Key of this engine's entry in the metadata of the column `id`.
+METADATA_KEY = "vector-streaming-engine"
+
+#: Appends and deletions after which the table is compacted within a run. Each leaves a small file and a list
+#: of all files: unchecked, 2,000 appends write 175 MB of lists, and compacting them at once takes the more
+#: memory the more there are.
+COMPACT_AFTER = 1024
+
+#: How long an old version of the table stays for readers that opened it before a compaction.
+KEEP_VERSIONS = timedelta(minutes=10)
+
+#: Ids in one filter.
+IDS_PER_FILTER = 1000
+
+#: Records in one batch of a scan.
+SCAN_ROWS = 512
+
+#: Bytes of table metadata that LanceDB may cache. Its own default of 1 GB fills with the file lists of
+#: past versions: 960 MB after 2,000 appends, against 225 MB for the whole process with this bound.
+METADATA_CACHE = 32 << 20
+
+#: Bytes of vector index that LanceDB may cache.
+INDEX_CACHE = 256 << 20
+
+#: The columns that hold vectors.
+VECTORS = ("text_embedding", "image_embedding")
+
+#: Attempts to agree with another process that creates or alters the same table.
+SCHEMA_ATTEMPTS = 5
+
+
+def connect(url: str) -> LanceAdapter:
+    """Open the directory behind `url`; nothing is created before `ensure_schema`.
+
+    Raises `UsageError` where the path can't be a directory.
+    """
+    path = url.partition("://")[2]
+    if not path:
+        raise UsageError(f"--adapter {url}: name a directory, as in lancedb://vectors.lancedb")
+    directory = Path(path).absolute()
+    for part in (directory, *directory.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise UsageError(f"--adapter {url}: {part} is not a directory")
+            break
+    return LanceAdapter(directory)
+
+
+class LanceAdapter(Adapter):
+    """One table. A commit is a file renamed into place, which is LanceDB's standard of durable.
+
+    New records are appended. Where some may be in the table, the ids are looked up and only the missing ones
+    appended: an id is a digest of all that matters in a record, so the one that is there is the same. Nothing
+    is deleted meanwhile, hence there is no moment at which a crash loses a record acknowledged before.
+    """
+
+    scheme = "lancedb"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._where = f"lancedb://{directory}"
+        self._table: Any = None
+        self._folder = -1
+        self._identity: str | None = None
+        self._schema: IndexSchema | None = None
+        self._written_to: str | None = None
+        self._changes = 0
+        self._doubtful = False
+
+    def identity(self) -> str | None:
+        self._refresh()
+        return self._identity
+
+    def schema(self) -> IndexSchema | None:
+        self._refresh()
+        return self._schema
+
+    def ensure_schema(self, schema: IndexSchema) -> None:
+        for attempt in range(SCHEMA_ATTEMPTS):
+            try:
+                with self._errors():
+                    self._ensure(schema)
+                return
+            except (
+                ValueError,
+                DatabaseUnavailableError,
+            ):  # LanceDB's words for a race lost to another process
+                if attempt == SCHEMA_ATTEMPTS - 1:
+                    raise
+
+    def _ensure(self, wanted: IndexSchema) -> None:
+        if self.schema() is None:
+            self._create(wanted)
+        existing = self.schema()
+        if existing is None:
+            raise DatabaseUnavailableError(f"{self._where}: deleted while it was created")
+        if not os.access(self._directory, os.W_OK):
+            raise UsageError(f"{self._where}: not writable")
+        result = merged(existing, wanted, self._where)
+        for kind in ("text", "image"):
+            model = model_of(result, kind)
+            if model and f"{kind}_embedding" not in self._table.schema.names:
+                self._table.add_columns(arrow.vector_column(kind, model.dimensions))
+        if result != existing:
+            metadata = _metadata(str(self._identity), result)
+            self._table.update_field_metadata({"path": "id", "metadata": metadata})
+        self._schema, self._written_to = result, self._identity
+
+    def _create(self, schema: IndexSchema) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{self._where}: can't be created: {error.strerror}") from None
+        columns = arrow.columns(schema, _metadata(uuid.uuid4().hex, schema))
+        self._database().create_table(TABLE, schema=columns)
+
+    def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
+        outcomes = refusals(records, self._writable())
+        accepted = [record for record, refused in zip(records, outcomes, strict=True) if refused is None]
+        missing = {record.id: record for record in accepted}
+        self._compact_when_due()
+        with self._errors():
+            if maybe_present or self._doubtful:
+                for condition in _conditions(list(missing)):
+                    query = self._table.search().where(condition).select(["id"]).limit(None)
+                    for known in query.to_arrow().column("id").to_pylist():
+                        missing.pop(known, None)
+            if missing:
+                # An append that fails may have been committed all the same: nothing counts as new any more.
+                before, self._doubtful = self._doubtful, True
+                self._table.add(arrow.table_of(list(missing.values()), self._table.schema))
+                self._doubtful = before
+                self._changes += 1
+        return outcomes
+
+    def delete(self, ids: Sequence[str]) -> int:
+        self._writable()
+        deleted = 0
+        for condition in _conditions(ids):
+            self._compact_when_due()
+            with self._errors():
+                deleted += self._table.delete(condition).num_deleted_rows
+            self._changes += 1
+        return deleted
+
+    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+        self._refresh()
+        if self._table is None:
+            return
+        with self._errors():
+            present = self._table.schema.names
+            names = [name for name in present if with_embeddings or name not in VECTORS]
+            for batch in self._table.search().select(names).limit(None).to_batches(SCAN_ROWS):
+                matrices = {name: arrow.matrix_of(batch, name) for name in VECTORS if name in names}
+                for index, row in enumerate(batch.drop_columns(list(matrices)).to_pylist()):
+                    if with_embeddings:
+                        own = embedding_field(row["kind"])
+                        row |= {name: matrices[name][index] if name == own else None for name in VECTORS}
+                    yield row
+
+    def count(self) -> int:
+        self._refresh()
+        with self._errors():
+            return 0 if self._table is None else int(self._table.count_rows())
+
+    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
+        self._refresh()
+        column = embedding_field(kind)
+        if self._table is None or column not in self._table.schema.names:
+            return []
+        # Exact: each vector of that kind is compared. The records of the other kind have null there, which
+        # LanceDB passes over without a word.
+        with self._errors():
+            query = self._table.search(vector, vector_column_name=column, query_type="vector")
+            query = query.distance_type("cosine").where(f"kind = '{kind}'", prefilter=True)
+            query = query.bypass_vector_index().select(["id", "source", "page", "text", "_distance"])
+            rows = query.limit(k).to_list()
+        hits = [Hit(r["id"], r["source"], kind, r["page"], 1.0 - r["_distance"], r["text"]) for r in rows]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def publish(self) -> None:
+        if self._changes:
+            self._writable()
+            self._compact()
+
+    def close(self) -> None:
+        self._table = None
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+    def _database(self) -> Any:
+        session = lancedb.Session(
+            index_cache_size_bytes=INDEX_CACHE, metadata_cache_size_bytes=METADATA_CACHE
+        )
+        # An interval of zero: each call sees what other processes have committed.
+        return lancedb.connect(self._directory, session=session, read_consistency_interval=timedelta(0))
+
+    def _refresh(self) -> None:
+        """Find the table, again where it was replaced, and read what it was made with."""
+        if not self._is_open():
+            self._open()
+        if self._table is None:
+            self._identity = self._schema = None
+            return
+        with self._errors():
+            schema = self._table.schema
+        metadata = schema.field("id").metadata if "id" in schema.names else None
+        try:
+            entry = json.loads((metadata or {})[METADATA_KEY.encode()])
+            self._identity, stored = str(entry["identity"]), entry["schema"]
+        except (KeyError, ValueError):
+            raise SchemaMismatchError(
+                f"{self._where}: its table {TABLE} was not made by this engine; name another directory"
+            ) from None
+        self._schema = from_json(stored, self._where)
+
+    def _open(self) -> None:
+        self.close()
+        path = self._directory / f"{TABLE}.lance"
+        if not (path / "_versions").is_dir():
+            return
+        # Held open, so that its inode number can't be given to a directory that replaces it.
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with self._errors():
+                self._table = self._database().open_table(TABLE)
+        except BaseException:
+            os.close(folder)
+            raise
+        self._folder = folder
+
+    def _is_open(self) -> bool:
+        """Whether there is an open table, and it is still the one on the disk."""
+        if self._table is None:
+            return False
+        held = os.fstat(self._folder)
+        try:
+            found = (self._directory / f"{TABLE}.lance").stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+    def _writable(self) -> IndexSchema:
+        """The index's schema; refuses a table that was replaced, or deleted, since it was first written to.
+
+        Without this LanceDB makes a deleted table anew out of the next append, and the rest is missing.
+        """
+        if self._written_to is None:
+            self._refresh()
+            self._written_to = self._identity
+        if self._schema is None:
+            raise UsageError(f"{self._where}: no index there to write to")
+        if not self._is_open() or self._identity != self._written_to:
+            raise UsageError(f"{self._where}: the index was deleted or replaced during the run")
+        return self._schema
+
+    def _compact_when_due(self) -> None:
+        if self._changes >= COMPACT_AFTER:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Merge small files into large ones; drop old versions, but for those a reader may have open."""
+        with self._errors():
+            self._table.optimize(cleanup_older_than=KEEP_VERSIONS)
+        self._changes = 0
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """LanceDB raises RuntimeError and OSError for all its troubles; only the text tells them apart."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            text = " ".join(str(error).split())
+            if "No space left" in text or "os error 28" in text or "quota exceeded" in text:
+                raise DatabaseUnavailableError(f"{self._where}: the disk is full") from error
+            if "Permission denied" in text or "Read-only file system" in text:
+                raise UsageError(f"{self._where}: not writable") from error
+            raise DatabaseUnavailableError(f"{self._where}: {text[:300]}") from error
+
+
+def _metadata(identity: str, schema: IndexSchema) -> dict[str, str]:
+    return {METADATA_KEY: json.dumps({"identity": identity, "schema": to_json(schema)})}
+
+
+def _conditions(ids: Sequence[str]) -> Iterator[str]:
+    """SQL conditions that together mean these ids."""
+    for start in range(0, len(ids), IDS_PER_FILTER):
+        quoted = ("'" + one.replace("'", "''") + "'" for one in ids[start : start + IDS_PER_FILTER])
+        yield f"id IN ({', '.join(quoted)})"

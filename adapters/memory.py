@@ -1,0 +1,103 @@
+"""A database that lives and dies with its process: for tests and for trying the engine out in a notebook."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adapters.base import Adapter
+from adapters.schema import as_row, merged, refusals
+from engine.errors import UsageError
+from engine.records import Hit, IndexSchema, Kind, Record, Vector
+
+
+@dataclass
+class _Index:
+    schema: IndexSchema
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+    records: dict[str, Record] = field(default_factory=dict)
+
+
+#: Every index of this process by its name.
+_INDEXES: dict[str, _Index] = {}
+
+
+def connect(url: str) -> MemoryAdapter:
+    """Open `memory://NAME`; every adapter of one name in one process shares the records."""
+    name = url.partition("://")[2]
+    if not name:
+        raise UsageError(f"--adapter {url}: name the index, as in memory://trial")
+    return MemoryAdapter(name)
+
+
+def drop(name: str) -> None:
+    """Delete an index; no error where there is none."""
+    _INDEXES.pop(name, None)
+
+
+class MemoryAdapter(Adapter):
+    """Records in a dictionary. Of the contract it keeps all but survival of the process."""
+
+    scheme = "memory"
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def identity(self) -> str | None:
+        index = _INDEXES.get(self._name)
+        return index.identity if index else None
+
+    def schema(self) -> IndexSchema | None:
+        index = _INDEXES.get(self._name)
+        return index.schema if index else None
+
+    def ensure_schema(self, schema: IndexSchema) -> None:
+        index = _INDEXES.setdefault(self._name, _Index(schema))
+        index.schema = merged(index.schema, schema, f"memory://{self._name}")
+
+    def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
+        index = self._existing()
+        outcomes = refusals(records, index.schema)
+        for record, outcome in zip(records, outcomes, strict=True):
+            if outcome is None:
+                index.records.setdefault(record.id, record)
+        return outcomes
+
+    def delete(self, ids: Sequence[str]) -> int:
+        records = self._existing().records
+        return sum(records.pop(record_id, None) is not None for record_id in ids)
+
+    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+        index = _INDEXES.get(self._name)
+        for record in list(index.records.values()) if index else []:
+            yield as_row(record, with_embeddings)
+
+    def count(self) -> int:
+        index = _INDEXES.get(self._name)
+        return len(index.records) if index else 0
+
+    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
+        index = _INDEXES.get(self._name)
+        records = [record for record in index.records.values() if record.kind == kind] if index else []
+        hits = [
+            Hit(record.id, record.source, kind, record.page, _cosine(record.embedding, vector), record.text)
+            for record in records
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+
+    def close(self) -> None:
+        """Nothing to free: the records stay for the next adapter of this name."""
+
+    def _existing(self) -> _Index:
+        index = _INDEXES.get(self._name)
+        if index is None:
+            raise UsageError(f"memory://{self._name}: the index does not exist (any more)")
+        return index
+
+
+def _cosine(first: Vector, second: Vector) -> float:
+    length = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / length if length else 0.0

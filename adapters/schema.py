@@ -1,0 +1,127 @@
+"""What every adapter does alike: keep an `IndexSchema` as JSON, compare two, judge a record beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from engine.errors import SchemaMismatchError
+from engine.records import IndexSchema, Kind, ModelInfo, Record
+
+
+def to_json(schema: IndexSchema) -> dict[str, object]:
+    """The schema as plain JSON values."""
+    return {**asdict(schema), "fields": list(schema.fields)}
+
+
+def from_json(stored: Any, where: str) -> IndexSchema:
+    """The schema that `to_json` made; `where` names the index in the error.
+
+    Raises `SchemaMismatchError` where `stored` is anything else: the index isn't one of this engine.
+    """
+    try:
+        values: dict[str, Any] = dict(stored)
+        for name in ("text_model", "image_model"):
+            values[name] = None if values[name] is None else ModelInfo(**values[name])
+        return IndexSchema(**{**values, "fields": tuple(values["fields"])})
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise SchemaMismatchError(
+            f"{where}: exists, but was not made by this engine (or by a newer version); name another one"
+        ) from None
+
+
+def merged(existing: IndexSchema, wanted: IndexSchema, where: str) -> IndexSchema:
+    """The schema of an index that is `existing` once `wanted` was asked of it.
+
+    A model that only one of them knows is kept, the newest chunker is remembered. Raises
+    `SchemaMismatchError` that names both values where they can't be one index.
+    """
+    if existing.version != wanted.version:
+        raise _mismatch(where, "schema version", str(existing.version), str(wanted.version))
+    if existing.fields != wanted.fields:
+        raise _mismatch(where, "--field names", _names(existing.fields), _names(wanted.fields))
+    for kind in ("text", "image"):
+        old, new = model_of(existing, kind), model_of(wanted, kind)
+        if old and new and (old.digest, old.dimensions) != (new.digest, new.dimensions):
+            raise _mismatch(where, f"--{kind}-model", _describe(old), _describe(new))
+    return replace(
+        wanted,
+        text_model=existing.text_model or wanted.text_model,
+        image_model=existing.image_model or wanted.image_model,
+    )
+
+
+def model_of(schema: IndexSchema, kind: str) -> ModelInfo | None:
+    """The model of that kind's vectors."""
+    return schema.text_model if kind == "text" else schema.image_model
+
+
+def embedding_field(kind: Kind) -> str:
+    """The record's field that holds the vectors of that kind."""
+    return "text_embedding" if kind == "text" else "image_embedding"
+
+
+def refusals(records: Sequence[Record], schema: IndexSchema) -> list[str | None]:
+    """For each record why no database could keep it, or None: so that a bad one never spoils a batch."""
+    return [_refusal(record, schema) for record in records]
+
+
+def as_row(record: Record, with_embeddings: bool = True) -> dict[str, object]:
+    """A record as `scan` gives it: the names of the stored fields, constant fields beside the others."""
+    text = record.kind == "text"
+    row: dict[str, object] = {
+        "id": record.id,
+        "source": record.source,
+        "kind": record.kind,
+        "page": record.page,
+        "position": record.position,
+        "start": record.start,
+        "end": record.end,
+        "text": record.text,
+        "content_hash": record.content_hash,
+        "text_model": record.model if text else None,
+        "image_model": None if text else record.model,
+        "indexed_at": record.indexed_at,
+        "mtime": record.mtime,
+        "size": record.size,
+        "media_type": record.media_type,
+        **record.fields,
+    }
+    if with_embeddings:
+        row["text_embedding"] = record.embedding if text else None
+        row["image_embedding"] = None if text else record.embedding
+    return row
+
+
+def _refusal(record: Record, schema: IndexSchema) -> str | None:
+    model = model_of(schema, record.kind)
+    if model is None:
+        return f"the index has no {record.kind} model"
+    if record.embedding.shape != (model.dimensions,):
+        return f"its vector is {record.embedding.shape}, the index holds ({model.dimensions},)"
+    if not np.isfinite(record.embedding).all():
+        return "its vector holds a NaN or an infinity"
+    try:
+        for text in (record.source, record.text or "", *record.fields.values()):
+            text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "its text holds a lone surrogate, which UTF-8 can't"
+    return None
+
+
+def _mismatch(where: str, what: str, old: str, new: str) -> SchemaMismatchError:
+    return SchemaMismatchError(
+        f"{where}: the index was made with {what} {old}, this run asks for {new}; "
+        "use the same, or name another index"
+    )
+
+
+def _describe(model: ModelInfo) -> str:
+    return f"{model.name} ({model.dimensions} dimensions, digest {model.digest[:12]})"
+
+
+def _names(fields: tuple[str, ...]) -> str:
+    return ", ".join(fields) or "(none)"
