@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Iterator
 
@@ -29,6 +30,9 @@ MIN_MAIN_SHARE = 0.25
 
 #: Where a declaration of the character set is looked for, in bytes.
 DECLARATION_BYTES = 4096
+
+# What it can't make out it logs; without a handler, logging prints that on the terminal.
+logging.getLogger("trafilatura").addHandler(logging.NullHandler())
 
 _DECLARED = re.compile(rb"<(?:meta|\?xml)\b[^>]*?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 
@@ -79,6 +83,8 @@ def extract(data: bytes) -> str:
         return whole
     try:
         main = trafilatura.extract(page, include_comments=False, include_tables=True) or ""
+    except MemoryError:
+        raise
     except Exception:  # a page that its heuristics stumble over still has its text
         return whole
     main = encodable(main)

@@ -24,6 +24,9 @@ MAX_OBJECTS = 20_000
 #: With more lines than this each way a page is taken to have a table without looking where they meet.
 MAX_LINES = 200
 
+#: A path of more segments than this is a drawing.
+MAX_PATH_SEGMENTS = 2000
+
 #: How deep forms inside forms are looked into.
 MAX_FORM_DEPTH = 4
 
@@ -108,14 +111,15 @@ class TableReader:
         self._range = range(first, stop)
         self._file: BinaryIO | None = None
         self._pages: dict[int, Any] = {}
-        self._document: Any = None
 
     def read(self, index: int) -> list[Table]:
         """The tables of a page; none where pdfplumber can't make out the page, for PDFium already could."""
         try:
-            if self._document is None:
+            if self._file is None:
                 self._open()
-            page = self._pages[index]
+            page = self._pages.get(index)
+            if page is None:  # opening failed before
+                return []
             try:
                 return [table for found in page.find_tables() if (table := _table(page, found))]
             finally:
@@ -127,11 +131,10 @@ class TableReader:
 
     def close(self) -> None:
         """Free the file and what was read of it."""
-        if self._document is not None:
-            self._document.close()
+        # Not pdfplumber's own close: it reads the pages again and fails as they do. Each is closed already.
+        self._pages.clear()
         if self._file is not None:
             self._file.close()
-        self._pages.clear()
 
     def _open(self) -> None:
         import pdfplumber
@@ -139,8 +142,8 @@ class TableReader:
         # A file of its own: PDFium's is read by position behind Python's back.
         self._file = open(self._path, "rb")  # noqa: SIM115 - closed in close()
         numbers = [index + 1 for index in self._range]
-        self._document = pdfplumber.open(self._file, pages=numbers, raise_unicode_errors=False)
-        self._pages = {page.page_number - 1: page for page in self._document.pages}
+        document = pdfplumber.open(self._file, pages=numbers, raise_unicode_errors=False)
+        self._pages = {page.page_number - 1: page for page in document.pages}
 
 
 def _table(page: Any, found: Any) -> Table | None:
@@ -200,7 +203,7 @@ def _lines_and_boxes(raw: Any) -> Iterator[tuple[float, float, float, float]]:
     pdfium.FPDFPageObj_GetMatrix(raw, matrix)
     x, y = ctypes.c_float(), ctypes.c_float()
     last: tuple[float, float] | None = None
-    for i in range(min(segments, MAX_OBJECTS)):
+    for i in range(segments if segments <= MAX_PATH_SEGMENTS else 0):
         segment = pdfium.FPDFPath_GetPathSegment(raw, i)
         pdfium.FPDFPathSegment_GetPoint(segment, x, y)
         point = (

@@ -133,6 +133,20 @@ def test_too_many_broken_pages_in_a_row_end_the_file(tmp_path: Path, monkeypatch
         list(parse(_write(tmp_path, pdf([Page(), Page(), Page()]))))
 
 
+def test_damage_anywhere_gives_sections_or_an_error_of_ours_and_nothing_else(tmp_path: Path) -> None:
+    data = pdf([Page().table(72, 700, RIVERS), Page().text(72, 700, "two")])
+    source = random.Random(11)
+    for _ in range(60):
+        broken = bytearray(data)
+        for _ in range(5):
+            broken[source.randrange(len(data))] = source.randrange(256)
+        try:
+            for section in parse(_write(tmp_path, bytes(broken))):
+                assert isinstance(section, (TextSection, SectionFailure))
+        except (ParseError, SkipFileError) as error:
+            assert str(error)
+
+
 def test_a_file_without_text_is_skipped_after_its_last_page(tmp_path: Path) -> None:
     with pytest.raises(SkipFileError) as error:
         list(parse(_write(tmp_path, pdf([Page(), Page().box_line(60, 600, 400, 150)]))))
