@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import elasticsearch
+import numpy as np
 
 from adapters.base import Adapter
 from adapters.elasticsearch import mapping
@@ -195,11 +196,15 @@ class ElasticsearchAdapter(Adapter):
         schema = self.schema()
         if schema is None or model_of(schema, kind) is None:
             return []
-        self._refresh()
+        if self._unrefreshed:  # by this process, or by one that was killed before it published
+            self._refresh()
+        length = float(np.linalg.norm(vector))
+        if length == 0.0:
+            return []
         size = min(k, MOST_CANDIDATES)
         nearest = {
             "field": embedding_field(kind),
-            "query_vector": vector.tolist(),
+            "query_vector": (vector / length).tolist(),  # `dot_product` refuses any other length
             "k": size,
             "num_candidates": min(max(LEAST_CANDIDATES, 2 * size), MOST_CANDIDATES),
             "rescore_vector": {"oversample": OVERSAMPLE},
@@ -229,7 +234,6 @@ class ElasticsearchAdapter(Adapter):
         index, _ = self._writable()
         # The server's default: what a user may have set before is the next issue's.
         self._set_refresh(index, None)
-        self._unrefreshed = True
         self._refresh()
 
     def _set_refresh(self, index: _Index, interval: str | None) -> None:
@@ -275,11 +279,10 @@ class ElasticsearchAdapter(Adapter):
             raise UsageError(f"{self._location.url}: the index was deleted or replaced during the run")
 
     def _refresh(self) -> None:
-        """Make writes visible: this process's, and once those of one that was killed before it published."""
-        if self._unrefreshed:
-            with self._location.errors():
-                self._client.indices.refresh(index=self._location.index)
-            self._unrefreshed = False
+        """Make visible what any process has written so far."""
+        with self._location.errors():
+            self._client.indices.refresh(index=self._location.index)
+        self._unrefreshed = False
 
 
 def _outcome(item: Item) -> str | None:

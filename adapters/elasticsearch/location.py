@@ -124,6 +124,7 @@ def reason_of(body: object) -> str:
     """The server's reason in one line of at most 300 characters."""
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, dict):
+        error = next(iter(error.get("root_cause") or ()), error)
         cause = (error.get("caused_by") or {}).get("reason")
         error = f"{error.get('type')}: {error.get('reason')}" + (f" ({cause})" if cause else "")
     return " ".join(str(error).split())[:300]

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import lancedb
+import pyarrow as pa
+import pytest
+
+import adapters
+import adapters.lancedb
+from engine.errors import DatabaseUnavailableError, UsageError
+from tests.adapters.contract import DurableContract, adapters_closed, stored, write
+from tests.records import make_records, make_schema
+
+
+class TestLanceDB(DurableContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"lancedb://{tmp_path}/sub dir/vectors.lancedb"
+
+    def drop(self, url: str) -> None:
+        shutil.rmtree(url.partition("://")[2])
+
+    def make_foreign(self, url: str) -> None:
+        lancedb.connect(url.partition("://")[2]).create_table("chunks", pa.table({"id": ["1"], "v": [1]}))
+
+
+def test_the_table_has_the_documented_columns(tmp_path: Path) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema(fields=("tenant",)))
+    table = lancedb.connect(tmp_path / "db").open_table("chunks")
+    assert table.schema.names == [
+        *("id", "source", "kind", "page", "position", "start", "end", "text", "text_embedding"),
+        *("image_embedding", "content_hash", "text_model", "image_model", "indexed_at", "mtime", "size"),
+        *("media_type", "tenant"),
+    ]
+    assert table.schema.field("text_embedding").type == pa.list_(pa.float32(), 16)
+    assert table.schema.field("mtime").type == pa.timestamp("us", "UTC")
+
+
+def test_a_relative_path_is_below_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with adapters_closed("lancedb://here/db") as adapter:
+        adapter.ensure_schema(make_schema())
+    assert (tmp_path / "here" / "db" / "chunks.lance").is_dir()
+
+
+def test_looking_creates_nothing(tmp_path: Path) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        assert adapter.schema() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in ("file", "file/db"):
+        with pytest.raises(UsageError, match="file is not a directory"):
+            adapters.connect(f"lancedb://{tmp_path}/{path}")
+    with pytest.raises(UsageError, match="name a directory"):
+        adapters.connect("lancedb://")
+
+
+def test_a_directory_that_cannot_be_made_is_refused() -> None:
+    with (
+        adapters_closed("lancedb:///proc/nowhere/db") as adapter,
+        pytest.raises(UsageError, match="/proc/nowhere"),
+    ):
+        adapter.ensure_schema(make_schema())
+
+
+def test_a_missing_driver_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['lancedb'] = None; import adapters\n"
+        "try: adapters.connect('lancedb://x')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("UsageError")
+    assert "pip install lancedb" in done.stdout
+
+
+def test_many_small_appends_are_compacted_within_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters.lancedb, "COMPACT_AFTER", 10)
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema())
+        for seed in range(25):
+            write(adapter, make_records(2, seed=seed))
+        table = lancedb.connect(tmp_path / "db").open_table("chunks")
+        assert table.stats()["fragment_stats"]["num_fragments"] < 10
+        assert len(stored(adapter)) == 50
+
+
+def test_a_reader_survives_a_compaction(tmp_path: Path) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema())
+        for seed in range(3):
+            write(adapter, make_records(700, seed=seed))
+        scan = adapter.scan()
+        first = next(scan)
+        adapter.publish()
+        assert len({row["id"] for row in (first, *scan)}) == 2100
+
+
+def test_after_an_append_that_failed_nothing_is_taken_as_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema())
+        records = make_records(5)
+        add = lancedb.table.LanceTable.add
+
+        def add_and_fail(table: object, data: object) -> None:
+            add(table, data)
+            raise RuntimeError("lance error: IO error: No space left on device (os error 28), somewhere.rs")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lancedb.table.LanceTable, "add", add_and_fail)
+            with pytest.raises(DatabaseUnavailableError, match="the disk is full"):
+                adapter.write(records, maybe_present=False)
+        write(adapter, records)  # the same call again, as the contract allows
+        assert len(stored(adapter)) == 5
+
+
+def test_an_index_that_is_replaced_during_a_run_is_not_written_to(tmp_path: Path) -> None:
+    url = f"lancedb://{tmp_path}/db"
+    with adapters_closed(url) as adapter:
+        adapter.ensure_schema(make_schema())
+        shutil.rmtree(tmp_path / "db")
+        with adapters_closed(url) as other:
+            other.ensure_schema(make_schema())
+        with pytest.raises(UsageError, match="replaced during the run"):
+            adapter.write(make_records(1), maybe_present=False)
+        assert adapter.count() == 0
+        with pytest.raises(UsageError, match="replaced during the run"):
+            adapter.write(make_records(1), maybe_present=False)
+
+
+def test_processes_that_create_one_index_at_once_agree(tmp_path: Path) -> None:
+    code = (
+        "import sys, adapters; from tests.records import make_schema; a = adapters.connect(sys.argv[1]);"
+        "sys.stdin.readline(); a.ensure_schema(make_schema()); print(a.identity())"
+    )
+    command = [sys.executable, "-c", code, f"lancedb://{tmp_path}/db"]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert len({process.communicate()[0] for process in processes}) == 1
+    assert all(process.returncode == 0 for process in processes)

@@ -1,0 +1,73 @@
+"""Real Elasticsearch servers for the tests, started by `scripts/elasticsearch`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "elasticsearch"
+
+#: Seconds for a first start, in which Maven may have to fetch the server.
+START_SECONDS = 600
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `scripts/elasticsearch` to its end."""
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def node_folder() -> Iterator[Path]:
+    """A folder for a node; not pytest's own, which only root could enter where root runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="elasticsearch-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def require(done: subprocess.CompletedProcess[str]) -> None:
+    """Skip where this machine lacks Java or Maven; there is no such excuse in CI."""
+    if done.returncode and "install the Debian package" in done.stderr and not os.environ.get("CI"):
+        pytest.skip(done.stderr.strip())
+    if done.returncode:
+        pytest.fail(done.stderr)
+
+
+@contextmanager
+def elasticsearch(version: str, variable: str) -> Iterator[str]:
+    """The start of an adapter URL, `elasticsearch://host:port`: of a running server that the environment
+    variable names, else of a node that lives as long as the block."""
+    if given := os.environ.get(variable):
+        yield (
+            given.rstrip("/")
+            .replace("http://", "elasticsearch://")
+            .replace("https://", "elasticsearch+https://")
+        )
+        return
+    port = free_port()
+    with node_folder() as folder:
+        options = ["--version", version, "--port", str(port), "--data", str(folder), "--heap", "512m"]
+        try:
+            require(script("start", *options))
+            yield f"elasticsearch://127.0.0.1:{port}"
+        finally:
+            script("stop", *options)
