@@ -87,7 +87,7 @@ def engine_version() -> str:
 
 def parse(argv: Sequence[str] | None = None) -> Config:
     """The configuration of a command line. Raises `UsageError`, and `SystemExit(0)` for --help, --version."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     if not args.inputs and args.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
     scheme_of(args.adapter)

@@ -24,6 +24,8 @@ class Generation:
         self._config = config
         self._say = say
         self.text = resolve_text(config.text_model, trust_remote_code=config.trust_remote_code)
+        for note in self.text.notes:
+            say(note)
         self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap)
         self._image: ImageSpec | None = None
 

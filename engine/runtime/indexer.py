@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import adapters
 from adapters.base import Adapter
-from engine.errors import DatabaseUnavailableError
+from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import Kind
 from engine.runtime import messages as m
 from engine.runtime.child import Mailbox, run_child
@@ -51,11 +51,7 @@ class _Indexer:
 
     def run(self) -> None:
         """Open the database, then write what comes until the supervisor says stop."""
-        if self._options.patient:
-            adapter, opened = self._insist(self._open)
-        else:
-            adapter, opened = self._open()
-        self._mailbox.send(opened)
+        adapter = self._open()
         stage = IndexStage(adapter, self._models, dict(self._options.fields))
         self._mailbox.start_clock()
         try:
@@ -67,9 +63,19 @@ class _Indexer:
         finally:
             adapter.close()
 
-    def _open(self) -> tuple[Adapter, m.Opened]:
-        adapter = adapters.connect(self._options.url)
-        return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count())
+    def _open(self) -> Adapter:
+        """Raises `UsageError` where the database doesn't answer and nothing says that it ever did."""
+
+        def open_once() -> tuple[Adapter, m.Opened]:
+            adapter = adapters.connect(self._options.url)
+            return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count())
+
+        try:
+            adapter, opened = self._insist(open_once) if self._options.patient else open_once()
+        except DatabaseUnavailableError as error:
+            raise UsageError(str(error)) from None
+        self._mailbox.send(opened)
+        return adapter
 
     def _next(self, timeout: float | None) -> object:
         started = time.monotonic()
