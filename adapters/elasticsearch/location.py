@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import elastic_transport
 import elasticsearch
@@ -68,6 +69,8 @@ class Location:
             options["basic_auth"] = (user, os.environ.get("ELASTICSEARCH_PASSWORD", ""))
         authority = os.environ.get("ELASTICSEARCH_CA_CERTS")
         if authority and self.hosts[0].startswith("https"):
+            if not Path(authority).is_file():
+                raise UsageError(f"ELASTICSEARCH_CA_CERTS={authority}: no such file")
             options["ca_certs"] = authority
         try:
             return elasticsearch.Elasticsearch(
