@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import zlib
 from colorsys import hls_to_rgb
 from dataclasses import dataclass
 
@@ -73,6 +74,12 @@ def random_scene(rng: random.Random) -> Scene:
     size = rng.choice(SIZES)
     place = "centre" if size == "large" else rng.choice(PLACES)
     return Scene(rng.choice(SHAPES), colour, 1, size, place, background)
+
+
+def held_out(scene: Scene) -> bool:
+    """Whether training never shows this joining of shape, colour, count and background: one in ten."""
+    joined = f"{scene.shape} {scene.colour} {scene.count} {scene.background}"
+    return zlib.crc32(joined.encode()) % 10 == 0
 
 
 def draw(scene: Scene, width: int, height: int, rng: random.Random, grain: float = 0.25) -> Image.Image:

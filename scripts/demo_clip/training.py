@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from .captions import full_caption, masks_of, random_caption
 from .folder import IMAGE_SIZE, model_config, write_config
-from .scenes import Scene, draw, random_scene
+from .scenes import Scene, draw, held_out, random_scene
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ WEIGHT_DECAY = 0.05
 #: CLIP's own bound of the temperature: the logarithm of 100.
 MAX_LOGIT_SCALE = math.log(100)
 
-#: Longer sides of drawn pictures stay below this many pixels; the shorter are at least a third of them.
+#: Longer sides of drawn pictures stay below this many pixels; the shorter are at least half of them.
 LARGEST_DRAWN = 300
 
 
@@ -46,11 +46,15 @@ def draw_block(seed: int) -> tuple[npt.NDArray[np.uint8], list[Scene]]:
     """`BLOCK` pictures of many sizes, cropped and resized to uint8 [BLOCK, IMAGE_SIZE, IMAGE_SIZE, 3]."""
     rng = random.Random(seed)
     pictures = np.empty((BLOCK, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    scenes = []
-    for row in range(BLOCK):
+    scenes: list[Scene] = []
+    while len(scenes) < BLOCK:
         scene = random_scene(rng)
+        if held_out(scene):
+            continue
         picture = draw(scene, *random_size(rng), rng)
-        pictures[row] = np.asarray(ImageOps.fit(picture, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
+        pictures[len(scenes)] = np.asarray(
+            ImageOps.fit(picture, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        )
         scenes.append(scene)
     return pictures, scenes
 
@@ -144,13 +148,13 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def unseen_pictures(count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
-    """Pictures drawn with seeds that training never uses, and their captions, no two the same."""
+    """Pictures of scenes that training holds out, and their captions, no two of which are the same."""
     rng = random.Random(EVALUATION_SEED + seed)
     pictures: dict[str, Image.Image] = {}
     while len(pictures) < count:
         scene = random_scene(rng)
         caption = full_caption(scene).text
-        if caption not in pictures:
+        if held_out(scene) and caption not in pictures:
             pictures[caption] = draw(scene, *random_size(rng), rng)
     return list(pictures.values()), list(pictures)
 
