@@ -1,0 +1,46 @@
+"""Embeds large corpora of text, PDFs and pictures and streams the vectors into a database.
+
+What is named here is the Python interface; docs/python-api.md shows it at work. It is imported on first use,
+because every process of a run imports this package and most need nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.api import (
+        EmbeddingModel,
+        EmbedSummary,
+        EmbedWarning,
+        Failure,
+        TextEmbedConfig,
+        embed_directory,
+        embed_file,
+        embed_image_directory,
+        embed_query,
+    )
+
+__all__ = [
+    "EmbedSummary",
+    "EmbedWarning",
+    "EmbeddingModel",
+    "Failure",
+    "TextEmbedConfig",
+    "embed_directory",
+    "embed_file",
+    "embed_image_directory",
+    "embed_query",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from engine import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

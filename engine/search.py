@@ -1,0 +1,278 @@
+"""`python -m engine.search QUERY --adapter URL`: the nearest texts and pictures by the index's models."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import NoReturn, TypeAlias
+
+import numpy as np
+
+import adapters
+from adapters.base import Adapter
+from engine.config import DEFAULT_ADAPTER, engine_version
+from engine.errors import DatabaseUnavailableError, EngineError, ModelNotFoundError, UsageError
+from engine.models.load import load_image, load_text
+from engine.models.resolve import resolve_image, resolve_text
+from engine.models.spec import ImageSpec, TextSpec
+from engine.records import Hit, IndexSchema, Kind, ModelInfo, Vector
+
+KINDS: tuple[Kind, ...] = ("text", "image")
+
+#: Hits of each kind where nothing else is asked for.
+DEFAULT_K = 10
+
+#: Characters of a hit's text that are shown.
+SNIPPET_CHARACTERS = 300
+
+#: Widest line of the output in columns.
+LINE_COLUMNS = 100
+
+#: What acts on a terminal instead of showing there: controls, ends of lines, changes of direction, invisible
+#: tags, halves of characters.
+ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+#: The headings of the output.
+HEADINGS: dict[Kind, str] = {"text": "texts", "image": "pictures"}
+
+Hits: TypeAlias = dict[Kind, list[Hit]]
+
+
+def find(
+    query: str,
+    url: str,
+    k: int = DEFAULT_K,
+    kinds: Sequence[Kind] = KINDS,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Hits:
+    """The k nearest records of each kind, best first; a kind of which the index holds nothing is left out.
+
+    The models are those that the index was made with, and one is loaded only where there is something that
+    it could find. Raises `UsageError` where there is no index, or its models are not to be had here, and
+    `DatabaseUnavailableError` where the database doesn't answer.
+    """
+    if not query.strip():
+        raise UsageError("the query is empty: give at least one word")
+    if k < 1:
+        raise UsageError(f"-k {k}: give a whole number of at least 1")
+    with closing(adapters.connect(url)) as adapter:
+        schema = adapter.schema()
+        if schema is None:
+            raise UsageError(
+                f"{url}: no index there; python -m engine.run INPUT... --adapter {url} makes one"
+            )
+        held = [kind for kind in kinds if _holds(adapter, schema, kind)]
+        # All before any is loaded: a refusal shall not take as long as loading a model.
+        specs = {kind: _spec(url, schema, kind, trust_remote_code) for kind in held}
+        return {
+            kind: adapter.search(kind, _vector(spec, query, device, dtype), k) for kind, spec in specs.items()
+        }
+
+
+def _model(schema: IndexSchema, kind: Kind) -> ModelInfo | None:
+    return schema.text_model if kind == "text" else schema.image_model
+
+
+def _holds(adapter: Adapter, schema: IndexSchema, kind: Kind) -> bool:
+    """Whether the index holds any record of the kind; an index of pictures may name a text model too."""
+    model = _model(schema, kind)
+    if model is None:
+        return False
+    any_direction = np.full(model.dimensions, model.dimensions**-0.5, dtype=np.float32)
+    return bool(adapter.search(kind, any_direction, 1))
+
+
+def _spec(url: str, schema: IndexSchema, kind: Kind, trust_remote_code: bool) -> TextSpec | ImageSpec:
+    """The model of that kind by the name in the index, if it still is what the index was made with."""
+    made_with = _model(schema, kind)
+    if made_with is None:
+        raise UsageError(f"{url}: the index names no {kind} model")
+    others = "image" if kind == "text" else "text"
+    try:
+        spec: TextSpec | ImageSpec
+        if kind == "text":
+            spec = resolve_text(made_with.name, trust_remote_code=trust_remote_code)
+        else:
+            spec = resolve_image(made_with.name)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{url}: the index was made with a model that is not here: {error} (--kind {others} does without)"
+        ) from error
+    if (spec.digest, spec.dimensions) != (made_with.digest, made_with.dimensions):
+        raise UsageError(
+            f"{url}: the index was made with {kind} model {_described(made_with)}; the one of that name here"
+            f" has {_described(spec.info)}: bring back the files of the first, or index anew with the second"
+        )
+    return spec
+
+
+def _described(model: ModelInfo) -> str:
+    return f"{model.name} ({model.dimensions} dimensions, digest {model.digest[:12]})"
+
+
+def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str) -> Vector:
+    if isinstance(spec, TextSpec):
+        return load_text(spec, device, dtype).embed_query(query)
+    return load_image(spec, device, dtype).embed_query(query)
+
+
+def snippet(text: str, query: str, size: int = SNIPPET_CHARACTERS) -> str:
+    """About `size` characters on one line: where `text` holds most of the query's words, or its start.
+
+    What would act on a terminal is written as an escape.
+    """
+    line = " ".join(text.split())
+    start = 0
+    if len(line) > size:
+        start = _best_start(line, query, size)
+    end = len(line)
+    if end - start > size:
+        end = start + size
+        space = line.rfind(" ", start + size // 2, end)
+        end = space if space > 0 else end
+    shown = ("… " if start else "") + line[start:end] + (" …" if end < len(line) else "")
+    return harmless(shown)
+
+
+def _best_start(line: str, query: str, size: int) -> int:
+    """Where the window of `size` characters begins that has the most of the query's words, the earliest one.
+
+    A word of the text counts if it begins as a word of the query; long ones count for more, since the short
+    ones are in every text.
+    """
+    words = sorted(set(re.findall(r"\w+", query)), key=len, reverse=True)
+    if not words:
+        return 0
+    # Scripts without spaces have no edge where a word begins.
+    parts = (rf"\b{re.escape(word)}" if word.isascii() else re.escape(word) for word in words)
+    found = [(m.start(), m[0].lower()) for m in re.finditer("|".join(parts), line, re.IGNORECASE)]
+    lead = size // 4
+    best, best_weight = 0, 0
+    for place, _ in found:
+        inside = {word for start, word in found if place <= start < place + size - lead}
+        weight = sum(len(word) for word in inside)
+        if weight > best_weight:
+            best, best_weight = place, weight
+    if best <= lead:
+        return 0
+    earliest = min(best - lead, len(line) - size)
+    sentence = line.rfind(". ", earliest, best)
+    return sentence + 2 if sentence >= 0 else line.find(" ", earliest, best) + 1 or earliest
+
+
+def harmless(text: str) -> str:
+    """The text with an escape for each character that would act on a terminal instead of showing there."""
+    return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def as_json(query: str, hits: Hits) -> str:
+    """The documented object, on one line of ASCII, so that every terminal and pipe can carry it."""
+    found = {
+        "query": query,
+        "text": [
+            {"id": hit.id, "source": hit.source, "page": hit.page, "score": hit.score, "text": hit.text}
+            for hit in hits.get("text", [])
+        ],
+        "image": [{"id": hit.id, "source": hit.source, "score": hit.score} for hit in hits.get("image", [])],
+    }
+    return json.dumps(found)
+
+
+def as_lines(query: str, hits: Hits) -> Iterator[str]:
+    """What a person reads: for each kind rank, score, source and page, and what it says there."""
+    width = max(40, min(LINE_COLUMNS, shutil.get_terminal_size((LINE_COLUMNS, 24)).columns))
+    for number, (kind, found) in enumerate(hits.items()):
+        if number:
+            yield ""
+        yield HEADINGS[kind]
+        for rank, hit in enumerate(found, 1):
+            page = "" if hit.page is None else f" (page {hit.page})"
+            yield f"{rank:3}  {hit.score:.3f}  {harmless(hit.source)}{page}"
+            if hit.text is not None:
+                indent = " " * 5
+                said = snippet(hit.text, query)
+                yield textwrap.fill(said, width, initial_indent=indent, subsequent_indent=indent)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m engine.search",
+        description="Search an index by meaning: texts, and pictures by words that describe them.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("query", metavar="QUERY", help="what to look for, in quotes")
+    add("--adapter", default=DEFAULT_ADAPTER, metavar="URL", help=f"the index (default {DEFAULT_ADAPTER})")
+    add("-k", type=int, default=DEFAULT_K, metavar="N", help=f"hits of each kind (default {DEFAULT_K})")
+    add("--kind", choices=KINDS, help="only texts, or only pictures (default: both)")
+    add("--json", action="store_true", help="one JSON object on standard output")
+    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")
+    add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
+    add("--version", action="version", version=engine_version())
+    return parser
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0 with or without hits, 1 the engine failed, 2 it can't be done."""
+    try:
+        args = _parser().parse_args(argv)
+        # Bytes that are not UTF-8 come in as lone surrogates, which nothing behind this could write again.
+        query = os.fsencode(args.query).decode("utf-8", "replace")
+        kinds: tuple[Kind, ...] = (args.kind,) if args.kind else KINDS
+        hits = find(query, args.adapter, args.k, kinds, args.device, args.dtype, args.trust_remote_code)
+    except (UsageError, DatabaseUnavailableError) as error:
+        return _failed(error, 2)
+    except EngineError as error:
+        return _failed(error, 1)
+    if not hits:
+        what = HEADINGS[args.kind] if args.kind else "records"
+        print(f"{harmless(args.adapter)}: the index holds no {what}", file=sys.stderr)
+    return _print(as_json(query, hits) if args.json else "\n".join(as_lines(query, hits)))
+
+
+def _failed(error: EngineError, code: int) -> int:
+    print(f"engine.search: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
+    return code
+
+
+def _print(text: str) -> int:
+    """Write the answer out; a reader that has seen enough, such as `head`, is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if text:
+            print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer is written at exit once more, and must not fail there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
