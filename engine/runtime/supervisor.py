@@ -464,5 +464,6 @@ class Supervisor:
                 self._progress.say(line)
         if why or not config.quiet:
             told = f"{status}: {why}; the same command goes on from here" if why else status
+            told += f" after {time.monotonic() - self._started:.1f} s"
             self._progress.say(f"{told}; summary in {config.run_dir / 'summary.json'}")
         return code

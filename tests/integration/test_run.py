@@ -243,13 +243,15 @@ def test_children_die_with_their_supervisor(tmp_path: Path) -> None:
         children = process.children()
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
-        wait_until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 5)
+        wait_until(
+            lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 5
+        )
 
 
 def test_a_second_run_on_the_same_directory_is_refused(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
     with corpus.started(text_model="stand-in:16@40000") as process:
-        wait_until(lambda: (corpus.run_dir / "status.json").exists())
+        wait_until((corpus.run_dir / "status.json").exists)
         result = corpus.run()
         assert result.code == 2
         assert f"locked by process {process.pid}" in result.err

@@ -1,0 +1,1 @@
+"""Benchmarks: each answers one question, prints a table, and writes JSON with the environment."""
