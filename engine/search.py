@@ -19,7 +19,7 @@ import numpy as np
 import adapters
 from adapters.base import Adapter
 from engine.config import DEFAULT_ADAPTER, engine_version
-from engine.errors import DatabaseUnavailableError, EngineError, ModelNotFoundError, UsageError
+from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
@@ -99,21 +99,23 @@ def _spec(url: str, schema: IndexSchema, kind: Kind, trust_remote_code: bool) ->
     made_with = _model(schema, kind)
     if made_with is None:
         raise UsageError(f"{url}: the index names no {kind} model")
-    others = "image" if kind == "text" else "text"
+    without = f"--kind {'image' if kind == 'text' else 'text'} does without"
     try:
         spec: TextSpec | ImageSpec
         if kind == "text":
             spec = resolve_text(made_with.name, trust_remote_code=trust_remote_code)
         else:
             spec = resolve_image(made_with.name)
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(
-            f"{url}: the index was made with a model that is not here: {error} (--kind {others} does without)"
+    except UsageError as error:
+        raise UsageError(
+            f"{url}: the index was made with {kind} model {made_with.name}, which is not to be had here:"
+            f" {error} ({without})"
         ) from error
     if (spec.digest, spec.dimensions) != (made_with.digest, made_with.dimensions):
         raise UsageError(
-            f"{url}: the index was made with {kind} model {_described(made_with)}; the one of that name here"
-            f" has {_described(spec.info)}: bring back the files of the first, or index anew with the second"
+            f"{url}: the index was made with {kind} model {_described(made_with)}; under that name"
+            f" here is {_described(spec.info)}: bring back the files of the first, or index anew with the"
+            f" second ({without})"
         )
     return spec
 
