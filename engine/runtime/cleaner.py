@@ -7,46 +7,71 @@ from collections.abc import Iterator
 from engine.runtime import messages as m
 from engine.runtime.ledger import FileRow, Ledger
 
-#: Ids in one delete request, and requests under way at once: together they bound the memory.
+#: Ids in one delete request (nearly twice as many at most) and files that one ends, and requests under way at
+#: once: together they bound the memory.
 SLICE_IDS, REQUESTS = 1000, 2
 
 
 class Cleaner:
-    """Works through the ledger's list of replaced files, one file at a time."""
+    """Works through the ledger's list of replaced files, as many in one request as fit.
+
+    The database answers requests in their order. A file's rows go when the last of its records are deleted.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._row: FileRow | None = None
         self._slices: Iterator[list[str]] = iter(())
-        self._exhausted = False
-        self._waiting: set[int] = set()
+        self._after = 0
+        #: The requests that are not answered yet, and the files of which each deletes the last records.
+        self._under_way: dict[int, list[FileRow]] = {}
         self._number = 0
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to delete."""
-        return self._row is None and self._ledger.next_replaced() is None
+        return self._row is None and not self._under_way and self._ledger.next_replaced() is None
 
     def requests(self) -> Iterator[m.Delete]:
-        """The next requests to send."""
-        if self._row is None:
-            self._row = self._ledger.next_replaced()
-            if self._row is None:
+        """The next requests to send. What they rest on must be durable by then: commit the ledger first."""
+        while len(self._under_way) < REQUESTS:
+            ids: list[str] = []
+            ended: list[FileRow] = []
+            while max(len(ids), len(ended)) < SLICE_IDS and (row := self._next_file()) is not None:
+                part = next(self._slices, None)
+                if part is None:
+                    ended.append(row)
+                    self._row = None
+                else:
+                    ids += part
+            if not ids:
+                self._end(ended)
                 return
-            self._slices = self._ledger.stale_ids(self._row.id, self._row.version, SLICE_IDS)
-            self._exhausted = False
-        while len(self._waiting) < REQUESTS and not self._exhausted:
-            ids = next(self._slices, None)
-            if ids is None:
-                self._exhausted = True
-            else:
-                self._number += 1
-                self._waiting.add(self._number)
-                yield m.Delete(self._number, ids)
-        if self._exhausted and not self._waiting:
-            self._ledger.drop_older(self._row)
-            self._row = None
+            self._number += 1
+            self._under_way[self._number] = ended
+            yield m.Delete(self._number, ids)
 
     def deleted(self, request: int) -> None:
         """The database has deleted that request's ids."""
-        self._waiting.discard(request)
+        for row in self._under_way.pop(request, []):
+            self._ledger.drop_older(row)
+
+    def _next_file(self) -> FileRow | None:
+        """The file at hand, or the next one that waits."""
+        if self._row is None:
+            self._row = self._ledger.next_replaced(self._after)
+            if self._row is None:
+                return None
+            self._after = self._row.id
+            self._slices = self._ledger.stale_ids(self._row.id, self._row.version, SLICE_IDS)
+        return self._row
+
+    def _end(self, rows: list[FileRow]) -> None:
+        """Nothing of these files is left to ask for; their last ids may be under way still."""
+        if self._under_way:
+            self._under_way[max(self._under_way)].extend(rows)
+            return
+        for row in rows:
+            self._ledger.drop_older(row)
+        if self._row is None:
+            self._after = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -48,7 +48,7 @@ CREATE TABLE segments (
 CREATE TABLE failures (
   file INTEGER NOT NULL, ordinal INTEGER NOT NULL, page INTEGER, stage TEXT NOT NULL,
   error_type TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (file, ordinal)) WITHOUT ROWID;
-CREATE TABLE replaced (file INTEGER PRIMARY KEY);
+CREATE TABLE replaced (file INTEGER PRIMARY KEY, version INTEGER NOT NULL);
 """
 
 
@@ -133,8 +133,8 @@ class Ledger:
             self._db.execute("PRAGMA temp_store = FILE")
             self._db.execute("PRAGMA cache_size = -8192")
             if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                self._db.executescript("BEGIN;" + _TABLES + "COMMIT;")
-                self._db.execute("INSERT INTO meta VALUES ('version', ?)", (str(LEDGER_VERSION),))
+                version = f"INSERT INTO meta VALUES ('version', '{LEDGER_VERSION}');"
+                self._db.executescript("BEGIN;" + _TABLES + version + "COMMIT;")
             found = self.get("version")
         except sqlite3.DatabaseError as error:
             self._db.close()
@@ -296,21 +296,29 @@ class Ledger:
     def replace(self, file: int) -> None:
         """The file's newest version is acknowledged: what only older ones had is to be deleted."""
         self._db.execute(
-            "INSERT OR IGNORE INTO replaced SELECT file FROM segments JOIN files ON files.id = file"
-            " WHERE file = ? AND segments.version < files.version LIMIT 1",
+            "INSERT OR REPLACE INTO replaced SELECT file, files.version FROM segments"
+            " JOIN files ON files.id = file WHERE file = ? AND segments.version < files.version LIMIT 1",
             (file,),
         )
 
-    def next_replaced(self) -> FileRow | None:
-        """A file with records of older versions that are to be deleted."""
-        row = self._db.execute("SELECT file FROM replaced LIMIT 1").fetchone()
-        return None if row is None else self.file(row[0])
+    def next_replaced(self, after: int = 0) -> FileRow | None:
+        """The next file, by number, with records of older versions that are to be deleted.
+
+        Its `version` is the one that replaces them: another may have begun since, and may fail.
+        """
+        row = self._db.execute(
+            "SELECT file, version FROM replaced WHERE file > ? ORDER BY file LIMIT 1", (after,)
+        ).fetchone()
+        return None if row is None else replace(self.file(row[0]), version=row[1])
 
     def stale_ids(self, file: int, version: int, slice_size: int) -> Iterator[list[str]]:
-        """Ids of earlier versions that this version doesn't share, in slices; memory stays flat."""
+        """Ids of versions before this one that no later one shares, in slices; memory stays flat.
+
+        One iteration at a time: they share a table.
+        """
         self._db.execute("CREATE TEMP TABLE IF NOT EXISTS kept (id BLOB PRIMARY KEY) WITHOUT ROWID")
         self._db.execute("DELETE FROM kept")
-        for ids in self._ids("version = ?", file, version):
+        for ids in self._ids("version >= ?", file, version):
             self._db.executemany("INSERT OR IGNORE INTO kept VALUES (?)", [(i,) for i in ids])
         stale: list[str] = []
         for ids in self._ids("version < ?", file, version):
@@ -329,19 +337,21 @@ class Ledger:
             yield [packed[i : i + ID_BYTES] for i in range(0, len(packed), ID_BYTES)]
 
     def drop_older(self, row: FileRow) -> None:
-        """The records that only older versions had are deleted; a removed file is forgotten."""
-        self._db.execute("DELETE FROM segments WHERE file = ? AND version < ?", (row.id, row.version))
-        self._db.execute("DELETE FROM replaced WHERE file = ?", (row.id,))
-        if row.state == "removed":
-            self._db.execute("DELETE FROM files WHERE id = ?", (row.id,))
+        """What only versions before `row.version` had is deleted; a removed file is forgotten."""
+        key = (row.id, row.version)
+        self._db.execute("DELETE FROM segments WHERE file = ? AND version < ?", key)
+        self._db.execute("DELETE FROM replaced WHERE file = ? AND version = ?", key)
+        self._db.execute("DELETE FROM files WHERE id = ? AND version = ? AND state = 'removed'", key)
 
     # Failures
 
     def fail(self, failure: FailureRow) -> None:
         """A file (ordinal -1) or a piece of it failed; the newest reason stays."""
+        # A message may quote a name that is not UTF-8, which SQLite would refuse.
+        message = failure.message.encode("utf-8", "backslashreplace").decode()
         self._db.execute(
             "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
-            (failure.file, failure.ordinal, failure.page, failure.stage, failure.error_type, failure.message),
+            (failure.file, failure.ordinal, failure.page, failure.stage, failure.error_type, message),
         )
 
     def clear_failures(self, file: int) -> None:
