@@ -82,6 +82,7 @@ class Active:
     failures: int = 0
     crashes: int = 0
     kills: int = 0
+    attempts: list[int] = field(default_factory=list)
     #: Received by the inference process and not answered yet; and answered before that news came in.
     in_flight: set[int] = field(default_factory=set)
     early: set[int] = field(default_factory=set)
@@ -135,8 +136,10 @@ class Accounts:
             self._skip(found.source, found.rule, found.detail)
             return None
         if not isinstance(found, FoundFile):
-            self.counts.discovered += 1
             known = self._ledger.find(found.source)
+            if known is not None and known.seen == self._run:
+                return None
+            self.counts.discovered += 1
             file = (known or self._ledger.add(found.source, found.source, 0, 0, self._run)).id
             self._ledger.mark_seen(file, self._run)
             self._ledger.fail(FailureRow(file, WHOLE_FILE, None, "discover", "unreadable", found.message))
@@ -160,7 +163,7 @@ class Accounts:
             return False
         if row.state == "indexed":
             self.counts.unchanged += 1
-        elif row.state == "skipped" and row.rule not in OPTIONAL_RULES:
+        elif row.state == "skipped" and (row.rule not in OPTIONAL_RULES or self._generation("image") is None):
             self._skip(row.source, row.rule or "")
         elif row.state in ("failed", "partial") and self._skip_failed:
             self._count(row.state)
@@ -199,6 +202,7 @@ class Accounts:
     def _job(self, active: Active) -> FileJob:
         attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
         self._attempts[attempt] = active
+        active.attempts.append(attempt)
         active.end, active.arrived, active.arrived_chunks = None, 0, 0
         self.flush()
         row = active.row
@@ -333,7 +337,7 @@ class Accounts:
                 f" parser, {active.written_chunks} in {active.written} came to the database"
             )
         self.flush()
-        for attempt in [a for a, other in self._attempts.items() if other is active]:
+        for attempt in active.attempts:
             del self._attempts[attempt]
         self.active -= 1
         row = active.row
@@ -394,6 +398,8 @@ class Accounts:
     def _skip(self, source: str, rule: str, detail: str = "") -> None:
         self.counts.skipped += 1
         self.counts.rules[rule] = self.counts.rules.get(rule, 0) + 1
+        # A name that is not UTF-8 may be quoted in the detail.
+        detail = detail.encode("utf-8", "backslashreplace").decode()
         line = {"source": source, "rule": rule} | ({"detail": detail} if detail else {})
         self._skipped_log.write(json.dumps(line, ensure_ascii=False) + "\n")
 
