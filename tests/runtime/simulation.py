@@ -1,0 +1,355 @@
+"""A run without processes: queues in place of pipes, and a random order of all that may happen next.
+
+What is kept of the real thing is causality. Each process's messages reach the supervisor in the order in
+which they were sent; a segment is received before it is written, though the news may come in reverse; a
+channel is closed after all that its parser sent has been received.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from engine.records import SectionFailure
+from engine.runtime import messages as m
+from engine.runtime.accounts import Accounts
+from engine.runtime.cleaner import Cleaner
+from engine.runtime.ledger import ID_BYTES, Ledger
+from engine.stages.discover import FoundFile
+from engine.stages.parse import FileEnd, FileJob
+
+#: Far more than any simulated run needs; a run that never ends fails instead of hanging.
+MOST_ACTIONS = 20_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One segment of a file: its chunks by name (equal names give equal ids), and how many are refused."""
+
+    chunks: tuple[str, ...]
+    refused: int = 0
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: pieces, None for a page that can't be parsed, and how its parsing ends."""
+
+    pieces: tuple[Piece | None, ...]
+    mtime_ns: int = 1
+    failed: bool = False
+
+    @property
+    def content_hash(self) -> str:
+        return hashlib.sha256(repr((self.pieces, self.failed)).encode()).hexdigest()
+
+    @property
+    def state(self) -> str:
+        """What has to become of a new file of this content."""
+        pieces = [piece for piece in self.pieces if piece is not None]
+        accepted = any(len(piece.chunks) > piece.refused for piece in pieces)
+        whole = not self.failed and None not in self.pieces and not any(p.refused for p in pieces)
+        if whole:
+            return "indexed" if pieces else "skipped"
+        return "partial" if accepted else "failed"
+
+    def ids(self, path: str) -> set[str]:
+        """The ids that the database accepts."""
+        return {
+            chunk_id(path, chunk)
+            for piece in self.pieces
+            if piece is not None
+            for chunk in piece.chunks[piece.refused :]
+        }
+
+
+def chunk_id(path: str, chunk: str) -> str:
+    return hashlib.sha256(f"{path} {chunk}".encode()).hexdigest()[: 2 * ID_BYTES]
+
+
+@dataclass
+class Database:
+    """The ids that are there; it outlives the runs."""
+
+    ids: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Segment:
+    attempt: int
+    ordinal: int
+    after: int
+    checkpoint: str
+    path: str
+    piece: Piece
+    maybe_present: bool
+
+
+def parse(job: FileJob, content: Content) -> Iterator[Segment | SectionFailure | FileEnd]:
+    """As the parse stage does it: on from the checkpoint, without what is done."""
+    end = FileEnd("parsed", "text", "text/plain", content.content_hash)
+    if job.known_hash == end.content_hash:
+        yield FileEnd("unchanged")
+        return
+    previous, found = job.last, job.last >= 0 or bool(job.done)
+    start = int(job.checkpoint) if job.checkpoint else 0
+    for ordinal, piece in itertools.islice(enumerate(content.pieces), start, None):
+        found = True
+        if piece is None:
+            yield SectionFailure(ordinal, ordinal + 1, "damaged-page", "no such font")
+        elif ordinal not in job.done:
+            yield Segment(
+                job.attempt, ordinal, previous, str(ordinal + 1), job.path, piece, job.maybe_present
+            )
+            end.segments += 1
+            end.chunks += len(piece.chunks)
+        previous = ordinal
+    if content.failed:
+        end.outcome, end.rule, end.message = "failed", "damaged", "it ends too early"
+    elif not found:
+        end.outcome, end.rule = "skipped", "no-text"
+    yield end
+
+
+@dataclass
+class Parser:
+    """A parser process: what it was given, what it does, and its two wires."""
+
+    jobs: deque[FileJob] = field(default_factory=deque)
+    inbox: deque[FileJob] = field(default_factory=deque)
+    output: Iterator[object] = field(default_factory=lambda: iter(()))
+    at_work: FileJob | None = None
+    current: FileJob | None = None
+    control: deque[object] = field(default_factory=deque)
+    channel: deque[Segment] = field(default_factory=deque)
+    dead: bool = False
+    crashed: bool = False
+
+
+class Run:
+    """One invocation of the engine over `corpus`, as far as the accounts can tell."""
+
+    def __init__(
+        self, folder: Path, corpus: Mapping[str, Content], database: Database, random: Random, run: int = 0
+    ) -> None:
+        self.ledger = Ledger(folder)
+        # Nothing here survives a power cut, and nothing has to: what counts is what was committed.
+        self.ledger._db.execute("COMMIT")
+        self.ledger._db.execute("PRAGMA synchronous = OFF")
+        self.ledger._db.execute("BEGIN")
+        self.corpus, self.database, self.random = corpus, database, random
+        self.skipped = io.StringIO()
+        number = self.ledger.next_run()
+        self.accounts = Accounts(self.ledger, number, lambda kind: f"plan of {kind}", self.skipped)
+        self.cleaner = Cleaner(self.ledger)
+        self.parsers: list[Parser] = []
+        self.deaths = 0
+        #: How often each file was at work when its parser crashed.
+        self.crashes: Counter[str] = Counter()
+        self.inference: deque[object] = deque()
+        self.indexer_in: deque[Segment | m.Delete] = deque()
+        self.indexer: deque[object] = deque()
+        self.waiting: deque[FoundFile] = deque()
+
+    def go(self, deaths: int = 0, actions: int | None = None) -> bool:
+        """Run to the end, or be killed after so many actions; whether the end was reached."""
+        for action in itertools.count():
+            if actions is not None and action >= actions:
+                self.ledger._db.close()
+                return False
+            if action > MOST_ACTIONS:
+                raise RuntimeError("the run never ends")
+            if action == 0:
+                self._clean()
+                self._admit()
+            possible = self._possible(deaths)
+            if not possible:
+                break
+            self.random.choice(possible)()
+        self._clean()
+        self.ledger.close()
+        return True
+
+    def _admit(self) -> None:
+        for path, content in self.corpus.items():
+            found = FoundFile(path, path, 100, content.mtime_ns)
+            work = self.accounts.admit(found)
+            if work is not None:
+                self.waiting.append(work)
+
+    def _clean(self) -> None:
+        """What an earlier run left undone comes before the first file; this run's own, at its end."""
+        while not self.cleaner.idle:
+            self._ask_for_deletes()
+            while self.indexer_in:
+                self._write()
+            while self.indexer:
+                self._listen(self.indexer)
+
+    def _possible(self, deaths: int) -> list[Callable[[], None]]:
+        possible: list[Callable[[], None]] = []
+        living = [parser for parser in self.parsers if not parser.dead]
+        if self.waiting:
+            possible.append(self._dispatch)
+        for parser in living:
+            if parser.at_work or parser.inbox:
+                possible.append(partial(self._step, parser))
+                if self.deaths < deaths:
+                    possible.append(partial(self._die, parser))
+        for parser in self.parsers:
+            if parser.control:
+                possible.append(partial(self._hear, parser))
+            if parser.channel or parser.dead:
+                possible.append(partial(self._receive, parser))
+        if self.indexer_in:
+            possible.append(self._write)
+        if self.inference:
+            possible.append(partial(self._listen, self.inference))
+        if self.indexer:
+            possible.append(partial(self._listen, self.indexer))
+        if possible:
+            possible.append(self._tick)
+        return possible
+
+    # What the supervisor does
+
+    def _dispatch(self) -> None:
+        job = self.accounts.dispatch(self.waiting.popleft())
+        self.ledger.commit()
+        if job is not None:
+            living = [parser for parser in self.parsers if not parser.dead]
+            if len(living) < 2:
+                self.parsers.append(Parser())
+                living.append(self.parsers[-1])
+            self._give(self.random.choice(living), job)
+
+    def _give(self, parser: Parser, job: FileJob) -> None:
+        parser.jobs.append(job)
+        parser.inbox.append(job)
+
+    def _hear(self, parser: Parser) -> None:
+        message = parser.control.popleft()
+        if isinstance(message, m.Began):
+            parser.current = parser.jobs[0]
+        elif isinstance(message, m.SectionFailed):
+            self.accounts.section_failed(message.attempt, message.failure, message.failure.unit)
+        elif isinstance(message, m.FileParsed):
+            parser.jobs.popleft()
+            parser.current = None
+            self.accounts.parsed(message.attempt, message.end)
+
+    def _listen(self, wire: deque[object]) -> None:
+        message = wire.popleft()
+        if isinstance(message, m.Received):
+            self.accounts.received(message)
+        elif isinstance(message, m.SegmentWritten):
+            self.accounts.written(message)
+        elif isinstance(message, m.Deleted):
+            self.cleaner.deleted(message.request)
+        elif isinstance(message, Parser):
+            self._bury(message)
+
+    def _bury(self, parser: Parser) -> None:
+        while parser.control:
+            self._hear(parser)
+        self.parsers.remove(parser)
+        jobs = []
+        for job in parser.jobs:
+            at_fault = job is parser.current
+            crashed = "killed by SIGSEGV" if at_fault and parser.crashed else None
+            self.crashes[job.path] += crashed is not None
+            again = self.accounts.lost(job.attempt, crashed, at_fault and crashed is None)
+            if again is not None:
+                jobs.append(again)
+        self.ledger.commit()
+        if jobs:
+            self.parsers.append(Parser())
+        for job in jobs:
+            self._give(self.parsers[-1], job)
+
+    def _tick(self) -> None:
+        self.accounts.flush()
+        self.ledger.commit()
+        self._ask_for_deletes()
+
+    def _ask_for_deletes(self) -> None:
+        self.ledger.commit()
+        self.indexer_in.extend(self.cleaner.requests())
+
+    # What the other processes do
+
+    def _step(self, parser: Parser) -> None:
+        if parser.at_work is None:
+            parser.at_work = parser.inbox.popleft()
+            parser.output = parse(parser.at_work, self.corpus[parser.at_work.path])
+            parser.control.append(m.Began(parser.at_work.attempt))
+            return
+        item = next(parser.output)
+        if isinstance(item, Segment):
+            parser.channel.append(item)
+        elif isinstance(item, SectionFailure):
+            parser.control.append(m.SectionFailed(parser.at_work.attempt, item))
+        elif isinstance(item, FileEnd):
+            parser.control.append(m.FileParsed(parser.at_work.attempt, item))
+            parser.at_work = None
+
+    def _die(self, parser: Parser) -> None:
+        self.deaths += 1
+        parser.dead = True
+        parser.crashed = self.random.random() < 0.3
+
+    def _receive(self, parser: Parser) -> None:
+        if parser.channel:
+            segment = parser.channel.popleft()
+            chunks = len(segment.piece.chunks)
+            self.inference.append(m.Received(segment.attempt, segment.ordinal, 0, chunks))
+            self.indexer_in.append(segment)
+        elif not any(message is parser for message in self.inference):
+            self.inference.append(parser)
+
+    def _write(self) -> None:
+        item = self.indexer_in.popleft()
+        if isinstance(item, m.Delete):
+            self.indexer.append(m.Deleted(item.request, len(self.database.ids & set(item.ids))))
+            self.database.ids -= set(item.ids)
+            return
+        ids = [chunk_id(item.path, chunk) for chunk in item.piece.chunks]
+        taken = ids[item.piece.refused :]
+        if not item.maybe_present and self.database.ids & set(ids):
+            raise RuntimeError(f"{item.path}: records that are there would be appended again")
+        self.database.ids |= set(taken)
+        self.indexer.append(
+            m.SegmentWritten(
+                attempt=item.attempt,
+                ordinal=item.ordinal,
+                after=item.after,
+                checkpoint=item.checkpoint,
+                kind="text",
+                page=item.ordinal + 1,
+                size=0,
+                ids=bytes.fromhex("".join(taken)),
+                refused=dict.fromkeys(range(item.piece.refused), "mapping"),
+            )
+        )
+
+
+def states(folder: Path) -> dict[str, str]:
+    """Each file's state in the ledger."""
+    ledger = Ledger(folder)
+    found = dict(ledger._db.execute("SELECT source, state FROM files"))
+    ledger.close()
+    return found
+
+
+def acknowledged(folder: Path) -> set[str]:
+    """Every id that the ledger holds, of whatever version."""
+    ledger = Ledger(folder)
+    packed: bytes = b"".join(row[0] for row in ledger._db.execute("SELECT ids FROM segments"))
+    ledger.close()
+    return {packed[i : i + ID_BYTES].hex() for i in range(0, len(packed), ID_BYTES)}
