@@ -8,6 +8,7 @@ import signal
 from copy import copy
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -47,6 +48,19 @@ def wait_for_records(corpus: Corpus, records: int) -> None:
         return int(status["chunks"]["indexed"])
 
     wait_until(lambda: written() >= records)
+
+
+def children_by_score(supervisor: psutil.Popen, score: str = "800") -> list[int]:
+    """The children with that standing in the kernel's choice of victims: 800 parsers, 200 inference, 100
+    the indexer."""
+
+    def told(pid: int) -> str:
+        try:
+            return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+        except OSError:
+            return ""
+
+    return [child.pid for child in supervisor.children() if told(child.pid) == score]
 
 
 def undisturbed(corpus: Corpus) -> dict[str, dict[str, object]]:
@@ -181,21 +195,12 @@ def test_a_killed_parser_is_replaced_and_nothing_is_lost_or_doubled(tmp_path: Pa
     with corpus.started("--quiet", text_model="stand-in:16@150000") as process:
         log = corpus.run_dir / "run.log"
         kills = 0
-
-        def parser_pids() -> list[int]:
-            return [
-                child.pid
-                for child in process.children()
-                if Path(f"/proc/{child.pid}/oom_score_adj").exists()
-                and Path(f"/proc/{child.pid}/oom_score_adj").read_text().strip() == "800"
-            ]
-
         for _ in range(3):
-            wait_until(lambda: parser_pids() or process.poll() is not None)
-            for pid in parser_pids():
+            wait_until(lambda: children_by_score(process) or process.poll() is not None)
+            for pid in children_by_score(process):
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
-                wait_until(lambda pid=pid: pid not in parser_pids())  # type: ignore[misc]
+                wait_until(lambda pid=pid: pid not in children_by_score(process))  # type: ignore[misc]
         assert process.wait(120) == 0
         assert kills >= 1
         assert "was killed by SIGKILL" in log.read_text()
@@ -217,17 +222,39 @@ def test_a_signal_drains_the_run_and_the_same_command_goes_on(tmp_path: Path, nu
     assert len(corpus.records()) == result.summary["totals"]["records"]
 
 
+def test_a_second_ctrl_c_stops_at_once_and_stays_resumable(tmp_path: Path) -> None:
+    corpus = big_corpus(tmp_path, lines=10_000)
+    with corpus.started("--buffer", "7MiB", text_model="stand-in:16@20000") as process:
+        wait_for_records(corpus, 1)
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: "SIGINT" in (corpus.run_dir / "run.log").read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 75
+        assert "interrupted twice" in process.stderr.read()
+    result = corpus.run()
+    assert result.code == 0
+    assert len(corpus.records()) == result.summary["totals"]["records"]
+
+
+def test_a_parser_that_makes_no_progress_is_replaced(tmp_path: Path) -> None:
+    corpus = big_corpus(tmp_path)
+    with corpus.started("--file-timeout", "2", text_model="stand-in:16@150000") as process:
+        wait_until(lambda: children_by_score(process))
+        (stuck,) = children_by_score(process)
+        os.kill(stuck, signal.SIGSTOP)
+        assert process.wait(60) == 0
+    log = (corpus.run_dir / "run.log").read_text()
+    assert "parser-0 was killed by SIGKILL" in log
+    assert same_vectors(corpus.records(), undisturbed(corpus))
+
+
 @pytest.mark.parametrize("stage", ["inference", "indexer"])
 def test_the_death_of_a_later_stage_ends_the_run_resumable(tmp_path: Path, stage: str) -> None:
     corpus = big_corpus(tmp_path)
     score = {"inference": "200", "indexer": "100"}[stage]
     with corpus.started(text_model="stand-in:16@40000") as process:
         wait_for_records(corpus, 1)
-        (victim,) = [
-            child.pid
-            for child in process.children()
-            if Path(f"/proc/{child.pid}/oom_score_adj").read_text().strip() == score
-        ]
+        (victim,) = children_by_score(process, score)
         os.kill(victim, signal.SIGKILL)
         assert process.wait(60) == 1
         assert f"{stage} was killed by SIGKILL" in process.stderr.read()
