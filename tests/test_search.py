@@ -255,12 +255,10 @@ class TestCommand:
         assert "\x1b" not in done.stdout
 
     def test_a_reader_that_stops_reading_is_no_error(self, url: str) -> None:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(
             [sys.executable, "-m", "engine.search", "moon", "--adapter", url],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
             text=True,
         ) as process:
             assert process.stdout is not None and process.stderr is not None
