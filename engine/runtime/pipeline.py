@@ -83,6 +83,7 @@ class Pipeline:
         self.inference.send_descriptor(m.OpenChannel(name), reader)
         if self._images is not None:
             child.send(self._images)
+        log.info("%s started, process %d", name, child.pid)
         slot = self.parsers[name] = ParserSlot(child)
         return slot
 
@@ -103,6 +104,7 @@ class Pipeline:
             self.indexer.send_descriptor(m.OpenChannel("inference"), reader)
         if self._images is not None:
             child.send(self._images)
+        log.info("inference started, process %d", child.pid)
         return child
 
     def use_images(self, spec: ImageSpec | None) -> None:

@@ -143,7 +143,9 @@ class Supervisor:
                 " name another --run-dir"
             )
         self._pipeline.start_indexer(patient=known is not None)
-        self._generation.check(ledger, self._await(m.Opened))
+        opened = self._await(m.Opened)
+        self._generation.check(ledger, opened)
+        self._accounts.shared = opened.count > ledger.totals()["records"]
         self._prepare()
         ledger.set("adapter", config.adapter)
         ledger.commit()

@@ -299,6 +299,18 @@ def test_constant_fields_are_in_every_record(corpus: Corpus) -> None:
     assert {record["project"] for record in corpus.records().values()} == {"bees"}
 
 
+def test_two_run_directories_over_one_index_double_nothing(corpus: Corpus) -> None:
+    corpus.run()
+    before = corpus.records()
+    other = corpus.run("--run-dir", str(corpus.root / "other"))
+    assert other.code == 0
+    assert same_vectors(before, corpus.records())
+    corpus.write("late.txt", "a late note")
+    assert corpus.run().files == {"discovered": 15, "indexed": 1, "unchanged": 14}
+    assert corpus.run("--run-dir", str(corpus.root / "other")).code == 0
+    assert len(corpus.records()) == len(before) + 1
+
+
 def test_a_dry_run_changes_nothing(corpus: Corpus) -> None:
     result = corpus.run("--dry-run")
     assert result.code == 0
