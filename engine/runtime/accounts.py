@@ -18,7 +18,7 @@ from engine.errors import EngineError
 from engine.records import Kind, SectionFailure
 from engine.runtime import messages as m
 from engine.runtime.ledger import ID_BYTES, Acknowledged, FailureRow, FileRow, FileState, Ledger
-from engine.stages.discover import Found, FoundFile, LeftOut
+from engine.stages.discover import Found, FoundFile, LeftOut, modified_ns
 from engine.stages.parse import FileEnd, FileJob
 
 #: Dispatches of a file that changes each time while it is read, before it has failed.
@@ -121,6 +121,8 @@ class Accounts:
         self._next_attempt = 1
         self._acknowledged: list[Acknowledged] = []
         self.counts = Counts()
+        #: The index holds records that the ledger doesn't know: any record may be there already.
+        self.shared = False
         #: Files on their way.
         self.active = 0
         #: Files that changed while they were read, to be dispatched once more.
@@ -219,7 +221,7 @@ class Accounts:
             checkpoint=progress.checkpoint,
             last=progress.last,
             done=frozenset(progress.done) | active.in_flight,
-            maybe_present=row.attempts > 0 or active.version > 0 or active.kills + active.crashes > 0,
+            maybe_present=self.shared or row.attempts + active.version + active.kills + active.crashes > 0,
         )
 
     # What the processes report
@@ -382,7 +384,7 @@ class Accounts:
             return False
         if changes < CHANGED_ATTEMPTS:
             self._changes[source] = changes
-            self.again.append(FoundFile(path, source, status.st_size, status.st_mtime_ns))
+            self.again.append(FoundFile(path, source, status.st_size, modified_ns(status)))
             return True
         if end is not None:
             end.rule, end.message = "changed-while-read", f"it changed during each of {changes} attempts"
