@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
 from engine.errors import UsageError
 
-#: URL scheme → module with `connect(url) -> Adapter`.
+#: URL scheme → module with `connect(url, options) -> Adapter`.
 SCHEMES = {
     "lancedb": "adapters.lancedb",
     "elasticsearch": "adapters.elasticsearch",
@@ -32,12 +32,12 @@ def scheme_of(url: str) -> str:
     return scheme
 
 
-def connect(url: str) -> Adapter:
+def connect(url: str, options: AdapterOptions | None = None) -> Adapter:
     """Open the database behind `url`. Raises `UsageError` or `DatabaseUnavailableError`."""
     scheme = scheme_of(url)
     try:
         module = importlib.import_module(SCHEMES[scheme])
     except ModuleNotFoundError as error:
         raise UsageError(f"--adapter {url}: {error}; try {DRIVERS.get(scheme, 'a new install')}") from None
-    adapter: Adapter = module.connect(url)
+    adapter: Adapter = module.connect(url, options or AdapterOptions())
     return adapter

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOptions:
+    """What a user may set besides the URL; an adapter ignores what it has no use for.
+
+    `bulk_bytes` of records go in one request and at most `bulk_concurrency` requests are under way at once.
+    `index_options` names the kind of vector index (None: the adapter's default), `store_vectors` keeps the
+    vectors in the stored documents as well, `full` asks for a new generation of the index.
+    """
+
+    bulk_bytes: int = 8 * 2**20
+    bulk_concurrency: int = 2
+    index_options: str | None = None
+    store_vectors: bool = False
+    full: bool = False
 
 
 class Adapter(ABC):

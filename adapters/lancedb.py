@@ -18,7 +18,7 @@ from typing import Any
 import lancedb
 
 from adapters import arrow
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
 from adapters.schema import embedding_field, from_json, merged, model_of, refusals, to_json
 from engine.errors import DatabaseUnavailableError, SchemaMismatchError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -57,7 +57,7 @@ VECTORS = ("text_embedding", "image_embedding")
 SCHEMA_ATTEMPTS = 5
 
 
-def connect(url: str) -> LanceAdapter:
+def connect(url: str, options: AdapterOptions) -> LanceAdapter:
     """Open the directory behind `url`; nothing is created before `ensure_schema`.
 
     Raises `UsageError` where the path can't be a directory.

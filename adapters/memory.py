@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
 from adapters.schema import as_row, merged, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -25,7 +25,7 @@ class _Index:
 _INDEXES: dict[str, _Index] = {}
 
 
-def connect(url: str) -> MemoryAdapter:
+def connect(url: str, options: AdapterOptions) -> MemoryAdapter:
     """Open `memory://NAME`; every adapter of one name in one process shares the records."""
     name = url.partition("://")[2]
     if not name:

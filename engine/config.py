@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from adapters import SCHEMES, scheme_of
+from adapters.base import AdapterOptions
 from engine.errors import UsageError
 from engine.records import RECORD_FIELDS
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+#: Kinds of vector index that `--es-index-options` takes.
+ES_INDEX_OPTIONS = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
 
 #: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
 BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -46,6 +50,11 @@ class Config:
     shard: tuple[int, int]
     file_timeout: float
     database_deadline: float
+    bulk_bytes: int
+    bulk_concurrency: int
+    es_index_options: str | None
+    es_store_vectors: bool
+    full: bool
     grace: float
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -59,6 +68,13 @@ class Config:
     fields: tuple[tuple[str, str], ...]
     quiet: bool
     log_level: str
+
+    @property
+    def adapter_options(self) -> AdapterOptions:
+        """The part that the adapter gets."""
+        return AdapterOptions(
+            self.bulk_bytes, self.bulk_concurrency, self.es_index_options, self.es_store_vectors, self.full
+        )
 
     def as_dict(self) -> dict[str, object]:
         """The configuration for `summary.json`."""
@@ -151,6 +167,13 @@ def _parser() -> argparse.ArgumentParser:
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that went away (default 900)")  # fmt: skip
+    add("--bulk-bytes", type=_bytes, default=8 * 2**20, metavar="BYTES",
+        help="most bytes of one request to the database (default 8MiB)")  # fmt: skip
+    add("--bulk-concurrency", type=_count(1), default=2, metavar="N",
+        help="most requests to the database at once (default 2)")  # fmt: skip
+    add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
+    add("--es-store-vectors", action="store_true", help="keep vectors in Elasticsearch's _source as well")
+    add("--full", action="store_true", help="load a new generation of the index beside the old one")
     add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip
     add("--include", action="append", default=[], metavar="GLOB", help="only files that match (repeatable)")

@@ -9,7 +9,7 @@ from typing import Any
 import elasticsearch
 import numpy as np
 
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
 from adapters.elasticsearch import mapping
 from adapters.elasticsearch.bulk import BulkSender, Item
 from adapters.elasticsearch.location import Location
@@ -33,7 +33,7 @@ MOST_CANDIDATES = 10_000
 OVERSAMPLE = 2.0
 
 
-def connect(url: str) -> ElasticsearchAdapter:
+def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
     """Open the index behind `url`; nothing is created before `ensure_schema`.
 
     Raises `UsageError` for a bad URL or refused credentials, `DatabaseUnavailableError` where nothing

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import adapters
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import Kind
 from engine.runtime import messages as m
@@ -34,6 +34,7 @@ class IndexerOptions:
 
     url: str
     fields: tuple[tuple[str, str], ...]
+    adapter: AdapterOptions
     patient: bool
 
 
@@ -67,7 +68,7 @@ class _Indexer:
         """Raises `UsageError` where the database doesn't answer and nothing says that it ever did."""
 
         def open_once() -> tuple[Adapter, m.Opened]:
-            adapter = adapters.connect(self._options.url)
+            adapter = adapters.connect(self._options.url, self._options.adapter)
             return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count())
 
         try:

@@ -56,7 +56,9 @@ class Pipeline:
 
     def start_indexer(self, patient: bool) -> Child:
         """The first process: it opens the database and says what it found."""
-        options = indexer.IndexerOptions(self._config.adapter, self._config.fields, patient)
+        options = indexer.IndexerOptions(
+            self._config.adapter, self._config.fields, self._config.adapter_options, patient
+        )
         self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options)
         return self.indexer
 
