@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 
@@ -23,6 +24,21 @@ class AdapterOptions:
     index_options: str | None = None
     store_vectors: bool = False
     full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a record must be to be found at all, besides its kind; None lets everything pass.
+
+    `source_prefix` is compared with the start of `source`, letter by letter; `media_type` is the whole of it.
+    """
+
+    source_prefix: str | None = None
+    media_type: str | None = None
+
+
+#: Lets every record pass.
+NO_FILTERS = Filters()
 
 
 class Adapter(ABC):
@@ -92,8 +108,18 @@ class Adapter(ABC):
         """How many records the index holds, acknowledged writes included; 0 where there is no index."""
 
     @abstractmethod
-    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
-        """The k records of that kind nearest to `vector` (float32 [dimensions]), best first."""
+    def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
+        """The k records of that kind nearest to `vector` (float32 [dimensions]), best first.
+
+        With `filters`, the k nearest among those that pass: never fewer because a nearer one didn't.
+        """
+
+    def search_words(self, words: str, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
+        """The k texts that share the most telling of these words (BM25), best first.
+
+        Raises `UsageError` where the database can't search by words. `Hit.score` is the database's own.
+        """
+        raise UsageError(f"{self.scheme}:// can't search by words; elasticsearch:// can")
 
     def prepare(self) -> None:  # noqa: B027 - a hook: most databases need nothing
         """Called once before a run's first write (an index may turn its refresh off here)."""

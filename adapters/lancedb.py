@@ -18,7 +18,7 @@ from typing import Any
 import lancedb
 
 from adapters import arrow
-from adapters.base import Adapter, AdapterOptions
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.schema import embedding_field, from_json, merged, model_of, refusals, to_json
 from engine.errors import DatabaseUnavailableError, SchemaMismatchError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -191,7 +191,7 @@ class LanceAdapter(Adapter):
         with self._errors():
             return 0 if self._table is None else int(self._table.count_rows())
 
-    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
+    def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         self._refresh()
         column = embedding_field(kind)
         if self._table is None or column not in self._table.schema.names:
@@ -200,7 +200,7 @@ class LanceAdapter(Adapter):
         # LanceDB passes over without a word.
         with self._errors():
             query = self._table.search(vector, vector_column_name=column, query_type="vector")
-            query = query.distance_type("cosine").where(f"kind = '{kind}'", prefilter=True)
+            query = query.distance_type("cosine").where(_passes(kind, filters), prefilter=True)
             query = query.bypass_vector_index().select(["id", "source", "page", "text", "_distance"])
             rows = query.limit(k).to_list()
         hits = [Hit(r["id"], r["source"], kind, r["page"], 1.0 - r["_distance"], r["text"]) for r in rows]
@@ -314,5 +314,19 @@ def _metadata(identity: str, schema: IndexSchema) -> dict[str, str]:
 def _conditions(ids: Sequence[str]) -> Iterator[str]:
     """SQL conditions that together mean these ids."""
     for start in range(0, len(ids), IDS_PER_FILTER):
-        quoted = ("'" + one.replace("'", "''") + "'" for one in ids[start : start + IDS_PER_FILTER])
+        quoted = map(_quoted, ids[start : start + IDS_PER_FILTER])
         yield f"id IN ({', '.join(quoted)})"
+
+
+def _passes(kind: Kind, filters: Filters) -> str:
+    """The SQL condition of a search."""
+    condition = f"kind = {_quoted(kind)}"
+    if filters.source_prefix:
+        condition += f" AND starts_with(source, {_quoted(filters.source_prefix)})"
+    if filters.media_type is not None:
+        condition += f" AND media_type = {_quoted(filters.media_type)}"
+    return condition
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

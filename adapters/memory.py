@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from adapters.base import Adapter, AdapterOptions
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.schema import as_row, merged, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -79,9 +79,15 @@ class MemoryAdapter(Adapter):
         index = _INDEXES.get(self._name)
         return len(index.records) if index else 0
 
-    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
+    def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         index = _INDEXES.get(self._name)
-        records = [record for record in index.records.values() if record.kind == kind] if index else []
+        records = [
+            record
+            for record in (index.records.values() if index else ())
+            if record.kind == kind
+            and record.source.startswith(filters.source_prefix or "")
+            and filters.media_type in (None, record.media_type)
+        ]
         hits = [
             Hit(record.id, record.source, kind, record.page, _cosine(record.embedding, vector), record.text)
             for record in records

@@ -12,12 +12,13 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import NoReturn, TypeAlias
 
 import numpy as np
 
 import adapters
-from adapters.base import Adapter
+from adapters.base import NO_FILTERS, Adapter, Filters
 from engine.config import DEFAULT_ADAPTER, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.load import load_image, load_text
@@ -29,6 +30,12 @@ KINDS: tuple[Kind, ...] = ("text", "image")
 
 #: Hits of each kind where nothing else is asked for.
 DEFAULT_K = 10
+
+#: Ranks of each list that a hybrid search merges, at least.
+FUSED_RANKS = 100
+
+#: What is added to a rank before the reciprocal is taken: the constant of Cormack and others (2009).
+RANK_OFFSET = 60
 
 #: Characters of a hit's text that are shown.
 SNIPPET_CHARACTERS = 300
@@ -56,8 +63,13 @@ def find(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    filters: Filters = NO_FILTERS,
+    hybrid: bool = False,
 ) -> Hits:
     """The k nearest records of each kind, best first; a kind of which the index holds nothing is left out.
+
+    With `hybrid`, texts that are near and texts that share words with the query are merged by their ranks
+    (`fused`), where the database can search by words; pictures have none.
 
     The models are those that the index was made with, and one is loaded only where there is something that
     it could find. Raises `UsageError` where there is no index, or its models are not to be had here, and
@@ -76,9 +88,32 @@ def find(
         held = [kind for kind in kinds if _holds(adapter, schema, kind)]
         # All before any is loaded: a refusal shall not take as long as loading a model.
         specs = {kind: _spec(url, schema, kind, trust_remote_code) for kind in held}
-        return {
-            kind: adapter.search(kind, _vector(spec, query, device, dtype), k) for kind, spec in specs.items()
-        }
+        wide = max(k, FUSED_RANKS)
+        shared = adapter.search_words(query, wide, filters) if hybrid and "text" in kinds else []
+        found: Hits = {}
+        for kind, spec in specs.items():
+            vector = _vector(spec, query, device, dtype)
+            if hybrid and kind == "text":
+                found[kind] = fused([adapter.search(kind, vector, wide, filters), shared], k)
+            else:
+                found[kind] = adapter.search(kind, vector, k, filters)
+        return found
+
+
+def fused(rankings: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
+    """The k best of several rankings by reciprocal rank: a hit scores the sum of 1 / (60 + its rank).
+
+    Ranks alone count, since a cosine and a BM25 score have no common measure (Cormack, Clarke, Büttcher,
+    "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods", SIGIR 2009).
+    """
+    scores: dict[str, float] = {}
+    hits: dict[str, Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, 1):
+            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RANK_OFFSET + rank)
+            hits.setdefault(hit.id, hit)
+    best = sorted(scores, key=lambda one: (-scores[one], one))[:k]
+    return [replace(hits[one], score=scores[one]) for one in best]
 
 
 def _model(schema: IndexSchema, kind: Kind) -> ModelInfo | None:
@@ -224,6 +259,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--adapter", default=DEFAULT_ADAPTER, metavar="URL", help=f"the index (default {DEFAULT_ADAPTER})")
     add("-k", type=int, default=DEFAULT_K, metavar="N", help=f"hits of each kind (default {DEFAULT_K})")
     add("--kind", choices=KINDS, help="only texts, or only pictures (default: both)")
+    add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as /data/manuals/")
+    add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
+    add("--hybrid", action="store_true", help="merge nearness with shared words (BM25; Elasticsearch only)")
     add("--json", action="store_true", help="one JSON object on standard output")
     add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     dtypes = ("auto", "float32", "bfloat16", "float16")
@@ -246,7 +284,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Bytes that are not UTF-8 come in as lone surrogates, which nothing behind this could write again.
         query = os.fsencode(args.query).decode("utf-8", "replace")
         kinds: tuple[Kind, ...] = (args.kind,) if args.kind else KINDS
-        hits = find(query, args.adapter, args.k, kinds, args.device, args.dtype, args.trust_remote_code)
+        hits = find(
+            query,
+            args.adapter,
+            args.k,
+            kinds,
+            args.device,
+            args.dtype,
+            args.trust_remote_code,
+            Filters(args.source_prefix, args.media_type),
+            args.hybrid,
+        )
     except (UsageError, DatabaseUnavailableError) as error:
         return _failed(error, 2)
     except EngineError as error:

@@ -14,6 +14,7 @@ from PIL import Image
 import adapters
 import engine
 from adapters import memory
+from adapters.base import Filters
 from engine import search
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import Hit, IndexSchema, ModelInfo
@@ -105,6 +106,19 @@ class TestFind:
         adapters.connect(index).ensure_schema(schema)
         assert search.find("bees", index) == {}
 
+    def test_filters_leave_out_what_does_not_pass(self, folder: Path, index: str) -> None:
+        fill(folder, index)
+        hits = search.find("Bees dance.", index, filters=Filters(source_prefix=str(folder / "r")))
+        assert [hit.source for hit in hits["image"]] == [str(folder / "red.png")]
+        assert hits["text"] == []
+        hits = search.find("Bees dance.", index, filters=Filters(media_type="text/plain"))
+        assert hits["text"] and not hits["image"]
+
+    def test_a_hybrid_search_is_refused_where_words_are_not_searched(self, folder: Path, index: str) -> None:
+        fill(folder, index)
+        with pytest.raises(UsageError, match="can't search by words"):
+            search.find("bees", index, hybrid=True)
+
     @pytest.mark.parametrize("query", ["", " \n"])
     def test_an_empty_query_is_refused(self, index: str, query: str) -> None:
         with pytest.raises(UsageError, match="query is empty"):
@@ -165,6 +179,25 @@ class TestFind:
         assert recipe["text"][0].source.endswith("cake.txt")
         circle = search.find("a red circle", index, kinds=["image"])
         assert circle["image"][0].source.endswith("large-red-circle-on-white.jpg")
+
+
+class TestFused:
+    @staticmethod
+    def ranking(ids: str) -> list[Hit]:
+        return [Hit(one, f"/{one}", "text", None, 9.0 - place, one) for place, one in enumerate(ids)]
+
+    def test_a_hit_of_both_rankings_beats_the_best_of_one(self) -> None:
+        assert [hit.id for hit in search.fused([self.ranking("abc"), self.ranking("xbz")], 2)] == ["b", "a"]
+
+    def test_scores_are_sums_of_reciprocal_ranks(self) -> None:
+        first, second = search.fused([self.ranking("ab"), self.ranking("b")], 9)
+        assert (first.id, second.id) == ("b", "a")
+        assert first.score == pytest.approx(1 / 62 + 1 / 61)
+        assert second.score == pytest.approx(1 / 61)
+
+    def test_an_empty_ranking_changes_no_order(self) -> None:
+        assert [hit.id for hit in search.fused([[], self.ranking("cab")], 9)] == ["c", "a", "b"]
+        assert search.fused([[], []], 3) == []
 
 
 class TestSnippet:

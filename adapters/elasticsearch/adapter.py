@@ -9,11 +9,11 @@ from typing import Any
 import elasticsearch
 import numpy as np
 
-from adapters.base import Adapter, AdapterOptions
-from adapters.elasticsearch import mapping
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from adapters.elasticsearch import mapping, query
 from adapters.elasticsearch.bulk import BulkSender, Item
 from adapters.elasticsearch.location import Location
-from adapters.schema import embedding_field, merged, model_of, refusals
+from adapters.schema import merged, model_of, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
@@ -22,15 +22,6 @@ SCAN_ROWS = 1000
 
 #: How long the server keeps a scan's view of the index between two pages.
 SCAN_KEEP_ALIVE = "5m"
-
-#: Candidates that the graph search visits at least, in each shard; more find better neighbours.
-LEAST_CANDIDATES = 100
-
-#: The server's own bound on candidates and on k.
-MOST_CANDIDATES = 10_000
-
-#: Vectors compared exactly for each that is asked for, since the graph holds them in 8 bits.
-OVERSAMPLE = 2.0
 
 
 def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
@@ -192,39 +183,26 @@ class ElasticsearchAdapter(Adapter):
         with self._location.errors():
             return int(self._client.count(index=self._location.index)["count"])
 
-    def search(self, kind: Kind, vector: Vector, k: int) -> list[Hit]:
+    def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         schema = self.schema()
-        if schema is None or model_of(schema, kind) is None:
+        length = float(np.linalg.norm(vector))
+        if schema is None or model_of(schema, kind) is None or length == 0.0:
             return []
+        request = query.nearest(kind, vector / length, k, filters)
+        hits = query.hits(self._ask(request), kind, query.cosine_of)
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def search_words(self, words: str, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
+        if self.schema() is None:
+            return []
+        return query.hits(self._ask(query.shared_words(words, k, filters)), "text")
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._unrefreshed:  # by this process, or by one that was killed before it published
             self._refresh()
-        length = float(np.linalg.norm(vector))
-        if length == 0.0:
-            return []
-        size = min(k, MOST_CANDIDATES)
-        nearest = {
-            "field": embedding_field(kind),
-            "query_vector": (vector / length).tolist(),  # `dot_product` refuses any other length
-            "k": size,
-            "num_candidates": min(max(LEAST_CANDIDATES, 2 * size), MOST_CANDIDATES),
-            "rescore_vector": {"oversample": OVERSAMPLE},
-        }
         with self._location.errors():
-            answer = self._client.search(
-                index=self._location.index, knn=nearest, size=size, source_includes=["source", "page", "text"]
-            )
-        hits = [
-            Hit(
-                hit["_id"],
-                hit["_source"]["source"],
-                kind,
-                hit["_source"].get("page"),
-                mapping.score_of(hit["_score"]),
-                hit["_source"].get("text"),
-            )
-            for hit in answer["hits"]["hits"]
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+            answer: dict[str, Any] = self._client.search(index=self._location.index, **request).body
+        return answer
 
     def prepare(self) -> None:
         index, _ = self._writable()

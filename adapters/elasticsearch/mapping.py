@@ -114,8 +114,3 @@ def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool
         for name in VECTORS:
             row[name] = np.array(found[name], np.float32) if name in found else None
     return row
-
-
-def score_of(server_score: float) -> float:
-    """The cosine similarity: the server scores (1 + cosine) / 2 so that no score is negative."""
-    return 2.0 * server_score - 1.0

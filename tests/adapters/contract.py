@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import Adapter
+from adapters.base import Adapter, Filters
 from engine.errors import SchemaMismatchError, UsageError
 from engine.records import IndexSchema, ModelInfo, Record
 from tests.records import DIMENSIONS, MTIME, make_record, make_records, make_schema, make_vectors
@@ -242,6 +242,37 @@ class AdapterContract:
         seen = index.search("image", query, 20)
         assert {hit.id for hit in seen} == {record.id for record in pictures}
         assert seen[0].text is None
+
+    def test_a_filter_by_source_lets_only_that_prefix_pass(self, index: Adapter) -> None:
+        vectors = make_vectors(60)
+        names = ["/data/it's a_b%/x.txt", "/data/it's a_b%", "/data/It's a_b%/x.txt", "/data/it's aXbb/x.txt"]
+        records = [make_record(f"chunk {i}", i, v, source=names[i % 4]) for i, v in enumerate(vectors)]
+        write(index, records)
+        hits = index.search("text", vectors[0], 60, Filters(source_prefix="/data/it's a_b%"))
+        assert {hit.source for hit in hits} == set(names[:2])
+        assert len(hits) == 30
+        assert index.search("text", vectors[0], 5, Filters(source_prefix="/nowhere")) == []
+
+    def test_a_filter_by_media_type_takes_the_whole_of_it(self, index: Adapter) -> None:
+        texts = make_records(4)
+        pages = [replace(record, media_type="text/html") for record in make_records(3, seed=1)]
+        write(index, [*texts, *pages, *make_records(2, "image")])
+        query = texts[0].embedding
+        found = index.search("text", query, 9, Filters(media_type="text/html"))
+        assert {hit.id for hit in found} == {record.id for record in pages}
+        assert index.search("text", query, 9, Filters(media_type="text")) == []
+        assert len(index.search("image", query, 9, Filters(media_type="image/png"))) == 2
+        assert index.search("image", query, 9, Filters(media_type="text/plain")) == []
+
+    def test_the_nearest_that_pass_are_found_however_far_they_are(self, index: Adapter) -> None:
+        query = make_vectors(1, seed=99)[0]
+        records = sorted(make_records(500), key=lambda record: float(record.embedding @ query))
+        far = {record.id for record in records[:3]}
+        records = [replace(r, source="/far/away" if r.id in far else "/near/by") for r in records]
+        write(index, records)
+        both = Filters(source_prefix="/far/", media_type="text/plain")
+        assert [hit.id for hit in index.search("text", query, 3, both)] == [r.id for r in records[2::-1]]
+        assert len(index.search("text", query, 10, both)) == 3
 
     def test_a_model_that_is_met_later_is_added(self, adapter: Adapter) -> None:
         texts, pictures = make_records(3), make_records(2, "image", 8, seed=1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import adapters
+from adapters.base import Filters
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
 from tests.adapters.contract import DurableContract, adapters_closed, stored, write
@@ -70,6 +71,25 @@ class OnRealServer(DurableContract):
             with pytest.raises(UsageError, match="deleted or replaced"):
                 adapter.write(make_records(1), maybe_present=False)
             assert adapter.identity() is None
+
+    def test_words_find_the_texts_that_hold_them_and_never_a_picture(self, url: str) -> None:
+        texts = ["The red fox", "A fox AND a hound: red (maybe)", "Nothing of the sort", "fox"]
+        with adapters_closed(url) as adapter:
+            assert adapter.search_words("fox", 5) == []
+            adapter.ensure_schema(make_schema())
+            records = [
+                make_record(t, i, v) for i, (t, v) in enumerate(zip(texts, make_vectors(4), strict=True))
+            ]
+            records[3] = replace(records[3], source="/elsewhere/file", media_type="text/html")
+            write(adapter, [*records, *make_records(3, "image")])
+            hits = adapter.search_words("red fox", 10)
+            assert {hit.text for hit in hits} == {texts[0], texts[1], texts[3]}
+            assert hits[0].text == texts[0]
+            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+            assert len(adapter.search_words("red fox", 2)) == 2
+            assert [hit.text for hit in adapter.search_words('"fox" +(', 9, Filters("/elsewhere"))] == ["fox"]
+            assert [hit.text for hit in adapter.search_words("fox", 9, Filters(None, "text/html"))] == ["fox"]
+            assert adapter.search_words("?!", 9) == []
 
     def test_an_unknown_field_is_refused_and_not_added(self, url: str) -> None:
         with adapters_closed(url) as adapter:
