@@ -11,6 +11,10 @@ class UsageError(EngineError):
     """The command, its configuration or its surroundings can't work as given (exit code 2)."""
 
 
+class AccessError(UsageError):
+    """The database answers, but not to this client: its credentials or certificates don't fit."""
+
+
 class SchemaMismatchError(UsageError):
     """The index exists, but was made with another model, dimension or schema version."""
 

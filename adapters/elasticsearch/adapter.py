@@ -10,9 +10,10 @@ import elasticsearch
 import numpy as np
 
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
-from adapters.elasticsearch import mapping, query
+from adapters.elasticsearch import documents, mapping, query
 from adapters.elasticsearch.bulk import BulkSender, Item
 from adapters.elasticsearch.location import Location
+from adapters.elasticsearch.version import BASE64_VECTORS, server_version
 from adapters.schema import merged, model_of, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -31,7 +32,7 @@ def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
     answers.
     """
     location = Location.parse(url)
-    adapter = ElasticsearchAdapter(location)
+    adapter = ElasticsearchAdapter(location, options)
     try:
         adapter.identity()
     except BaseException:
@@ -61,10 +62,13 @@ class ElasticsearchAdapter(Adapter):
 
     scheme = "elasticsearch"
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, options: AdapterOptions) -> None:
         self._location = location
-        self._client = location.client()
-        self._sender = BulkSender(self._client, location, self._check_same)
+        self._client = location.client(connections=options.bulk_concurrency)
+        self._sender = BulkSender(
+            self._client, location, self._check_same, options.bulk_bytes, options.bulk_concurrency
+        )
+        self._takes_base64: bool | None = None
         self._written_to: _Index | None = None
         self._schema: IndexSchema | None = None
         self._unrefreshed = True
@@ -129,7 +133,7 @@ class ElasticsearchAdapter(Adapter):
         index, schema = self._writable()
         outcomes = refusals(records, schema)
         accepted = [position for position, refused in enumerate(outcomes) if refused is None]
-        lines = [mapping.create_line(records[position]) for position in accepted]
+        lines = documents.create_lines((records[p] for p in accepted), self._base64())
         self._unrefreshed = True
         for position, item in zip(accepted, self._sender.send(lines, index.is_alias), strict=True):
             outcomes[position] = _outcome(item)
@@ -138,7 +142,7 @@ class ElasticsearchAdapter(Adapter):
     def delete(self, ids: Sequence[str]) -> int:
         index, _ = self._writable()
         self._unrefreshed = True
-        items = self._sender.send([mapping.delete_line(one) for one in ids], index.is_alias)
+        items = self._sender.send(map(documents.delete_line, ids), index.is_alias)
         for one, item in zip(ids, items, strict=True):
             if item.error_type is not None:
                 raise UsageError(f"{self._location.url}: {one} can't be deleted: {item.reason}")
@@ -169,7 +173,7 @@ class ElasticsearchAdapter(Adapter):
                     )
                     view, hits = page["pit_id"], page["hits"]["hits"]
                     for hit in hits:
-                        yield mapping.row_of(hit, names, with_embeddings)
+                        yield documents.row_of(hit, names, with_embeddings)
                     if len(hits) < SCAN_ROWS:
                         return
                     after = hits[-1]["sort"]
@@ -219,6 +223,7 @@ class ElasticsearchAdapter(Adapter):
             self._client.indices.put_settings(index=index.name, settings={"index.refresh_interval": interval})
 
     def close(self) -> None:
+        self._sender.close()
         self._client.close()
 
     def _find(self) -> _Index | None:
@@ -244,6 +249,13 @@ class ElasticsearchAdapter(Adapter):
             self._written_to = index
             self._schema = mapping.stored_schema(index.mapping, self._location.url)
         return self._written_to, self._schema
+
+    def _base64(self) -> bool:
+        """Whether the server takes vectors as base64."""
+        if self._takes_base64 is None:
+            with self._location.errors():
+                self._takes_base64 = server_version(self._client) >= BASE64_VECTORS
+        return self._takes_base64
 
     def _check_same(self) -> None:
         """Raise where the index that was written to is no longer behind the name."""

@@ -1,38 +1,36 @@
 """Sends `_bulk` requests and resends what was not acknowledged, and only that.
 
 The client's own helpers retry without a pause, stop at a broken connection and read ahead without bound, so
-this goes straight to the client's transport: one request in flight, a body of bytes, items told apart by
-their position.
+this goes straight to the client's transport: bodies of bytes, a bounded number of requests and of bytes under
+way, items told apart by their position.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-import elastic_transport
 import elasticsearch
 
+from adapters.elasticsearch.flow import Pause, Window
 from adapters.elasticsearch.location import RETRYABLE, Location, reason_of
-from engine.errors import DatabaseUnavailableError, UsageError
+from engine.errors import AccessError, DatabaseUnavailableError, UsageError
 
-#: Bytes of one request's body at most, unless a single line is longer.
-BODY_BYTES = 8 << 20
+#: Seconds without any progress after which the database counts as unavailable. Short, so that the run tells
+#: of it early; how long to go on trying is for the caller to decide.
+PATIENCE_SECONDS = 5.0
 
-#: Seconds without any progress after which the database counts as unavailable.
-PATIENCE_SECONDS = 30.0
+#: Statuses of an overload, and of a body that is too large.
+OVERLOADED, TOO_LARGE = 429, 413
 
-#: Seconds of the first pause at most; each further one may be twice as long.
-FIRST_PAUSE = 0.1
+#: Item errors that an operator, or the server itself, lifts again: a freeze, a nearly full disk, a close.
+LIFTED = frozenset({"cluster_block_exception", "index_closed_exception"})
 
-#: Seconds of any pause at most.
-LONGEST_PAUSE = 5.0
-
-#: Status of an answer to a body that is too large.
-TOO_LARGE = 413
+#: What of an answer is read: 30 bytes for an item that was taken.
+ANSWER_FIELDS = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,140 +43,259 @@ class Item:
 
     @property
     def retryable(self) -> bool:
-        """A block (the disk is nearly full, an operator's freeze) is lifted again, like an overload."""
-        return self.status in RETRYABLE or self.error_type == "cluster_block_exception"
+        """Whether the same line may be taken later."""
+        return self.status in RETRYABLE or self.error_type in LIFTED
 
 
-class _NoAnswerError(Exception):
-    """Nothing is known of the request's items; the text says why."""
+#: The answers without an error: created, found or deleted, nothing there to delete.
+PLAIN = {status: Item(status) for status in (200, 201, 404)}
 
 
-class _TooLargeError(Exception):
-    """The server took nothing of a body of this size."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The lines of one request, with their positions."""
+
+    positions: list[int]
+    lines: list[bytes]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What became of a request: an answer for each line, or none and the reason why."""
+
+    items: list[Item] | None
+    status: int = 200
+    why: str = ""
 
 
 class BulkSender:
-    """Writes lines to one index that must exist.
+    """Writes lines to one index that must exist, for one caller at a time.
 
-    `guard` is called before each request: it raises where the index is no longer the one that is meant.
+    A request has at most `request_bytes` unless a single line is longer, `concurrency` requests are under way
+    at most, and all of them together have at most the bytes of both multiplied, or of a smaller window that a
+    server asks for with 429. `guard` is called before each request, in its thread: it raises where the index
+    is no longer the one that is meant.
     """
 
     def __init__(
-        self, client: elasticsearch.Elasticsearch, location: Location, guard: Callable[[], None]
+        self,
+        client: elasticsearch.Elasticsearch,
+        location: Location,
+        guard: Callable[[], None],
+        request_bytes: int,
+        concurrency: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._location = location
         self._guard = guard
+        self._request_bytes = request_bytes
+        self._concurrency = concurrency
+        self._clock = clock
+        self._sleep = sleep
+        self._window = Window(request_bytes * concurrency)
+        self._threads = ThreadPoolExecutor(concurrency, "bulk")
+        self._was_taken = False
 
-    def send(self, lines: Sequence[bytes], require_alias: bool) -> list[Item]:
+    def close(self) -> None:
+        """End the threads. Safe to call twice."""
+        self._threads.shutdown()
+
+    def send(self, lines: Iterable[bytes], require_alias: bool) -> list[Item]:
         """The server's answer to each line, by position; none of them is retryable.
 
-        Raises `DatabaseUnavailableError` after `PATIENCE_SECONDS` without progress, `UsageError` where the
-        server refuses the whole request or the index is gone.
+        Lines are taken from the iterable as there is room to send them. Raises `DatabaseUnavailableError`
+        where nothing is taken for `PATIENCE_SECONDS` (any part of the lines may be in the index then) and
+        `UsageError` where the index or the request as a whole is refused.
         """
-        items: dict[int, Item] = {}
-        parts = deque(_parts(lines))
-        pause = _Pause()
-        while parts:
-            part = parts.popleft()
-            try:
-                answers = self._post([lines[index] for index in part], require_alias)
-            except _TooLargeError as error:
-                if len(part) == 1:
-                    items[part[0]] = Item(TOO_LARGE, "too_large", str(error))
-                else:
-                    parts.extendleft([part[len(part) // 2 :], part[: len(part) // 2]])
-                continue
-            except _NoAnswerError as error:
-                parts.appendleft(part)
-                self._wait(pause, str(error))
-                continue
-            again = [index for index, item in zip(part, answers, strict=True) if item.retryable]
-            items.update((i, item) for i, item in zip(part, answers, strict=True) if not item.retryable)
-            if len(again) < len(part):
-                pause = _Pause()
-            if again:
-                parts.appendleft(again)
-                refused = next(item for item in answers if item.retryable)
-                self._wait(pause, f"status {refused.status}: {refused.reason}")
-        return [items[index] for index in range(len(lines))]
-
-    def _wait(self, pause: _Pause, why: str) -> None:
-        if not pause.wait():
-            raise DatabaseUnavailableError(
-                f"{self._location.url}: took nothing for {PATIENCE_SECONDS:.0f} s ({why})"
-            )
-
-    def _post(self, lines: Sequence[bytes], require_alias: bool) -> list[Item]:
+        load = _Load(lines)
+        pause = Pause(self._clock)
+        under_way: dict[Future[_Reply], tuple[_Part, int]] = {}
         try:
-            self._guard()
+            while True:
+                while len(under_way) < self._concurrency and not pause.left:
+                    budget = min(self._request_bytes, max(1, int(self._window.limit) // self._concurrency))
+                    part = load.next(budget) if self._window.admits(budget) else None
+                    if part is None:
+                        break
+                    ticket = self._window.take(part.size)
+                    under_way[self._threads.submit(self._post, part.lines, require_alias)] = part, ticket
+                if under_way:
+                    # A pause may be over before any of them has its answer.
+                    done, _ = wait(under_way, pause.left or None, FIRST_COMPLETED)
+                    for future in done:
+                        part, ticket = under_way.pop(future)
+                        self._settle(load, pause, part, ticket, future)
+                elif pause.left:
+                    self._sleep(pause.left)
+                elif load.done:
+                    return load.answers()
+        finally:
+            # No record is ever in two requests at once, not even in those of a caller that tries again.
+            wait(under_way)
+            for part, _ in under_way.values():
+                self._window.settled(part.size)
+
+    def _settle(self, load: _Load, pause: Pause, part: _Part, ticket: int, future: Future[_Reply]) -> None:
+        """Take in what became of a request. Raises `DatabaseUnavailableError` at the end of the patience."""
+        try:
+            reply = future.result()
+        except BaseException:
+            self._window.settled(part.size)
+            raise
+        if reply.items is None:
+            if reply.status == TOO_LARGE:
+                self._window.settled(part.size)
+                self._split(load, part, reply.why)
+                return
+            load.again(part)
+            why, overloaded, progress = reply.why, reply.status == OVERLOADED, False
+        else:
+            refused = load.take_in(part, reply.items)
+            progress = len(refused) < len(part.lines)
+            self._was_taken = self._was_taken or progress
+            overloaded = any(item.status == OVERLOADED for item in refused)
+            why = f"status {refused[0].status}: {refused[0].reason}" if refused else ""
+        if overloaded:
+            self._window.refused(part.size, ticket)
+        elif why:
+            self._window.settled(part.size)
+        else:
+            self._window.acknowledged(part.size)
+        if progress:
+            pause.progressed()
+        if why:
+            pause.failed()
+            if pause.stalled >= PATIENCE_SECONDS:
+                raise DatabaseUnavailableError(
+                    f"{self._location.url}: took nothing for {PATIENCE_SECONDS:.0f} s ({why})"
+                )
+
+    def _split(self, load: _Load, part: _Part, why: str) -> None:
+        """Later requests have half the size: still more than half of what the server takes at most."""
+        if len(part.lines) == 1:
+            load.take_in(part, [Item(TOO_LARGE, "too_large", why or "the record is too large")])
+        else:
+            self._request_bytes = max(1, min(self._request_bytes, part.size // 2))
+            load.again(part)
+
+    def _post(self, lines: Sequence[bytes], require_alias: bool) -> _Reply:
+        """One request, in a thread of its own."""
+        try:
             with self._location.errors():
+                self._guard()
                 answer = self._request(b"".join(lines), require_alias)
         except DatabaseUnavailableError as error:
-            raise _NoAnswerError(str(error)) from None
-        items = _items(answer.body)
+            return _Reply(None, why=str(error))
+        except AccessError as error:
+            # It had access before: a key may be renewed, a node of a cluster may be restarting.
+            if self._was_taken:
+                raise DatabaseUnavailableError(str(error)) from None
+            raise
+        if isinstance(answer, _Reply):
+            return answer
+        items = _items(answer)
         if items is None or len(items) != len(lines):
-            raise _NoAnswerError("its answer does not list every record")
+            return _Reply(None, why="its answer does not list every record")
         for item in items:
             if item.error_type == "index_not_found_exception":
                 raise UsageError(f"{self._location.url}: the index was deleted during the run")
             if item.status in (401, 403) and not item.retryable:
-                raise self._location.refused(item.status, str(item.reason))
-        return items
+                refused = self._location.refused(item.status, str(item.reason))
+                raise DatabaseUnavailableError(str(refused)) if self._was_taken else refused
+        return _Reply(items)
 
-    def _request(self, body: bytes, require_alias: bool) -> elastic_transport.ObjectApiResponse[object]:
+    def _request(self, body: bytes, require_alias: bool) -> object:
+        """The answer's body; a `_Reply` where the server refused the request in a way to work around."""
         try:
             return self._client.bulk(
                 index=self._location.index,
                 operations=body,  # type: ignore[arg-type]  # bytes pass unchanged
                 require_alias=require_alias or None,
-                filter_path="errors,items.*.status,items.*.error.type,items.*.error.reason",
-            )
+                filter_path=ANSWER_FIELDS,
+            ).body
         except elasticsearch.ApiError as error:
-            if error.status_code == TOO_LARGE:
-                raise _TooLargeError(reason_of(error.body)) from None
+            status = error.status_code
+            if status in (OVERLOADED, TOO_LARGE):
+                return _Reply(None, status, f"status {status}: {reason_of(error.body)}")
+            if 300 <= status < 400:
+                # Never followed: the credentials are for the server that the user named.
+                return _Reply(None, status, f"status {status}: a redirect, which is not followed")
             raise
 
 
-def _parts(lines: Sequence[bytes]) -> Iterator[list[int]]:
-    """Positions of the lines of one request each."""
-    part: list[int] = []
-    size = 0
-    for index, line in enumerate(lines):
-        if part and size + len(line) > BODY_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(index)
-        size += len(line)
-    if part:
-        yield part
+class _Load:
+    """The lines of one call: not yet sent, to be sent again, answered."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._fresh: Iterator[tuple[int, bytes]] = enumerate(lines)
+        self._again: deque[tuple[int, bytes]] = deque()
+        self._items: dict[int, Item] = {}
+        self._pulled = 0
+        self._exhausted = False
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to send."""
+        return self._exhausted and not self._again
+
+    def next(self, budget: int) -> _Part | None:
+        """The next lines of at most `budget` bytes together, or a single longer one; None without any."""
+        positions: list[int] = []
+        lines: list[bytes] = []
+        size = 0
+        while (waiting := self._peek()) is not None:
+            position, line = waiting
+            if lines and size + len(line) > budget:
+                break
+            self._again.popleft()
+            positions.append(position)
+            lines.append(line)
+            size += len(line)
+        return _Part(positions, lines, size) if lines else None
+
+    def again(self, part: _Part) -> None:
+        """None of the part was taken."""
+        self._again.extendleft(reversed(list(zip(part.positions, part.lines, strict=True))))
+
+    def take_in(self, part: _Part, items: Sequence[Item]) -> list[Item]:
+        """Keep the answers; returns those after which the line is to be sent again."""
+        refused: list[Item] = []
+        for position, line, item in zip(part.positions, part.lines, items, strict=True):
+            if item.retryable:
+                refused.append(item)
+                self._again.append((position, line))
+            else:
+                self._items[position] = item
+        return refused
+
+    def answers(self) -> list[Item]:
+        """All answers, by position."""
+        return [self._items[position] for position in range(self._pulled)]
+
+    def _peek(self) -> tuple[int, bytes] | None:
+        if not self._again and not self._exhausted:
+            if (pulled := next(self._fresh, None)) is None:
+                self._exhausted = True
+            else:
+                self._pulled += 1
+                self._again.append(pulled)
+        return self._again[0] if self._again else None
 
 
 def _items(body: object) -> list[Item] | None:
     """The items of an answer, or None where it isn't one."""
+    items: list[Item] = []
     try:
-        answers = [next(iter(entry.values())) for entry in body["items"]]  # type: ignore[index]
-        return [
-            Item(int(a["status"]), (a.get("error") or {}).get("type"), (a.get("error") or {}).get("reason"))
-            for a in answers
-        ]
-    except (TypeError, KeyError, ValueError, AttributeError, StopIteration):
+        for entry in body["items"]:  # type: ignore[index]
+            (answer,) = entry.values()
+            status, error = int(answer["status"]), answer.get("error")
+            if error is not None:
+                items.append(Item(status, error.get("type"), error.get("reason")))
+            else:
+                items.append(PLAIN.get(status) or Item(status))
+    except (TypeError, KeyError, ValueError, AttributeError):
         return None
-
-
-class _Pause:
-    """Full-jitter back-off (Brooker, "Exponential Backoff And Jitter", 2015) with an end."""
-
-    def __init__(self) -> None:
-        self._deadline: float | None = None
-        self._longest = FIRST_PAUSE
-
-    def wait(self) -> bool:
-        """Sleep a random while, or return False where the patience is at its end."""
-        now = time.monotonic()
-        self._deadline = self._deadline or now + PATIENCE_SECONDS
-        if now >= self._deadline:
-            return False
-        time.sleep(min(random.uniform(0, self._longest), self._deadline - now))
-        self._longest = min(2 * self._longest, LONGEST_PAUSE)
-        return True
+    return items

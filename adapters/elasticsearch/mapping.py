@@ -1,16 +1,12 @@
-"""The index's fields and settings, and the documents that go into it."""
+"""The index's fields and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-import numpy as np
-import orjson
-
-from adapters.schema import as_row, from_json, model_of, to_json
-from engine.records import IndexSchema, ModelInfo, Record
+from adapters.schema import from_json, model_of, to_json
+from engine.records import IndexSchema, ModelInfo
 
 #: Key of this engine's entry in the mapping's `_meta`.
 META_KEY = "vector_streaming_engine"
@@ -80,37 +76,3 @@ def settings(schema: IndexSchema) -> dict[str, Any]:
     models = (schema.text_model, schema.image_model)
     rounded = any(model is not None and not model.normalized for model in models)
     return {KEEP_VECTORS: False} if rounded else {}
-
-
-def create_line(record: Record) -> bytes:
-    """The two lines of one `create` in a `_bulk` body; floats as the shortest text that is exact."""
-    row = as_row(record)
-    document = {name: value for name, value in row.items() if value is not None}
-    action = b'{"create":{"_id":' + orjson.dumps(record.id) + b"}}\n"
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    return action + orjson.dumps(document, default=_contiguous, option=options)
-
-
-def _contiguous(value: object) -> Any:
-    """A slice of a matrix with a stride, which orjson doesn't take as it is."""
-    if isinstance(value, np.ndarray):
-        return np.ascontiguousarray(value)
-    raise TypeError(type(value).__name__)
-
-
-def delete_line(record_id: str) -> bytes:
-    """The line of one `delete` in a `_bulk` body."""
-    return b'{"delete":{"_id":' + orjson.dumps(record_id) + b"}}\n"
-
-
-def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool) -> dict[str, object]:
-    """One search hit as `scan` gives it."""
-    source = hit["_source"]
-    row: dict[str, object] = {name: source.get(name) for name in names}
-    for name in ("indexed_at", "mtime"):
-        row[name] = datetime.fromisoformat(source[name])
-    if with_embeddings:
-        found = hit.get("fields", {})
-        for name in VECTORS:
-            row[name] = np.array(found[name], np.float32) if name in found else None
-    return row

@@ -53,7 +53,10 @@ class _Indexer:
     def run(self) -> None:
         """Open the database, then write what comes until the supervisor says stop."""
         adapter = self._open()
-        stage = IndexStage(adapter, self._models, dict(self._options.fields))
+        bulk = self._options.adapter
+        stage = IndexStage(
+            adapter, self._models, dict(self._options.fields), bulk.bulk_bytes * bulk.bulk_concurrency
+        )
         self._mailbox.start_clock()
         try:
             while not self._stopped:

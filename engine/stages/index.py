@@ -13,7 +13,7 @@ import numpy as np
 from engine.records import Kind, Record
 from engine.stages.segment import Segment
 
-#: Bytes of segments (as they are credited) that one bulk write holds, unless a single segment has more.
+#: Bytes of segments (as they are credited) that one bulk write holds where the caller doesn't say.
 BULK_BYTES = 8 * 2**20
 
 #: Seconds that the oldest segment waits for company before it is written.
@@ -27,6 +27,14 @@ class Writes(Protocol):
         """As in `adapters.base.Adapter`."""
 
 
+def _finite(segment: Segment) -> list[bool]:
+    """For each of the segment's vectors whether all its numbers are."""
+    if segment.vectors is None:
+        return []
+    finite: list[bool] = np.all(np.isfinite(segment.vectors), axis=1).tolist()
+    return finite
+
+
 @dataclass(slots=True)
 class Written:
     """What the database made of a segment: `refused` maps a chunk's position to the database's reason."""
@@ -37,11 +45,15 @@ class Written:
 
 @dataclass
 class IndexStage:
-    """Gather segments, write them in bulk. Holds at most `BULK_BYTES` and one segment."""
+    """Gather segments, write them in bulk. Holds at most `bulk_bytes` and one segment.
+
+    `bulk_bytes` should fill all requests that the adapter may have under way at once.
+    """
 
     adapter: Writes
     models: Mapping[Kind, str]
     fields: Mapping[str, str] = field(default_factory=dict)
+    bulk_bytes: int = BULK_BYTES
     clock: Callable[[], float] = time.monotonic
     _waiting: list[Segment] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
@@ -58,7 +70,7 @@ class IndexStage:
         """Seconds until a write is due; 0 when it is, None when nothing waits."""
         if not self._waiting:
             return None
-        if self._bytes >= BULK_BYTES:
+        if self._bytes >= self.bulk_bytes:
             return 0.0
         return max(0.0, self._since + BULK_AGE_S - self.clock())
 
@@ -86,8 +98,8 @@ class IndexStage:
         results = [Written(segment) for segment in segments]
         for result in results:
             made = result.segment.records(self.models[result.segment.kind], now, self.fields)
-            for position, record in enumerate(made):
-                if np.isfinite(record.embedding).all():
+            for position, (record, finite) in enumerate(zip(made, _finite(result.segment), strict=True)):
+                if finite:
                     records.append(record)
                     owners.append((result, position))
                 else:

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TypeAlias
 
 import pytest
 
-from adapters.elasticsearch import bulk
+from adapters.elasticsearch import bulk, flow
 from adapters.elasticsearch.bulk import BulkSender
+from adapters.elasticsearch.documents import create_lines
 from adapters.elasticsearch.location import Location
-from adapters.elasticsearch.mapping import create_line
 from engine.errors import DatabaseUnavailableError, UsageError
 from tests.adapters import scripted_server as plays
 from tests.adapters.scripted_server import Play, ScriptedServer, scripted_server
 from tests.records import make_records
 
 RECORDS = make_records(8)
-LINES = [create_line(record) for record in RECORDS]
+LINES = list(create_lines(RECORDS, base64=False))
 IDS = [record.id for record in RECORDS]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    monkeypatch.setattr(bulk, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(bulk, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(flow, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(flow, "LONGEST_PAUSE", 0.01)
     with scripted_server() as server:
         yield server
 
 
+MakeSender: TypeAlias = Callable[[int, int], BulkSender]
+
+
 @pytest.fixture
-def sender(server: ScriptedServer) -> Iterator[BulkSender]:
+def make_sender(server: ScriptedServer) -> Iterator[MakeSender]:
     location = Location.parse(f"elasticsearch://127.0.0.1:{server.port}/index")
-    with location.client() as client:
-        yield BulkSender(client, location, guard=lambda: None)
+    with location.client(connections=4) as client, ExitStack() as stack:
+
+        def make(request_bytes: int, concurrency: int) -> BulkSender:
+            sender = BulkSender(client, location, lambda: None, request_bytes, concurrency)
+            stack.callback(sender.close)
+            return sender
+
+        yield make
+
+
+@pytest.fixture
+def sender(make_sender: MakeSender) -> BulkSender:
+    return make_sender(8 << 20, 1)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +96,7 @@ def test_a_body_that_is_too_large_is_split(server: ScriptedServer, sender: BulkS
     server.script.append(plays.at_most(3))
     items = sender.send(LINES, require_alias=True)
     assert {item.status for item in items} == {201}
-    assert [len(ids) for ids in server.requests] == [8, 4, 2, 2, 4, 2, 2]
+    assert [len(ids) for ids in server.requests] == [8, 3, 3, 2]
     assert server.documents == dict.fromkeys(IDS, 1)
 
 
@@ -90,11 +106,8 @@ def test_a_record_that_is_too_large_alone_is_refused(server: ScriptedServer, sen
     assert [item.status for item in items] == [413, 413]
 
 
-def test_a_request_is_bounded_by_bytes(
-    server: ScriptedServer, sender: BulkSender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "BODY_BYTES", 2 * len(LINES[0]) + len(LINES[0]) // 2)
-    sender.send(LINES, require_alias=True)
+def test_a_request_is_bounded_by_bytes(server: ScriptedServer, make_sender: MakeSender) -> None:
+    make_sender(5 * len(LINES[0]) // 2, 1).send(LINES, require_alias=True)
     assert [len(ids) for ids in server.requests] == [2, 2, 2, 2]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import elasticsearch
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import Filters
+from adapters.base import AdapterOptions, Filters
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
 from tests.adapters.contract import DurableContract, adapters_closed, stored, write
@@ -113,12 +114,9 @@ class OnRealServer(DurableContract):
             assert best.id == records[3].id
             assert best.score == pytest.approx(1.0, abs=1e-5)
 
-    def test_a_batch_larger_than_one_request_arrives_whole(
-        self, url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("adapters.elasticsearch.bulk.BODY_BYTES", 20_000)
+    def test_a_batch_larger_than_one_request_arrives_whole(self, url: str) -> None:
         records = make_records(300)
-        with adapters_closed(url) as adapter:
+        with closing(adapters.connect(url, AdapterOptions(bulk_bytes=20_000, bulk_concurrency=3))) as adapter:
             adapter.ensure_schema(make_schema())
             write(adapter, records)
             assert set(stored(adapter)) == {record.id for record in records}

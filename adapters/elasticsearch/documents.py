@@ -1,0 +1,104 @@
+"""Records as the lines of a `_bulk` body, and search hits as rows.
+
+A load spends its client's time here, so what many records have in common is encoded once, their vectors are
+taken as one matrix, and only what differs is put together for each record.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby, islice
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import orjson
+
+from adapters.elasticsearch.mapping import VECTORS
+from engine.records import Record
+
+#: Records whose lines are made at once: some vectors to make one matrix of, few bytes ahead of the sender.
+BLOCK_RECORDS = 256
+
+#: What records of one segment have in common.
+_shared = attrgetter(
+    "kind", "source", "page", "model", "indexed_at", "mtime", "size", "media_type", "fields"
+)  # fmt: skip
+
+
+def create_lines(records: Iterable[Record], base64: bool) -> Iterator[bytes]:
+    """The two lines of each record's `create`, made a few records ahead.
+
+    Vectors, finite and of one length for each kind, go as base64 of big-endian float32, else as the shortest
+    text that is exact.
+    """
+    remaining = iter(records)
+    while block := list(islice(remaining, BLOCK_RECORDS)):
+        for shared, run in groupby(block, _shared):
+            yield from _run_lines(shared, list(run), base64)
+
+
+def _run_lines(shared: tuple[Any, ...], run: Sequence[Record], base64: bool) -> Iterator[bytes]:
+    kind, source, page, model, indexed_at, mtime, size, media_type, fields = shared
+    constant = {
+        "source": source,
+        "kind": kind,
+        "page": page,
+        f"{kind}_model": model,
+        "indexed_at": indexed_at,
+        "mtime": mtime,
+        "size": size,
+        "media_type": media_type,
+        **fields,
+    }
+    known = {name: value for name, value in constant.items() if value is not None}
+    # Closes the line of a record: everything after its own values.
+    tail = b"," + orjson.dumps(known)[1:] + b"\n"
+    vectors = _encoded([record.embedding for record in run], base64)
+    name = b'","%b_embedding":' % kind.encode()
+    dumps = orjson.dumps
+    for record, vector in zip(run, vectors, strict=True):
+        key = dumps(record.id)
+        if record.text is None or record.start is None or record.end is None:
+            place = b""
+        else:
+            place = b',"start":%d,"end":%d,"text":%b' % (record.start, record.end, dumps(record.text))
+        yield b"".join(
+            (
+                b'{"create":{"_id":', key, b'}}\n{"id":', key, b',"position":%d' % record.position, place,
+                b',"content_hash":"', record.content_hash.encode(), name, vector, tail,
+            )
+        )  # fmt: skip
+
+
+def _encoded(vectors: Sequence[Any], base64: bool) -> Iterator[bytes]:
+    """Each vector as a JSON value."""
+    matrix = np.concatenate(vectors).reshape(len(vectors), -1)
+    if not base64:
+        for row in matrix:
+            yield orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+        return
+    packed = memoryview(matrix.astype(">f4").tobytes())
+    width = len(packed) // len(vectors)
+    for start in range(0, len(packed), width):
+        yield b'"%b"' % binascii.b2a_base64(packed[start : start + width], newline=False)
+
+
+def delete_line(record_id: str) -> bytes:
+    """The line of one `delete` in a `_bulk` body."""
+    return b'{"delete":{"_id":' + orjson.dumps(record_id) + b"}}\n"
+
+
+def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool) -> dict[str, object]:
+    """One search hit as `scan` gives it."""
+    source = hit["_source"]
+    row: dict[str, object] = {name: source.get(name) for name in names}
+    for name in ("indexed_at", "mtime"):
+        row[name] = datetime.fromisoformat(source[name])
+    if with_embeddings:
+        found = hit.get("fields", {})
+        for name in VECTORS:
+            row[name] = np.array(found[name], np.float32) if name in found else None
+    return row
