@@ -17,7 +17,7 @@ import elasticsearch
 
 from adapters.elasticsearch.flow import Pause, Window
 from adapters.elasticsearch.location import RETRYABLE, Location, reason_of
-from engine.errors import AccessError, DatabaseUnavailableError, UsageError
+from engine.errors import DatabaseUnavailableError, UsageError
 
 #: Seconds without any progress after which the database counts as unavailable. Short, so that the run tells
 #: of it early; how long to go on trying is for the caller to decide.
@@ -97,7 +97,6 @@ class BulkSender:
         self._sleep = sleep
         self._window = Window(request_bytes * concurrency)
         self._threads = ThreadPoolExecutor(concurrency, "bulk")
-        self._was_taken = False
 
     def close(self) -> None:
         """End the threads. Safe to call twice."""
@@ -108,7 +107,8 @@ class BulkSender:
 
         Lines are taken from the iterable as there is room to send them. Raises `DatabaseUnavailableError`
         where nothing is taken for `PATIENCE_SECONDS` (any part of the lines may be in the index then) and
-        `UsageError` where the index or the request as a whole is refused.
+        `UsageError` where the index or the request as a whole is refused, `AccessError` where the credentials
+        are.
         """
         load = _Load(lines)
         pause = Pause(self._clock)
@@ -155,7 +155,6 @@ class BulkSender:
         else:
             refused = load.take_in(part, reply.items)
             progress = len(refused) < len(part.lines)
-            self._was_taken = self._was_taken or progress
             overloaded = any(item.status == OVERLOADED for item in refused)
             why = f"status {refused[0].status}: {refused[0].reason}" if refused else ""
         if overloaded:
@@ -189,11 +188,6 @@ class BulkSender:
                 answer = self._request(b"".join(lines), require_alias)
         except DatabaseUnavailableError as error:
             return _Reply(None, why=str(error))
-        except AccessError as error:
-            # It had access before: a key may be renewed, a node of a cluster may be restarting.
-            if self._was_taken:
-                raise DatabaseUnavailableError(str(error)) from None
-            raise
         if isinstance(answer, _Reply):
             return answer
         items = _items(answer)
@@ -203,8 +197,7 @@ class BulkSender:
             if item.error_type == "index_not_found_exception":
                 raise UsageError(f"{self._location.url}: the index was deleted during the run")
             if item.status in (401, 403) and not item.retryable:
-                refused = self._location.refused(item.status, str(item.reason))
-                raise DatabaseUnavailableError(str(refused)) if self._was_taken else refused
+                raise self._location.refused(item.status, str(item.reason))
         return _Reply(items)
 
     def _request(self, body: bytes, require_alias: bool) -> object:

@@ -12,7 +12,13 @@ from typing import TypeVar
 
 import adapters
 from adapters.base import Adapter, AdapterOptions
-from engine.errors import DatabaseUnavailableError, UsageError
+from engine.errors import (
+    AccessError,
+    DatabaseUnavailableError,
+    EngineError,
+    SchemaMismatchError,
+    UsageError,
+)
 from engine.records import Kind
 from engine.runtime import messages as m
 from engine.runtime.child import Mailbox, run_child
@@ -49,6 +55,8 @@ class _Indexer:
         self._options = options
         self._models: dict[Kind, str] = {}
         self._stopped = False
+        #: Something was written, so that the run has more to lose than a start.
+        self._wrote = False
 
     def run(self) -> None:
         """Open the database, then write what comes until the supervisor says stop."""
@@ -116,6 +124,7 @@ class _Indexer:
 
     def _flush(self, stage: IndexStage) -> None:
         for result in self._insist(stage.flush):
+            self._wrote = True
             segment = result.segment
             done = [each for i, each in enumerate(segment.ids) if i not in result.refused]
             self._mailbox.send(
@@ -134,19 +143,30 @@ class _Indexer:
         self._mailbox.tell_stats()
 
     def _insist(self, call: Callable[[], _Result]) -> _Result:
-        """Call until the database answers; how long that may take is for the supervisor to decide."""
+        """Call until the database answers; how long that may take is for the supervisor to decide.
+
+        Once something was written, credentials that are refused are waited for as well: a key may be renewed,
+        and the run stays resumable where none is. What else a user must mend then ends the run as failed,
+        with its summary, and not as one that was started wrongly.
+        """
         pause = FIRST_RETRY_S
         troubled = False
         while True:
             try:
                 result = call()
-            except DatabaseUnavailableError as error:
+            except (DatabaseUnavailableError, AccessError) as error:
+                if isinstance(error, AccessError) and not self._wrote:
+                    raise
                 troubled = True
                 self._mailbox.send(m.DatabaseState(str(error)))
                 started = time.monotonic()
                 time.sleep(random.uniform(0, pause))
                 self._mailbox.waited("out", time.monotonic() - started)
                 pause = min(2 * pause, LONGEST_RETRY_S)
+            except SchemaMismatchError:
+                raise
+            except UsageError as error:
+                raise EngineError(str(error)) if self._wrote else error from None
             else:
                 if troubled:
                     self._mailbox.send(m.DatabaseState(None))
