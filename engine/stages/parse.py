@@ -132,8 +132,8 @@ class ParseStage:
         previous, found = job.last, job.last >= 0 or bool(job.done)
         for section in _guarded(parsers.parse(job.path, end.media_type, options, start.resume)):
             if isinstance(section, SectionFailure):
-                # No segment has this ordinal, so nothing behind a failure is ever resumed from: a section that
-                # failed may come in several segments when it is readable again.
+                # No segment has this ordinal, so nothing is ever resumed from behind a failure: the section
+                # may come in several segments when it is readable again.
                 previous, found = (section.unit + 1) * SUBS_PER_UNIT - 1, True
                 yield section
                 start = Checkpoint()
