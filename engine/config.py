@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,12 @@ ES_INDEX_OPTIONS = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
 
 #: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
 BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+#: A size in bytes is below this: what a signed 64-bit number holds.
+SIZE_LIMIT = 2**63
+
+#: Least bytes for a parser: libraries and tokenizer take about 110 MiB before the first file.
+LEAST_PARSER_MEMORY = 192 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,10 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
         raise ValueError(text)
-    return int(float(match[1]) * BYTE_UNITS[match[2].upper()])
+    size = float(match[1]) * BYTE_UNITS[match[2].upper()]
+    if size >= SIZE_LIMIT:
+        raise ValueError(text)
+    return int(size)
 
 
 def engine_version() -> str:
@@ -106,12 +115,16 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     args = _parser().parse_intermixed_args(argv)
     if not args.inputs and args.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
-    scheme_of(args.adapter)
+    if "" in args.inputs:
+        # An unset variable of a shell, which must not stand for the working folder.
+        raise UsageError("INPUT '' is empty: name a file or folder; the working folder is .")
+    # Before anything that repeats the URL: a password must not reach a terminal or a log.
     if "@" in args.adapter.partition("://")[2].partition("/")[0]:
         raise UsageError(
             "--adapter: the URL holds credentials; give them in the environment instead "
             "(ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY)"
         )
+    scheme_of(args.adapter)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
     if args.shard[1] > 1:
@@ -157,10 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--chunk-size", type=_count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
     add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
-    add("--buffer", type=_bytes, default=256 * 2**20, metavar="BYTES",
+    add("--buffer", type=_bytes(1), default=256 * 2**20, metavar="BYTES",
         help="most bytes between parsing and acknowledgement (default 256MiB)")  # fmt: skip
-    add("--max-ram", type=_bytes, metavar="BYTES", help="stop admitting work near this much memory")
-    add("--parser-memory", type=_bytes, default=2**30, metavar="BYTES",
+    add("--max-ram", type=_bytes(1), metavar="BYTES", help="stop admitting work near this much memory")
+    add("--parser-memory", type=_bytes(LEAST_PARSER_MEMORY), default=2**30, metavar="BYTES",
         help="limit of each parser process (default 1GiB)")  # fmt: skip
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
@@ -215,7 +228,7 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def _count(least: int):  # type: ignore[no-untyped-def]  # argparse takes any callable
+def _count(least: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         if not re.fullmatch(r"-?\d+", text) or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
@@ -224,11 +237,18 @@ def _count(least: int):  # type: ignore[no-untyped-def]  # argparse takes any ca
     return convert
 
 
-def _bytes(text: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 256MiB or 8GiB") from None
+def _bytes(least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            size = parse_bytes(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 256MiB or 8GiB") from None
+        if size < least:
+            enough = f"{least // 2**20}MiB" if least >= 2**20 else "1 byte"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least {enough}")
+        return size
+
+    return convert
 
 
 def _seconds(text: str) -> float:

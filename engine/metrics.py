@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 import psutil
 
+#: What `summary.json` tells the peaks of.
+STAGES = ("total", "supervisor", "parsers", "inference", "indexer")
+
 #: Seconds between two samples: short at first, because a run may be short; PSS costs up to 16 ms a GB.
 FIRST_INTERVAL_S, LONGEST_INTERVAL_S = 0.5, 5.0
 
@@ -35,8 +38,8 @@ class MemorySampler:
     def __init__(self, processes: Callable[[], list[tuple[str, int]]]) -> None:
         self._processes = processes
         self._done = threading.Event()
-        #: Highest sum over a stage's processes, and over all (`total`), in one sample.
-        self.peaks: dict[str, int] = {}
+        #: Highest sum over a stage's processes, and over all (`total`), in one sample; 0 for what never ran.
+        self.peaks = dict.fromkeys(STAGES, 0)
         #: The newest sum over all.
         self.total = 0
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)

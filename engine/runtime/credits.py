@@ -28,6 +28,7 @@ class Credits:
                 f" ({-(-least // 2**20)}MiB)"
             )
         self._limit = limit
+        self._most = limit - parsers * CREDIT_BLOCK_BYTES
         self._free = limit
         self._held: dict[str, int] = {}
         self._asked: deque[tuple[str, int]] = deque()
@@ -41,7 +42,16 @@ class Credits:
         return bool(self._asked)
 
     def ask(self, parser: str, size: int) -> None:
-        """A parser wants to emit so many bytes."""
+        """A parser wants to emit so many bytes. Raises `UsageError` for more than there may ever be.
+
+        Only a picture for a model of very large ones passes `LARGEST_SEGMENT_BYTES`.
+        """
+        if size > self._most:
+            least = self._limit + size - self._most
+            raise UsageError(
+                f"--buffer {self._limit}: a segment of {size} bytes needs at least {least}"
+                f" ({-(-least // 2**20)}MiB)"
+            )
         self._asked.append((parser, size))
 
     def grants(self) -> Iterator[tuple[str, int]]:

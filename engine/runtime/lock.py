@@ -67,7 +67,8 @@ class RunLock:
 
     def _held(self) -> UsageError:
         owner = self._owner()
-        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+        told = "pid" in owner and "host" in owner
+        who = f"process {owner['pid']} on {owner['host']}" if told else "another process"
         self._file.close()
         return UsageError(
             f"--run-dir {self._path.parent}: locked by {who}; wait for it, stop it, or name another --run-dir"

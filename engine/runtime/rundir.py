@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def claim(run_dir: Path) -> RunLock:
 def log_to(run_dir: Path, level: str) -> Callable[[], None]:
     """Send the engine's log to `run.log`, with times in UTC; the result ends that."""
     handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
     logger = logging.getLogger("engine")
     logger.setLevel(level.upper())
     logger.propagate = False

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing import connection
-from types import FrameType
 from typing import TypeVar
 
 from engine.config import Config
@@ -27,6 +26,7 @@ from engine.runtime.credits import Credits
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
+from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopRequest
 from engine.runtime.pipeline import ParserSlot, Pipeline
 from engine.stages.discover import check_inputs
 from engine.stages.parse import FileJob
@@ -50,19 +50,12 @@ LISTEN_S = 0.05
 #: Seconds between two requests to the indexer to write what it holds, while somebody waits for it.
 FLUSH_INTERVAL_S = 0.1
 
-#: Share of `--max-ram` at which no more bytes are admitted, and seconds over it at rest before giving up.
-RAM_ADMISSION_SHARE, RAM_REST_DEADLINE_S = 0.9, 20.0
-
 #: Signals that mean the file at work crashed its parser.
 CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 
 Wanted = TypeVar("Wanted")
 
 log = logging.getLogger("engine")
-
-
-class RunStoppedError(EngineError):
-    """The run ends early in a state from which the same command goes on (exit code 75)."""
 
 
 class Supervisor:
@@ -75,10 +68,9 @@ class Supervisor:
         self._parser_of: dict[int, str] = {}
         self._published = False
         self._restarts = {"parser": 0}
-        self._signals: list[int] = []
-        self._stop_since: float | None = None
-        self._database_trouble: tuple[float, str] | None = None
-        self._over_ram_since: float | None = None
+        self._stop = StopRequest(config.grace)
+        self._database = DatabaseWait(config.database_deadline)
+        self._ram = RamGuard(config.max_ram)
         self._last_commit = self._last_status = self._last_flush = 0.0
         self._started = time.monotonic()
 
@@ -107,7 +99,7 @@ class Supervisor:
             self._memory = MemorySampler(self._pipeline.pids)
             self._memory.start()
             stack.callback(self._memory.stop)
-            self._catch_signals(stack)
+            stack.callback(self._stop.catch())
             return self._run_to_end()
 
     def _run_to_end(self) -> int:
@@ -127,7 +119,7 @@ class Supervisor:
         except EngineError as error:
             log.error("%s", error)
             return self._end("error", EXIT_ENGINE_FAILED, str(error))
-        if self._stop_since is not None and (self._accounts.counts.pending or not self._intake.listed):
+        if self._stop.asked and (self._accounts.counts.pending or not self._intake.listed):
             return self._end("stopped", EXIT_STOPPED, "by a signal")
         return self._end("complete", EXIT_DONE)
 
@@ -161,7 +153,7 @@ class Supervisor:
 
     def _admit(self) -> None:
         """Look for files while there is room, and give parsers their next ones."""
-        if self._stop_since is not None:
+        if self._stop.asked:
             return
         self._intake.step()
         waiting = self._intake.waiting
@@ -187,7 +179,7 @@ class Supervisor:
 
     def _grant(self) -> None:
         """Hand out credits; where somebody waits for them, the indexer writes what it holds."""
-        if not self._over_ram():
+        if not self._ram.over(self._memory.total, self._credits.in_flight):
             for name, size in self._credits.grants():
                 slot = self._pipeline.parsers[name]
                 slot.waiting, slot.progressed = False, time.monotonic()
@@ -199,27 +191,12 @@ class Supervisor:
             self._last_flush = now
             self._tell_indexer(m.Flush())
 
-    def _over_ram(self) -> bool:
-        limit = self._config.max_ram
-        if limit is None or self._memory.total < RAM_ADMISSION_SHARE * limit:
-            self._over_ram_since = None
-            return False
-        now = time.monotonic()
-        if self._credits.in_flight or self._over_ram_since is None:
-            self._over_ram_since = now
-        if now - self._over_ram_since > RAM_REST_DEADLINE_S:
-            raise EngineError(
-                f"--max-ram {limit}: the processes take {self._memory.total} bytes with nothing in flight;"
-                f" give at least {int(self._memory.total / RAM_ADMISSION_SHARE)}, or fewer --workers"
-            )
-        return True
-
     # Messages
 
     def _listen(self) -> None:
         """Handle what children said; wait a moment where none did and nothing else is to do."""
         children = {child.control: child for child in self._pipeline.children() if not child.silent}
-        listing = self._intake.busy and self._stop_since is None
+        listing = self._intake.busy and not self._stop.asked
         for ready in connection.wait(list(children), 0.0 if listing else LISTEN_S):
             child = children[ready]  # type: ignore[index]
             for message in child.receive():
@@ -245,7 +222,7 @@ class Supervisor:
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
         elif isinstance(message, m.DatabaseState):
-            self._note_database(message.trouble)
+            self._database.note(message.trouble)
         elif isinstance(message, m.Published):
             self._published = True
         elif isinstance(message, m.Note):
@@ -284,13 +261,6 @@ class Supervisor:
             slot.current = None
             slot.cancelled = True
 
-    def _note_database(self, trouble: str | None) -> None:
-        if trouble is None:
-            self._database_trouble = None
-        elif self._database_trouble is None:
-            log.warning("database: %s", trouble)
-            self._database_trouble = (time.monotonic(), trouble)
-
     def _tell_indexer(self, message: object) -> None:
         if self._pipeline.indexer is not None:
             self._pipeline.indexer.send(message)
@@ -310,7 +280,7 @@ class Supervisor:
                         self._handle(child, message)
             if answer is not None:
                 return answer
-            if self._signals:
+            if self._stop.asked:
                 raise RunStoppedError("by a signal")
             self._watch()
             self._tick()
@@ -328,23 +298,13 @@ class Supervisor:
             if at_work and now - slot.progressed > self._config.file_timeout:
                 slot.verdict = f"no progress for {self._config.file_timeout:g} s (--file-timeout)"
                 slot.child.process.kill()
-        if self._database_trouble and now - self._database_trouble[0] > self._config.database_deadline:
-            raise RunStoppedError(
-                f"the database did not answer for {self._config.database_deadline:g} s"
-                f" ({self._database_trouble[1]})"
-            )
-        if self._signals and self._stop_since is None:
-            self._stop_since = now
-            name = signal.Signals(self._signals[0]).name
+        self._database.check()
+        if name := self._stop.begins():
             log.info("%s: stopping", name)
             self._progress.say(f"{name}: finishing what is in flight, at most {self._config.grace:g} s")
             for slot in self._pipeline.parsers.values():
                 slot.child.send(m.Cancel())
-        if self._stop_since is not None:
-            if self._signals.count(signal.SIGINT) > 1:
-                raise RunStoppedError("interrupted twice")
-            if now - self._stop_since > self._config.grace:
-                raise RunStoppedError(f"what was in flight took longer than --grace {self._config.grace:g} s")
+        self._stop.check()
 
     def _died(self, child: Child) -> None:
         for message in child.receive():
@@ -373,17 +333,10 @@ class Supervisor:
             )
             if replay is not None:
                 again.append(replay)
-        if again and self._stop_since is None:
+        if again and not self._stop.asked:
             heir = self._pipeline.start_parser()
             heir.jobs.extend(again)
             self._send([(heir, job) for job in again])
-
-    def _catch_signals(self, stack: ExitStack) -> None:
-        def note(number: int, _frame: FrameType | None) -> None:
-            self._signals.append(number)
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            stack.callback(signal.signal, number, signal.signal(number, note))
 
     # Housekeeping
 
@@ -398,9 +351,9 @@ class Supervisor:
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
             self._lock.beat()
-            trouble = self._database_trouble[1] if self._database_trouble else None
-            self._progress.show(self._accounts.counts, self._credits.in_flight, trouble)
-            rundir.write_status(self._config.run_dir, {"database": trouble, **self._figures()})
+            self._progress.show(self._accounts.counts, self._credits.in_flight, self._database.trouble)
+            status = {"database": self._database.trouble, **self._figures()}
+            rundir.write_status(self._config.run_dir, status)
 
     def _figures(self) -> dict[str, object]:
         seconds = time.monotonic() - self._started
@@ -409,7 +362,7 @@ class Supervisor:
 
     def _finished(self) -> bool:
         """Whether nothing is left to do; or nothing may be begun and what was on its way is done."""
-        if self._stop_since is not None:
+        if self._stop.asked:
             parsers = self._pipeline.parsers.values()
             return all(slot.cancelled or slot.dead for slot in parsers) and self._credits.in_flight == 0
         if not self._intake.listed or self._intake.waiting or self._accounts.again or self._accounts.active:
@@ -425,7 +378,7 @@ class Supervisor:
         """Make everything searchable, then let every process end by itself."""
         self._accounts.flush()
         self._ledger.commit()
-        if self._stop_since is None and self._ledger.get("unpublished"):
+        if not self._stop.asked and self._ledger.get("unpublished"):
             self._tell_indexer(m.Publish())
             while not self._published:
                 self._listen()

@@ -9,11 +9,18 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from engine.errors import UsageError
 from engine.records import source_of
+
+#: The skip rules of links that lead nowhere, by the error of following one; any other error is a failure.
+BROKEN_LINKS = {errno.ENOENT: "broken-symlink", errno.ENOTDIR: "broken-symlink", errno.ELOOP: "symlink-loop"}
+
+#: Nanoseconds since the epoch that 64 bits hold: times from 1677 to 2262. File systems have others, too.
+MOST_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +71,34 @@ class Discovery:
 
     def __iter__(self) -> Iterator[Found]:
         for name in self.inputs:
-            if os.path.isdir(name):
-                yield from self._walk(name)
-            else:
-                yield from self._look(name, os.path.basename(name), given=True)
+            yield from self._input(name, os.path.basename(name))
         if self.files_from is not None:
             for name in _lines(self.files_from):
-                yield from self._look(os.path.abspath(name), name, given=True)
+                yield from self._input(os.path.abspath(name), name)
+
+    def _input(self, path: str, relative: str) -> Iterator[Found]:
+        """A file or a folder that was named: a link to a folder is followed here."""
+        if os.path.isdir(path):
+            yield from self._walk(path)
+        else:
+            yield from self._look(path, relative)
 
     def _walk(self, root: str) -> Iterator[Found]:
         """Depth first with one open listing for each level, so that memory follows the depth alone."""
-        levels: list[Iterator[os.DirEntry[str]]] = []
-
-        def enter(folder: str) -> Iterator[Unreadable]:
-            try:
-                levels.append(os.scandir(folder))
-            except OSError as error:
-                self.complete = False
-                yield Unreadable(source_of(folder), _reason(error))
-
-        yield from enter(root)
+        levels = [self._entries(root)]
         while levels:
             entry = next(levels[-1], None)
             if entry is None:
                 levels.pop()
                 continue
+            if isinstance(entry, Unreadable):
+                yield entry
+                continue
             relative = entry.path[len(root) :].lstrip("/")
             rule = "hidden" if not self.hidden and entry.name.startswith(".") else None
-            if rule is None and entry.is_dir(follow_symlinks=False):
+            if rule is None and _is_folder(entry):
                 if not _matches(relative, self.exclude):
-                    yield from enter(entry.path)
+                    levels.append(self._entries(entry.path))
                     continue
                 rule = "excluded"
             if rule is None:
@@ -101,7 +106,15 @@ class Discovery:
             elif self._in_shard(source_of(entry.path)):
                 yield LeftOut(source_of(entry.path), rule)
 
-    def _look(self, path: str, relative: str, given: bool = False) -> Iterator[Found]:
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str] | Unreadable]:
+        """What the folder holds; where listing it fails, at once or on the way, the failure comes last."""
+        try:
+            with os.scandir(folder) as listing:
+                yield from listing
+        except OSError as error:
+            yield self._unreadable(source_of(folder), error)
+
+    def _look(self, path: str, relative: str) -> Iterator[Found]:
         source = source_of(path)
         if not self._in_shard(source):
             return
@@ -114,22 +127,19 @@ class Discovery:
         try:
             status = os.stat(path)
         except OSError as error:
-            if os.path.islink(path):
-                rule = "symlink-loop" if error.errno == errno.ELOOP else "broken-symlink"
-                yield LeftOut(source, rule, _reason(error))
-            else:
-                self.complete = False
-                yield Unreadable(source, _reason(error))
+            rule = BROKEN_LINKS.get(error.errno or 0) if os.path.islink(path) else None
+            yield LeftOut(source, rule, _reason(error)) if rule else self._unreadable(source, error)
             return
         if stat.S_ISDIR(status.st_mode):
-            if given:
-                yield from self._walk(path)
-            else:
-                yield LeftOut(source, "symlink-to-folder")
+            yield LeftOut(source, "symlink-to-folder")
         elif not stat.S_ISREG(status.st_mode):
             yield LeftOut(source, "special-file")
         else:
-            yield FoundFile(path, source, status.st_size, status.st_mtime_ns)
+            yield FoundFile(path, source, status.st_size, modified_ns(status))
+
+    def _unreadable(self, source: str, error: OSError) -> Unreadable:
+        self.complete = False
+        return Unreadable(source, _reason(error))
 
     def _in_shard(self, source: str) -> bool:
         return shard_of(source, self.shard[1]) == self.shard[0]
@@ -147,8 +157,16 @@ def check_inputs(inputs: Sequence[str], files_from: str | None) -> None:
             raise UsageError(f"input {name}: neither a file nor a folder")
         if not os.access(name, os.R_OK):
             raise UsageError(f"input {name}: permission denied; give files or folders that can be read")
-    if files_from not in (None, "-") and not os.access(str(files_from), os.R_OK):
-        raise UsageError(f"--files-from {files_from}: no such file, or it can't be read")
+    if files_from is not None and files_from != "-":
+        if os.path.isdir(files_from):
+            raise UsageError(f"--files-from {files_from}: a folder; give a file with one path a line, or -")
+        if not os.access(files_from, os.R_OK):
+            raise UsageError(f"--files-from {files_from}: no such file, or it can't be read")
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """The modification time in nanoseconds since the epoch, held to what the ledger can store."""
+    return max(-MOST_NS, min(MOST_NS, status.st_mtime_ns))
 
 
 def shard_of(source: str, shards: int) -> int:
@@ -164,16 +182,25 @@ def _matches(relative: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(relative, p) or fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:  # a file system that has to be asked again; looking at the entry will tell
+        return False
+
+
 def _lines(name: str) -> Iterator[str]:
-    if name == "-":
-        for line in sys.stdin.buffer:
-            if text := os.fsdecode(line.rstrip(b"\r\n")):
-                yield text
-        return
-    with open(name, "rb") as file:
-        for line in file:
-            if text := os.fsdecode(line.rstrip(b"\r\n")):
-                yield text
+    try:
+        with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if b"\0" in line:
+                    raise UsageError(
+                        f"--files-from {name}: line {number} holds a NUL byte; give one path a line"
+                    )
+                if text := os.fsdecode(line.rstrip(b"\r\n")):
+                    yield text
+    except OSError as error:
+        raise UsageError(f"--files-from {name}: {_reason(error)}") from None
 
 
 def _reason(error: OSError) -> str:

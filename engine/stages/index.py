@@ -56,6 +56,7 @@ class IndexStage:
     bulk_bytes: int = BULK_BYTES
     clock: Callable[[], float] = time.monotonic
     _waiting: list[Segment] = field(default_factory=list, init=False)
+    _written: list[Written] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
     _since: float = field(default=0.0, init=False)
 
@@ -78,18 +79,19 @@ class IndexStage:
         """Write what waits. Raises what the adapter raises; the segments then wait on for the next try.
 
         Segments that may be in the database already are written apart from those that can't be, because an
-        adapter may append the latter without a look.
+        adapter may append the latter without a look. Where only the second of the two writes fails, the next
+        call gives the results of the first as well.
         """
         now = datetime.now(UTC)
-        results: list[Written] = []
         for maybe_present in (False, True):
             segments = [s for s in self._waiting if s.maybe_present is maybe_present]
             if not segments:
                 continue
-            results += self._write(segments, maybe_present, now)
+            self._written += self._write(segments, maybe_present, now)
             written = {id(segment) for segment in segments}
             self._waiting = [s for s in self._waiting if id(s) not in written]
             self._bytes = sum(s.size for s in self._waiting)
+        results, self._written = self._written, []
         return results
 
     def _write(self, segments: list[Segment], maybe_present: bool, now: datetime) -> list[Written]:

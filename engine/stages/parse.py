@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from engine import parsers
-from engine.errors import ParseError, SkipFileError
+from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import (
     Chunk,
@@ -25,6 +25,7 @@ from engine.records import (
     text_hash,
 )
 from engine.stages.chunk import Chunker
+from engine.stages.discover import modified_ns
 from engine.stages.segment import (
     RECORD_OVERHEAD_BYTES,
     SEGMENT_BYTES,
@@ -35,6 +36,8 @@ from engine.stages.segment import (
 
 #: Bytes read at a time to hash a file.
 HASH_BLOCK_BYTES = 2**20
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,9 @@ class ParseStage:
         except MemoryError:
             end.outcome, end.rule = "failed", "out-of-memory"
             end.message = "parsing needs more than --parser-memory"
+        # A file that is being written may well be empty or damaged for a moment.
+        if (end.outcome == "failed" or end.rule == "empty") and _has_changed(job):
+            end.outcome = "changed"
         yield end
 
     def _parse(self, job: FileJob, end: FileEnd) -> Iterator[Segment | SectionFailure]:
@@ -124,9 +130,11 @@ class ParseStage:
         options = parsers.ParseOptions(picture_spec, self.exact_images)
         start = Checkpoint.loads(job.checkpoint) if job.checkpoint else Checkpoint()
         previous, found = job.last, job.last >= 0 or bool(job.done)
-        for section in parsers.parse(job.path, end.media_type, options, start.resume):
+        for section in _guarded(parsers.parse(job.path, end.media_type, options, start.resume)):
             if isinstance(section, SectionFailure):
-                previous, found = section.unit * SUBS_PER_UNIT, True
+                # No segment has this ordinal, so nothing is ever resumed from behind a failure: the section
+                # may come in several segments when it is readable again.
+                previous, found = (section.unit + 1) * SUBS_PER_UNIT - 1, True
                 yield section
                 start = Checkpoint()
                 continue
@@ -138,8 +146,7 @@ class ParseStage:
                     end.chunks += len(segment.ids)
                     yield segment
             start = Checkpoint(section.resume)
-        status = os.stat(job.path)
-        if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
+        if _has_changed(job):
             end.outcome = "changed"
         elif not found:
             raise SkipFileError("no-text")
@@ -161,7 +168,7 @@ class ParseStage:
         batch: list[Chunk] = []
         size = 0
         sentinel: list[Chunk | None] = [None]
-        for number, chunk in enumerate(chain(self.chunker.chunks(section.text), sentinel)):
+        for number, chunk in enumerate(chain(_guarded(self.chunker.chunks(section.text)), sentinel)):
             if number < start.chunks and chunk is not None:
                 continue
             cost = self._cost(chunk) if chunk is not None else 0
@@ -247,6 +254,25 @@ class ParseStage:
             token_ids=None,
             pixels=section.pixels,
         )
+
+
+def _guarded(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same items; what a library raises beyond its documentation fails the file, not the run."""
+    try:
+        yield from items
+    except (EngineError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ParseError("parser-error", f"{type(error).__name__}: {error}") from error
+
+
+def _has_changed(job: FileJob) -> bool:
+    """Whether the file is another by now than it was found to be; one that is gone has not changed."""
+    try:
+        status = os.stat(job.path)
+    except OSError:
+        return False
+    return (status.st_size, modified_ns(status)) != (job.size, job.mtime_ns)
 
 
 def hash_file(path: str) -> str:

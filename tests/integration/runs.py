@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -105,9 +106,9 @@ class Result:
     run_dir: Path
 
     @property
-    def summary(self) -> dict[str, dict[str, int]]:
+    def summary(self) -> dict[str, Any]:
         """`summary.json`."""
-        content: dict[str, dict[str, int]] = json.loads((self.run_dir / "summary.json").read_text())
+        content: dict[str, Any] = json.loads((self.run_dir / "summary.json").read_text())
         return content
 
     @property

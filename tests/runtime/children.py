@@ -1,0 +1,75 @@
+"""What the processes of `test_child` do; a spawned child imports it, so it imports little itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+
+from engine.errors import EngineError, UsageError
+from engine.runtime import messages as m
+from engine.runtime.child import Child, Mailbox, run_child
+
+
+def echo(control: Connection, run_dir: str) -> None:
+    """Say back what the supervisor says, until `Stop`."""
+
+    def body(mailbox: Mailbox) -> None:
+        mailbox.start_clock()
+        while not isinstance(message := mailbox.inbox.get(), m.Stop):
+            mailbox.send(message)
+
+    run_child(control, run_dir, body)
+
+
+def last_words(control: Connection, run_dir: str, how: str) -> None:
+    """Speak, then end in the way named."""
+
+    def body(mailbox: Mailbox) -> None:
+        for number in range(3):
+            mailbox.send(m.Note(str(number)))
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "exited":
+            os._exit(7)
+        elif how == "usage":
+            raise UsageError("give another")
+        elif how == "engine":
+            raise EngineError("counts differ")
+        elif how == "bug":
+            raise ZeroDivisionError("by nothing")
+
+    run_child(control, run_dir, body)
+
+
+def busy(control: Connection, run_dir: str) -> None:
+    """Never look at the inbox."""
+    run_child(control, run_dir, lambda mailbox: time.sleep(60))
+
+
+def signals(control: Connection, run_dir: str) -> None:
+    """Survive the signals that are for the supervisor, then say so."""
+
+    def body(mailbox: Mailbox) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        mailbox.send(m.Note("alive"))
+
+    run_child(control, run_dir, body)
+
+
+def supervise(run_dir: str) -> None:
+    """A supervisor with two children, one of which listens; it prints their ids and waits to be killed."""
+    children = [Child("echo", echo, run_dir), Child("busy", busy, run_dir)]
+    children[0].send(m.Note("up"))
+    while not any(children[0].receive()):
+        time.sleep(0.01)
+    sys.stdout.write(" ".join(str(child.pid) for child in children) + "\n")
+    sys.stdout.flush()
+    time.sleep(60)
+
+
+if __name__ == "__main__":
+    supervise(sys.argv[1])

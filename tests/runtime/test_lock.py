@@ -1,0 +1,180 @@
+"""One run at a time in a directory, none beside the children of a killed one, none locked out for ever."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UsageError
+from engine.runtime import lock as module
+from engine.runtime.lock import FOREIGN_LOCK_EXPIRY_S, RunLock, hold_as_child
+
+HOLDER = "from pathlib import Path; from engine.runtime.lock import RunLock; lock = RunLock(Path({0!r}))"
+CHILD = "from engine.runtime.lock import hold_as_child; hold_as_child({0!r})"
+
+
+@contextmanager
+def process(code: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has run this code and waits to be killed."""
+    script = code.format(str(folder)) + "\nprint(1, flush=True)\nimport time\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"1\n"
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def foreign(folder: Path, age_s: float) -> None:
+    """The lock file of a run on another host, with a heartbeat of that age."""
+    path = folder / "lock"
+    path.write_text(json.dumps({"host": "node-7", "pid": 4242, "boot_id": "x"}))
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+
+
+def test_a_second_run_in_another_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+    with process(HOLDER, tmp_path) as holder, pytest.raises(UsageError) as refused:
+        RunLock(tmp_path)
+    assert str(refused.value) == (
+        f"--run-dir {tmp_path}: locked by process {holder.pid} on {socket.gethostname()};"
+        " wait for it, stop it, or name another --run-dir"
+    )
+
+
+def test_a_second_run_in_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    first = RunLock(tmp_path)
+    with pytest.raises(UsageError, match=f"process {os.getpid()} on"):
+        RunLock(tmp_path)
+    first.release()
+    RunLock(tmp_path).release()
+
+
+def test_a_killed_run_leaves_no_lock_behind(tmp_path: Path) -> None:
+    with process(HOLDER, tmp_path) as holder:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        mine = RunLock(tmp_path)
+    owner = json.loads((tmp_path / "lock").read_text())
+    assert owner["pid"] == os.getpid()
+    mine.release()
+
+
+def test_a_stopped_holder_still_holds_its_lock(tmp_path: Path) -> None:
+    with process(HOLDER, tmp_path) as holder:
+        holder.send_signal(signal.SIGSTOP)
+        with pytest.raises(UsageError, match="locked by process"):
+            RunLock(tmp_path)
+
+
+def test_releasing_twice_is_no_error_and_leaves_an_empty_file(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    lock.release()
+    lock.release()
+    assert (tmp_path / "lock").read_text() == ""
+
+
+def test_a_lock_file_tells_host_process_and_boot(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    owner = json.loads((tmp_path / "lock").read_text())
+    assert (owner["host"], owner["pid"]) == (socket.gethostname(), os.getpid())
+    assert "boot_id" in owner
+    lock.release()
+
+
+# Children of a killed run
+
+
+def test_a_run_waits_until_the_children_of_a_killed_one_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with process(CHILD, tmp_path) as child:
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            child.kill()
+            child.wait()
+
+        monkeypatch.setattr(time, "sleep", wait)
+        RunLock(tmp_path).release()
+    assert waits
+
+
+def test_children_that_never_go_end_the_waiting_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHILDREN_DEADLINE_S", 0.0)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    told = r"processes of a killed run still live .*; end them, then run"
+    with process(CHILD, tmp_path), pytest.raises(UsageError, match=told):
+        RunLock(tmp_path)
+    RunLock(tmp_path).release()  # the refused one holds nothing
+
+
+def test_children_hold_together_and_keep_no_run_of_their_own_out(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    descriptors = [hold_as_child(str(tmp_path)) for _ in range(2)]
+    with open(tmp_path / "children.lock") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    lock.release()
+
+
+# Other hosts
+
+
+def test_a_fresh_heartbeat_of_another_host_is_respected(tmp_path: Path) -> None:
+    foreign(tmp_path, FOREIGN_LOCK_EXPIRY_S / 2)
+    with pytest.raises(UsageError, match="locked by process 4242 on node-7"):
+        RunLock(tmp_path)
+    assert json.loads((tmp_path / "lock").read_text())["host"] == "node-7"
+
+
+def test_a_silent_heartbeat_of_another_host_is_taken_over(tmp_path: Path) -> None:
+    foreign(tmp_path, FOREIGN_LOCK_EXPIRY_S + 5)
+    lock = RunLock(tmp_path)
+    assert json.loads((tmp_path / "lock").read_text())["host"] == socket.gethostname()
+    lock.release()
+
+
+def test_a_beat_makes_the_lock_look_fresh(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    os.utime(tmp_path / "lock", (1, 1))
+    lock.beat()
+    assert time.time() - (tmp_path / "lock").stat().st_mtime < FOREIGN_LOCK_EXPIRY_S
+    lock.release()
+
+
+@pytest.mark.parametrize("content", ["not json", "[1, 2]", '{"pid": 7}', "{", "\x00\x00"])
+def test_a_lock_file_of_no_sense_is_taken_over(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lock").write_text(content)
+    os.utime(tmp_path / "lock", (1, 1))
+    lock = RunLock(tmp_path)
+    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    lock.release()
+
+
+@pytest.mark.parametrize("content", ["not json", '{"pid": 7}', ""])
+def test_a_held_lock_that_does_not_tell_its_holder_is_refused_all_the_same(
+    tmp_path: Path, content: str
+) -> None:
+    lock = RunLock(tmp_path)
+    (tmp_path / "lock").write_text(content)
+    with pytest.raises(UsageError, match="locked by another process"):
+        RunLock(tmp_path)
+    lock.release()

@@ -1,0 +1,153 @@
+"""Each chunk gets the vector of its own input, by whichever way its model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from engine.models.resolve import resolve_image, resolve_text
+from engine.models.spec import ImageSpec, TextSpec
+from engine.models.stand_in import StandInImage, StandInText
+from engine.records import Pixels, TokenIds, Vector
+from engine.stages.infer import InferStage
+from tests.stages.made import make_segment
+
+
+class TextModel:
+    """The vector of ids is their sum, that of a text its length; a model may give one too few."""
+
+    spec: TextSpec = resolve_text("stand-in:8")
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, mode: Literal["ids", "text"] = "ids", missing: int = 0) -> None:
+        self.effective_mode: Literal["ids", "text"] = mode
+        self._missing = missing
+
+    def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
+        return self._vectors([int(each.sum()) for each in ids], on_batch)
+
+    def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
+        return self._vectors([-len(each) for each in texts], on_batch)
+
+    def embed_query(self, text: str) -> Vector:
+        raise NotImplementedError
+
+    def _vectors(self, values: list[int], on_batch: Callable[[], None] | None) -> Vector:
+        if on_batch:
+            on_batch()
+        kept = np.array(values, np.float32)[: len(values) - self._missing]
+        return np.repeat(kept[:, None], 8, axis=1)
+
+
+class ImageModel:
+    spec: ImageSpec = resolve_image("stand-in:8")
+    notes: tuple[str, ...] = ()
+
+    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+        values = pixels.reshape(len(pixels), -1).mean(axis=1)
+        return np.repeat(values.astype(np.float32)[:, None], 8, axis=1)
+
+    def embed_query(self, text: str) -> Vector:
+        raise NotImplementedError
+
+
+def never() -> TextModel:
+    raise AssertionError("a model was loaded that nobody needs")
+
+
+def no_picture() -> ImageModel:
+    raise AssertionError("a model was loaded that nobody needs")
+
+
+def firsts(vectors: Vector | None) -> list[float]:
+    assert vectors is not None
+    assert vectors.dtype == np.float32
+    return [float(vector[0]) for vector in vectors]
+
+
+def test_segments_of_a_window_share_batches_and_get_their_own_vectors_back() -> None:
+    window = [make_segment(n, f"file {n}", with_vectors=False) for n in (2, 1, 3)]
+    InferStage(TextModel, no_picture).embed(window)
+    assert [firsts(segment.vectors) for segment in window] == [[3, 4], [3], [3, 4, 5]]
+
+
+def test_a_window_of_texts_and_pictures_keeps_them_apart() -> None:
+    window = [
+        make_segment(1, "ab", kind="image", with_vectors=False),
+        make_segment(2, "text", with_vectors=False),
+        make_segment(1, "abcd", kind="image", with_vectors=False),
+    ]
+    InferStage(TextModel, ImageModel).embed(window)
+    assert [firsts(segment.vectors) for segment in window] == [[2], [3, 4], [4]]
+
+
+def test_a_model_that_takes_text_is_given_text() -> None:
+    segment = make_segment(2, "long name", with_vectors=False)
+    InferStage(lambda: TextModel("text"), no_picture).embed([segment])
+    assert firsts(segment.vectors) == [-11, -11]
+
+
+def test_segments_that_came_without_ids_are_embedded_by_their_text() -> None:
+    window = [make_segment(1, "ids", with_vectors=False), make_segment(1, "x", with_ids=False)]
+    InferStage(TextModel, no_picture).embed(window)
+    assert [firsts(segment.vectors) for segment in window] == [[-5], [-3]]
+
+
+def test_what_is_embedded_is_let_go_of() -> None:
+    window = [make_segment(2, with_vectors=False), make_segment(1, kind="image", with_vectors=False)]
+    InferStage(TextModel, ImageModel).embed(window)
+    assert all(segment.token_ids is None and segment.pixels is None for segment in window)
+
+
+def test_models_are_loaded_once_and_only_when_they_are_needed() -> None:
+    loads: list[str] = []
+
+    def load() -> TextModel:
+        loads.append("text")
+        return TextModel()
+
+    stage = InferStage(load, no_picture)
+    assert loads == []
+    for _ in range(3):
+        stage.embed([make_segment(1, with_vectors=False)])
+    assert loads == ["text"]
+    stage.embed([])
+    pictures = InferStage(never, ImageModel)
+    pictures.embed([make_segment(1, kind="image", with_vectors=False)])
+
+
+def test_the_caller_hears_of_each_batch() -> None:
+    calls: list[int] = []
+    stage = InferStage(TextModel, no_picture, lambda: calls.append(1))
+    stage.embed([make_segment(1, with_vectors=False)])
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("missing", [1, -1])
+def test_a_model_that_gives_another_number_of_vectors_is_an_error_and_never_a_shift(missing: int) -> None:
+    class Faulty(TextModel):
+        def _vectors(self, values: list[int], on_batch: Callable[[], None] | None) -> Vector:
+            return np.zeros((len(values) - missing, 8), np.float32)
+
+    window = [make_segment(2, "a", with_vectors=False), make_segment(1, "b", with_vectors=False)]
+    with pytest.raises(RuntimeError, match=f"{3 - missing} vectors for 3 chunks"):
+        InferStage(Faulty, no_picture).embed(window)
+    assert all(segment.vectors is None for segment in window)
+
+
+def test_stand_ins_embed_a_segment_as_they_embed_its_chunks_alone() -> None:
+    text = StandInText(resolve_text("stand-in:8"))
+    picture = StandInImage(resolve_image("stand-in:8"))
+    window = [
+        make_segment(3, "a", with_vectors=False),
+        make_segment(1, "p", kind="image", with_vectors=False),
+    ]
+    alone = text.embed_ids(window[0].chunk_ids())
+    InferStage(lambda: text, lambda: picture).embed(window)
+    assert window[0].vectors is not None
+    assert np.array_equal(window[0].vectors, alone)
+    assert window[1].vectors is not None
+    assert np.linalg.norm(window[1].vectors) == pytest.approx(1)
