@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -64,10 +66,50 @@ def elasticsearch(version: str, variable: str) -> Iterator[str]:
         )
         return
     port = free_port()
-    with node_folder() as folder:
-        options = ["--version", version, "--port", str(port), "--data", str(folder), "--heap", "512m"]
-        try:
-            require(script("start", *options))
-            yield f"elasticsearch://127.0.0.1:{port}"
-        finally:
-            script("stop", *options)
+    with node_folder() as folder, _node(version, port, folder):
+        yield f"elasticsearch://127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A server that wants TLS and a password of the user elastic; `url` is as in `elasticsearch`."""
+
+    url: str
+    password_file: Path
+    authority: Path
+
+    @property
+    def password(self) -> str:
+        """What is in the file."""
+        return self.password_file.read_text(encoding="utf-8").strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which an adapter gets in."""
+        return {
+            "ELASTICSEARCH_PASSWORD_FILE": str(self.password_file),
+            "ELASTICSEARCH_CA_CERTS": str(self.authority),
+        }
+
+
+@contextmanager
+def secured_elasticsearch() -> Iterator[Secured]:
+    """A real 8.19 server with security on."""
+    port = free_port()
+    with node_folder() as folder, tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(f"{secrets.token_urlsafe(16)}\n")
+        file.flush()
+        with _node("8.19.21", port, folder, "--password-file", file.name):
+            yield Secured(
+                f"elasticsearch+https://127.0.0.1:{port}", Path(file.name), folder / "tls" / "ca.pem"
+            )
+
+
+@contextmanager
+def _node(version: str, port: int, folder: Path, *more: str) -> Iterator[None]:
+    options = ["--version", version, "--port", str(port), "--data", str(folder), "--heap", "512m"]
+    try:
+        require(script("start", *options, *more))
+        yield
+    finally:
+        script("stop", *options)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import elastic_transport
 import elasticsearch
 
-from engine.errors import DatabaseUnavailableError, UsageError
+from adapters.elasticsearch.credentials import WAYS, Credentials
+from engine.errors import AccessError, DatabaseUnavailableError, UsageError
 
 #: The port where a URL names none, with and without TLS.
 DEFAULT_PORT = 9200
@@ -29,7 +28,7 @@ _INDEX = re.compile(r'[^-_+.\s\\/*?"<>|,#:A-Z][^\s\\/*?"<>|,#:A-Z]*')
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A parsed URL; `hosts` are `http(s)://name:port`."""
+    """A parsed URL; `hosts` are `http(s)://name:port`, and none where a cloud id says where it is."""
 
     url: str
     hosts: tuple[str, ...]
@@ -42,13 +41,11 @@ class Location:
         nodes, _, index = rest.partition("/")
         if "@" in nodes:
             # Not repeated in the message: it would put the password into a log.
-            raise UsageError(
-                "--adapter: no user or password in the URL; set ELASTICSEARCH_USERNAME and "
-                "ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY"
-            )
+            raise UsageError(f"--adapter: no user or password in the URL; set {WAYS} in the environment")
         transport = "https" if scheme.endswith("+https") else "http"
         hosts = []
-        for node in nodes.split(","):
+        by_cloud_id = not nodes and transport == "https"
+        for node in () if by_cloud_id else nodes.split(","):
             match = _HOST.fullmatch(node)
             if match is None or int(match["port"] or DEFAULT_PORT) > 65535:
                 raise UsageError(f"--adapter {url}: {node!r} is not host or host:port")
@@ -60,28 +57,31 @@ class Location:
             )
         return cls(url, tuple(hosts), index)
 
-    def client(self) -> elasticsearch.Elasticsearch:
-        """A client that leaves all resending to its caller; credentials from `ELASTICSEARCH_…` variables."""
-        options: dict[str, object] = {}
-        if key := os.environ.get("ELASTICSEARCH_API_KEY"):
-            options["api_key"] = key
-        elif user := os.environ.get("ELASTICSEARCH_USERNAME"):
-            options["basic_auth"] = (user, os.environ.get("ELASTICSEARCH_PASSWORD", ""))
-        authority = os.environ.get("ELASTICSEARCH_CA_CERTS")
-        if authority and self.hosts[0].startswith("https"):
-            if not Path(authority).is_file():
-                raise UsageError(f"ELASTICSEARCH_CA_CERTS={authority}: no such file")
-            options["ca_certs"] = authority
+    def client(self, connections: int = 1) -> elasticsearch.Elasticsearch:
+        """A client that leaves all resending to its caller; `connections` to each node are kept open.
+
+        Raises `UsageError` for credentials that can't be used.
+        """
+        credentials = Credentials.from_environment()
+        options = credentials.options()
+        if self.hosts:
+            options["hosts"] = list(self.hosts)
+        elif credentials.cloud:
+            options["cloud_id"] = credentials.cloud
+        else:
+            raise UsageError(f"--adapter {self.url}: name host:port, or set ELASTICSEARCH_CLOUD_ID")
+        if credentials.authority and not any(host.startswith("http:") for host in self.hosts):
+            options["ca_certs"] = credentials.authority
         try:
             return elasticsearch.Elasticsearch(
-                list(self.hosts),
                 request_timeout=REQUEST_SECONDS,
                 max_retries=0,
                 retry_on_timeout=False,
+                connections_per_node=connections,
                 **options,  # type: ignore[arg-type]
             )
         except (ValueError, OSError) as error:
-            raise UsageError(f"--adapter {self.url}: {error}") from None
+            raise UsageError(f"--adapter {self.url}: {' '.join(str(error).split())}") from None
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -89,7 +89,7 @@ class Location:
         try:
             yield
         except elastic_transport.TlsError as error:
-            raise UsageError(
+            raise AccessError(
                 f"{self.url}: no trusted TLS connection ({_first(error)}); name the authority's file in "
                 "ELASTICSEARCH_CA_CERTS"
             ) from None
@@ -98,6 +98,8 @@ class Location:
         except elasticsearch.UnsupportedProductError:
             raise UsageError(f"{self.url}: what answers there is not Elasticsearch") from None
         except elasticsearch.ApiError as error:
+            if "media_type_header_exception" in str(error.body):
+                raise UsageError(self._other_version()) from None
             raise self.refused(error.status_code, reason_of(error.body)) from None
         except elastic_transport.TransportError as error:
             raise DatabaseUnavailableError(
@@ -111,15 +113,20 @@ class Location:
             f"on 127.0.0.1:{DEFAULT_PORT}) or name another server"
         )
 
+    def _other_version(self) -> str:
+        """One line for a server that doesn't speak the installed client's protocol."""
+        installed = ".".join(map(str, elasticsearch.__version__))
+        return (
+            f"{self.url}: this server is older than the installed client {installed}, which it does not"
+            " understand; install one for 8.19 and 9.x: pip install 'elasticsearch>=8.19,<9'"
+        )
+
     def refused(self, status: int, reason: str) -> UsageError | DatabaseUnavailableError:
         """The error for a request that the server answered with this status."""
         if status in RETRYABLE:
             return DatabaseUnavailableError(f"{self.url}: status {status}: {reason}")
         if status in (401, 403):
-            return UsageError(
-                f"{self.url}: status {status}: {reason}; check ELASTICSEARCH_USERNAME and "
-                "ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY"
-            )
+            return AccessError(f"{self.url}: status {status}: {reason}; check {WAYS}")
         return UsageError(f"{self.url}: status {status}: {reason}")
 
 
