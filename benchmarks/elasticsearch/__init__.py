@@ -1,0 +1,1 @@
+"""What Elasticsearch costs: the client's CPU, recall and size by kind of index, the indexer's memory."""
