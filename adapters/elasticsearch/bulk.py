@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import elasticsearch
 
@@ -90,6 +91,7 @@ class BulkSender:
     ) -> None:
         self._client = client
         self._location = location
+        self._path = f"/{quote(location.index)}/_bulk"
         self._guard = guard
         self._request_bytes = request_bytes
         self._concurrency = concurrency
@@ -97,6 +99,10 @@ class BulkSender:
         self._sleep = sleep
         self._window = Window(request_bytes * concurrency)
         self._threads = ThreadPoolExecutor(concurrency, "bulk")
+
+    def aim(self, name: str) -> None:
+        """Write to this index or alias from now on."""
+        self._path = f"/{quote(name)}/_bulk"
 
     def close(self) -> None:
         """End the threads. Safe to call twice."""
@@ -194,6 +200,8 @@ class BulkSender:
         if items is None or len(items) != len(lines):
             return _Reply(None, why="its answer does not list every record")
         for item in items:
+            if item.error_type is None:
+                continue
             if item.error_type == "index_not_found_exception":
                 raise UsageError(f"{self._location.url}: the index was deleted during the run")
             if item.status in (401, 403) and not item.retryable:
@@ -203,11 +211,13 @@ class BulkSender:
     def _request(self, body: bytes, require_alias: bool) -> object:
         """The answer's body; a `_Reply` where the server refused the request in a way to work around."""
         try:
-            return self._client.bulk(
-                index=self._location.index,
-                operations=body,  # type: ignore[arg-type]  # bytes pass unchanged
-                require_alias=require_alias or None,
-                filter_path=ANSWER_FIELDS,
+            # Not `client.bulk`: that calls the body NDJSON, which the client copies twice on its way.
+            return self._client.perform_request(
+                "PUT",
+                self._path,
+                params={"filter_path": ANSWER_FIELDS} | ({"require_alias": "true"} if require_alias else {}),
+                headers={"accept": "application/json", "content-type": "application/json"},
+                body=body,
             ).body
         except elasticsearch.ApiError as error:
             status = error.status_code
@@ -239,14 +249,15 @@ class _Load:
         positions: list[int] = []
         lines: list[bytes] = []
         size = 0
-        while (waiting := self._peek()) is not None:
+        for waiting in self._waiting():
             position, line = waiting
-            if lines and size + len(line) > budget:
+            size += len(line)
+            if lines and size > budget:
+                self._again.appendleft(waiting)
+                size -= len(line)
                 break
-            self._again.popleft()
             positions.append(position)
             lines.append(line)
-            size += len(line)
         return _Part(positions, lines, size) if lines else None
 
     def again(self, part: _Part) -> None:
@@ -255,27 +266,23 @@ class _Load:
 
     def take_in(self, part: _Part, items: Sequence[Item]) -> list[Item]:
         """Keep the answers; returns those after which the line is to be sent again."""
-        refused: list[Item] = []
-        for position, line, item in zip(part.positions, part.lines, items, strict=True):
-            if item.retryable:
-                refused.append(item)
-                self._again.append((position, line))
-            else:
-                self._items[position] = item
-        return refused
+        self._items.update(zip(part.positions, items, strict=True))
+        refused = [index for index, item in enumerate(items) if item.status not in PLAIN and item.retryable]
+        self._again.extend((part.positions[index], part.lines[index]) for index in refused)
+        return [items[index] for index in refused]
 
     def answers(self) -> list[Item]:
         """All answers, by position."""
         return [self._items[position] for position in range(self._pulled)]
 
-    def _peek(self) -> tuple[int, bytes] | None:
-        if not self._again and not self._exhausted:
-            if (pulled := next(self._fresh, None)) is None:
-                self._exhausted = True
-            else:
-                self._pulled += 1
-                self._again.append(pulled)
-        return self._again[0] if self._again else None
+    def _waiting(self) -> Iterator[tuple[int, bytes]]:
+        """Lines to send, taken out of where they are; first those that were sent before."""
+        while self._again:
+            yield self._again.popleft()
+        for pulled in self._fresh:
+            self._pulled += 1
+            yield pulled
+        self._exhausted = True
 
 
 def _items(body: object) -> list[Item] | None:

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from adapters.elasticsearch.mapping import VECTORS
-from engine.records import Record
+from engine.records import Record, Vector
 
 #: Records whose lines are made at once: some vectors to make one matrix of, few bytes ahead of the sender.
 BLOCK_RECORDS = 256
@@ -55,9 +55,10 @@ def _run_lines(shared: tuple[Any, ...], run: Sequence[Record], base64: bool) -> 
     }
     known = {name: value for name, value in constant.items() if value is not None}
     # Closes the line of a record: everything after its own values.
-    tail = b"," + orjson.dumps(known)[1:] + b"\n"
+    quote = b'"' if base64 else b""
+    tail = quote + b"," + orjson.dumps(known)[1:] + b"\n"
     vectors = _encoded([record.embedding for record in run], base64)
-    name = b'","%b_embedding":' % kind.encode()
+    name = b'","%b_embedding":%b' % (kind.encode(), quote)
     dumps = orjson.dumps
     for record, vector in zip(run, vectors, strict=True):
         key = dumps(record.id)
@@ -74,7 +75,7 @@ def _run_lines(shared: tuple[Any, ...], run: Sequence[Record], base64: bool) -> 
 
 
 def _encoded(vectors: Sequence[Any], base64: bool) -> Iterator[bytes]:
-    """Each vector as a JSON value."""
+    """Each vector as JSON; what is base64 lacks its quotes, for they cost a copy here."""
     matrix = np.concatenate(vectors).reshape(len(vectors), -1)
     if not base64:
         for row in matrix:
@@ -83,7 +84,7 @@ def _encoded(vectors: Sequence[Any], base64: bool) -> Iterator[bytes]:
     packed = memoryview(matrix.astype(">f4").tobytes())
     width = len(packed) // len(vectors)
     for start in range(0, len(packed), width):
-        yield b'"%b"' % binascii.b2a_base64(packed[start : start + width], newline=False)
+        yield binascii.b2a_base64(packed[start : start + width], newline=False)
 
 
 def delete_line(record_id: str) -> bytes:
@@ -100,5 +101,12 @@ def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool
     if with_embeddings:
         found = hit.get("fields", {})
         for name in VECTORS:
-            row[name] = np.array(found[name], np.float32) if name in found else None
+            row[name] = _vector(found[name]) if name in found else None
     return row
+
+
+def _vector(values: Sequence[Any]) -> Vector:
+    """A vector field's values: numbers, or the one base64 text that was written."""
+    if isinstance(values[0], str):
+        return np.frombuffer(binascii.a2b_base64(values[0]), ">f4").astype(np.float32)
+    return np.array(values, np.float32)

@@ -16,13 +16,16 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from tests.integration.runs import HANG_S, Corpus, same_vectors, wait_until
-from tests.integration.test_run import big_corpus, wait_for_records
+from tests.integration.test_run import PROSE, wait_for_records
 from tests.servers import free_port, node_folder, require, script
 
 #: A rate at which the corpus takes some seconds, so that a fault comes in the middle of it.
 TEXT_MODEL = "stand-in:16@40000"
 
-#: Bytes of the small file system, and of what fills it but for a few kilobytes that the run needs.
+#: Files of the corpus, and lines in each.
+FILES, LINES = 8, 800
+
+#: Bytes of the small file system: the node's own files take a small part of it.
 DISK_BYTES = 192 * 2**20
 
 
@@ -76,10 +79,12 @@ def node() -> Iterator[Node]:
 @contextmanager
 def loading(tmp_path: Path, node: Node, *options: str) -> Iterator[tuple[Corpus, str, psutil.Popen]]:
     """A run in the middle of its load into an index of its own: the corpus, the URL and the process."""
-    corpus = big_corpus(tmp_path)
+    corpus = Corpus(tmp_path)
+    for number in range(FILES):
+        corpus.write(f"file {number}.txt", "".join(f"{number}, {i}: {PROSE}" for i in range(LINES)))
     url = f"elasticsearch://127.0.0.1:{node.port}/load-{uuid.uuid4().hex[:12]}"
     with corpus.started("--adapter", url, *options, text_model=TEXT_MODEL) as process:
-        wait_for_records(corpus, 600)
+        wait_for_records(corpus, 300)
         yield corpus, url, process
 
 
@@ -174,7 +179,7 @@ def test_a_full_disk_is_waited_for_until_there_is_room(tmp_path: Path, small_dis
             wait_until(lambda: trouble(corpus))
             ballast.unlink()
             # The server gives a shard up after five failures, until an operator asks for another try.
-            client.cluster.reroute(retry_failed=True)
+            client.cluster.reroute(retry_failed=True, metric="none")
             assert process.wait(HANG_S) == 0
         expect_undisturbed(corpus, url)
     finally:
