@@ -63,7 +63,10 @@ class _Indexer:
         adapter = self._open()
         bulk = self._options.adapter
         stage = IndexStage(
-            adapter, self._models, dict(self._options.fields), bulk.bulk_bytes * bulk.bulk_concurrency
+            adapter,
+            self._models,
+            dict(self._options.fields),
+            bulk_bytes=bulk.bulk_bytes * bulk.bulk_concurrency,
         )
         self._mailbox.start_clock()
         try:

@@ -53,8 +53,8 @@ class IndexStage:
     adapter: Writes
     models: Mapping[Kind, str]
     fields: Mapping[str, str] = field(default_factory=dict)
-    bulk_bytes: int = BULK_BYTES
     clock: Callable[[], float] = time.monotonic
+    bulk_bytes: int = BULK_BYTES
     _waiting: list[Segment] = field(default_factory=list, init=False)
     _written: list[Written] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)

@@ -81,6 +81,14 @@ def test_enough_bytes_make_a_write_due_at_once() -> None:
     assert stage.due_in() == BULK_AGE_S
 
 
+def test_what_is_enough_is_for_the_caller_to_say() -> None:
+    stage = IndexStage(Database(), MODELS, {}, Clock(), bulk_bytes=100)
+    stage.add(make_segment(name="small", size=99))
+    assert stage.due_in() == BULK_AGE_S
+    stage.add(make_segment(name="drop", size=1))
+    assert stage.due_in() == 0.0
+
+
 # What is written
 
 
