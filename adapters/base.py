@@ -124,8 +124,24 @@ class Adapter(ABC):
     def prepare(self) -> None:  # noqa: B027 - a hook: most databases need nothing
         """Called once before a run's first write (an index may turn its refresh off here)."""
 
-    def publish(self) -> None:  # noqa: B027 - a hook
-        """Called once when a run has written everything: make it searchable, compact, build indexes."""
+    def publish(self, expected: int | None = None) -> None:  # noqa: B027 - a hook
+        """Called once when a run has written everything: make it searchable, compact, build indexes.
+
+        A generation that was begun takes its predecessor's place here. Fewer than `expected` records in an
+        index that can tell are an `EngineError`, and nothing takes any place then.
+        """
+
+    def begin_generation(self, schema: IndexSchema) -> bool:
+        """Begin an empty index beside the one that is there; what follows is about the new one.
+
+        Search goes on in the old one until `publish`. False where there is none yet, or the database has no
+        such thing: then `ensure_schema` decides.
+        """
+        return False
+
+    def resume(self, identity: str) -> bool:
+        """Go on with the index of this identity where its load was begun and never published; else False."""
+        return False
 
     @abstractmethod
     def close(self) -> None:

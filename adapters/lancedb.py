@@ -206,7 +206,7 @@ class LanceAdapter(Adapter):
         hits = [Hit(r["id"], r["source"], kind, r["page"], 1.0 - r["_distance"], r["text"]) for r in rows]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def publish(self) -> None:
+    def publish(self, expected: int | None = None) -> None:
         if self._changes:
             self._writable()
             self._compact()

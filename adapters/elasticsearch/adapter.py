@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import elasticsearch
@@ -12,10 +11,11 @@ import numpy as np
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.elasticsearch import documents, mapping, query
 from adapters.elasticsearch.bulk import BulkSender, Item
+from adapters.elasticsearch.generations import Generations, Index, loading_alias
 from adapters.elasticsearch.location import Location
 from adapters.elasticsearch.version import BASE64_VECTORS, server_version
 from adapters.schema import merged, model_of, refusals
-from engine.errors import UsageError
+from engine.errors import EngineError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 #: Records in one page of a scan: about 8 MB of JSON with vectors of 384 dimensions.
@@ -41,16 +41,6 @@ def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
     return adapter
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """What the server tells of the index behind the name."""
-
-    name: str
-    uuid: str
-    mapping: dict[str, Any]
-    is_alias: bool
-
-
 class ElasticsearchAdapter(Adapter):
     """One index. Acknowledged means what the server's `index.translog.durability` says: by default synced.
 
@@ -68,8 +58,12 @@ class ElasticsearchAdapter(Adapter):
         self._sender = BulkSender(
             self._client, location, self._check_same, options.bulk_bytes, options.bulk_concurrency
         )
+        self._options = options
+        self._generations = Generations(self._client, location)
+        #: The name under which the index is reached that this process reads and writes.
+        self._name = location.index
         self._takes_base64: bool | None = None
-        self._written_to: _Index | None = None
+        self._written_to: Index | None = None
         self._schema: IndexSchema | None = None
         self._unrefreshed = True
 
@@ -84,50 +78,72 @@ class ElasticsearchAdapter(Adapter):
     def ensure_schema(self, schema: IndexSchema) -> None:
         index = self._find()
         if index is None:
-            self._create(schema)
+            self._generations.first(schema, self._kind, self._options.store_vectors)
             index = self._find()
         if index is None:
             raise UsageError(
-                f"{self._location.url}: {self._generation} exists without the alias {self._location.index}; "
-                "give it the alias, or delete it"
+                f"{self._location.url}: {self._location.index}-000001 exists without the alias"
+                f" {self._location.index}; give it the alias, or delete it"
             )
         self._fit(index, schema)
 
+    def resume(self, identity: str) -> bool:
+        index = self._generations.unfinished(identity)
+        if index is not None:
+            self._aim(index)
+        return index is not None
+
+    def begin_generation(self, schema: IndexSchema) -> bool:
+        index = self._find()
+        if index is None:
+            return False
+        if not index.is_alias:
+            raise UsageError(
+                f"{self._location.url}: an index and not an alias over one, so that no other can take its"
+                " place: name another index, or put an alias over this one"
+            )
+        self._aim(self._generations.next(schema, self._kind, self._options.store_vectors))
+        self._schema = schema
+        return True
+
     @property
-    def _generation(self) -> str:
-        return f"{self._location.index}-000001"
+    def _kind(self) -> str:
+        """The kind of vector index that a new one gets."""
+        return self._options.index_options or mapping.INDEX_OPTIONS[0]
 
-    def _create(self, schema: IndexSchema) -> None:
-        body: dict[str, Any] = {
-            "mappings": mapping.mappings(schema),
-            "aliases": {self._location.index: {}},
-            "settings": mapping.settings(schema),
-        }
-        with self._location.errors():
-            try:
-                try:
-                    self._client.indices.create(index=self._generation, **body)
-                except elasticsearch.BadRequestError as error:
-                    # A server before 9.2 doesn't know the setting, and does what it asks for anyway.
-                    if mapping.KEEP_VECTORS not in str(error):
-                        raise
-                    self._client.indices.create(index=self._generation, **{**body, "settings": {}})
-            except elasticsearch.BadRequestError as error:
-                if error.error != "resource_already_exists_exception":  # another process was faster
-                    raise
+    def _aim(self, index: Index) -> None:
+        self._name, self._written_to, self._schema = index.name, index, None
+        self._sender.aim(index.name)
 
-    def _fit(self, index: _Index, schema: IndexSchema) -> None:
-        existing = mapping.stored_schema(index.mapping, self._location.url)
+    def _fit(self, index: Index, schema: IndexSchema) -> None:
+        meta = index.mapping.get("_meta") or {}
+        if mapping.META_KEY in meta:
+            existing = mapping.stored_schema(index.mapping, self._location.url)
+        else:  # a user's own index, which has every field from the start
+            mapping.check_fits(index.mapping, schema, self._location.url)
+            existing = schema
         result = merged(existing, schema, self._location.url)
-        if result != existing:
-            wanted = mapping.mappings(result)
+        self._check_options(index)
+        if result != existing or mapping.META_KEY not in meta:
+            wanted = mapping.mappings(result, self._kind)
             known = index.mapping.get("properties", {})
             added = {name: field for name, field in wanted["properties"].items() if name not in known}
             with self._location.errors():
                 self._client.indices.put_mapping(
-                    index=index.name, properties=added, meta={**index.mapping["_meta"], **wanted["_meta"]}
+                    index=index.index, properties=added, meta={**meta, **wanted["_meta"]}
                 )
         self._schema, self._written_to = result, index
+
+    def _check_options(self, index: Index) -> None:
+        """An option for new indices that this one doesn't have shall not be passed over in silence."""
+        has, asked = mapping.vector_index(index.mapping), self._options.index_options
+        if asked and has and has != asked:
+            option = f"--es-index-options {asked}: the index has {has}"
+        elif self._options.store_vectors and not mapping.gives_vectors(index.mapping):
+            option = "--es-store-vectors: the index was made without"
+        else:
+            return
+        raise UsageError(f"{self._location.url}: {option}; leave it out, or load anew with --full")
 
     def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
         index, schema = self._writable()
@@ -152,13 +168,13 @@ class ElasticsearchAdapter(Adapter):
         schema = self.schema()
         if schema is None:
             return
+        if with_embeddings:
+            self._check_gives_vectors()
         self._refresh()
         names = (*mapping.PLAIN_FIELDS, *schema.fields)
         vectors = [name for name in mapping.VECTORS if model_of(schema, name.partition("_")[0])]
         with self._location.errors():
-            view = self._client.open_point_in_time(index=self._location.index, keep_alive=SCAN_KEEP_ALIVE)[
-                "id"
-            ]
+            view = self._client.open_point_in_time(index=self._name, keep_alive=SCAN_KEEP_ALIVE)["id"]
             after: list[Any] | None = None
             try:
                 while True:
@@ -185,7 +201,7 @@ class ElasticsearchAdapter(Adapter):
             return 0
         self._refresh()
         with self._location.errors():
-            return int(self._client.count(index=self._location.index)["count"])
+            return int(self._client.count(index=self._name)["count"])
 
     def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         schema = self.schema()
@@ -205,43 +221,55 @@ class ElasticsearchAdapter(Adapter):
         if self._unrefreshed:  # by this process, or by one that was killed before it published
             self._refresh()
         with self._location.errors():
-            answer: dict[str, Any] = self._client.search(index=self._location.index, **request).body
+            answer: dict[str, Any] = self._client.search(index=self._name, **request).body
         return answer
 
     def prepare(self) -> None:
-        index, _ = self._writable()
-        self._set_refresh(index, "-1")
+        index = self._find()
+        if index is not None and index.loading:
+            self._generations.begin_load(index)
 
-    def publish(self) -> None:
-        index, _ = self._writable()
-        # The server's default: what a user may have set before is the next issue's.
-        self._set_refresh(index, None)
-        self._refresh()
-
-    def _set_refresh(self, index: _Index, interval: str | None) -> None:
-        with self._location.errors():
-            self._client.indices.put_settings(index=index.name, settings={"index.refresh_interval": interval})
+    def publish(self, expected: int | None = None) -> None:
+        index = self._find()
+        if index is None:
+            raise UsageError(f"{self._location.url}: no index there to publish")
+        if index.loading:
+            self._generations.end_load(index)
+        count = self.count()
+        if expected is not None and count < expected:
+            raise EngineError(
+                f"{self._location.url}: {index.index} holds {count} records, {expected} were acknowledged:"
+                " records are missing, nothing was put in its place"
+            )
+        if not index.loading:
+            return
+        if index.name == loading_alias(index.index):
+            if not count:
+                return  # Nothing came of the load: the old generation stays what is read.
+            self._generations.put_in_place(index)
+        meta = {key: value for key, value in index.mapping["_meta"].items() if key != mapping.LOAD_KEY}
+        self._generations.remember(index, meta)
+        self._generations.drop_old(index)
+        self._name = self._location.index
+        self._sender.aim(self._name)
 
     def close(self) -> None:
         self._sender.close()
         self._client.close()
 
-    def _find(self) -> _Index | None:
-        """The index behind the name; None where there is none."""
-        with self._location.errors():
-            try:
-                found = self._client.indices.get(index=self._location.index).body
-            except elasticsearch.NotFoundError:
-                return None
-        if len(found) != 1:
-            raise UsageError(
-                f"{self._location.url}: an alias over {len(found)} indices; name one over one index"
-            )
-        ((name, entry),) = found.items()
-        uuid = entry["settings"]["index"]["uuid"]
-        return _Index(name, uuid, entry["mappings"], name != self._location.index)
+    def _find(self) -> Index | None:
+        """The index that is meant; None where there is none."""
+        return self._generations.find(self._name)
 
-    def _writable(self) -> tuple[_Index, IndexSchema]:
+    def _check_gives_vectors(self) -> None:
+        index = self._find()
+        if index is not None and not mapping.gives_vectors(index.mapping):
+            raise UsageError(
+                f"{self._location.url}: a server before 9.2 gives no vectors back from an index that was made"
+                " without --es-store-vectors"
+            )
+
+    def _writable(self) -> tuple[Index, IndexSchema]:
         if self._written_to is None or self._schema is None:
             index = self._find()
             if index is None:
@@ -261,7 +289,7 @@ class ElasticsearchAdapter(Adapter):
         """Raise where the index that was written to is no longer behind the name."""
         with self._location.errors():
             try:
-                found = self._client.indices.get_settings(index=self._location.index, name="index.uuid").body
+                found = self._client.indices.get_settings(index=self._name, name="index.uuid").body
             except elasticsearch.NotFoundError:
                 found = {}
         uuids = {entry["settings"]["index"]["uuid"] for entry in found.values()}
@@ -271,7 +299,7 @@ class ElasticsearchAdapter(Adapter):
     def _refresh(self) -> None:
         """Make visible what any process has written so far."""
         with self._location.errors():
-            self._client.indices.refresh(index=self._location.index)
+            self._client.indices.refresh(index=self._name)
         self._unrefreshed = False
 
 

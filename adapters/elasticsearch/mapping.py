@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.schema import from_json, model_of, to_json
+from engine.errors import SchemaMismatchError
 from engine.records import IndexSchema, ModelInfo
 
 #: Key of this engine's entry in the mapping's `_meta`.
 META_KEY = "vector_streaming_engine"
 
-#: Explicit, because the server's default changed in 9.0 and in 9.1.
-INDEX_OPTIONS = {"type": "int8_hnsw"}
+#: Key of the entry of an index that is being loaded.
+LOAD_KEY = "vector_streaming_engine_load"
 
-#: Setting that takes vectors out of the stored document.
-KEEP_VECTORS = "index.mapping.exclude_source_vectors"
+#: Kinds of vector index, the default first: explicit, because the server's changed in 9.0 and in 9.1.
+INDEX_OPTIONS = ("int8_hnsw", "hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
+
+#: Setting of servers from 9.2 on that takes vectors out of the stored document and gives them back from the
+#: vector index where they are asked for.
+LEAVE_VECTORS_OUT = "index.mapping.exclude_source_vectors"
 
 #: Both vector fields.
 VECTORS = ("text_embedding", "image_embedding")
@@ -39,18 +44,18 @@ PLAIN_FIELDS = (
 )  # fmt: skip
 
 
-def mappings(schema: IndexSchema) -> dict[str, Any]:
+def mappings(schema: IndexSchema, index_options: str) -> dict[str, Any]:
     """The whole mapping; a model that isn't known yet has no field."""
     properties: dict[str, Any] = {
         name: {"type": TYPES.get(name, "keyword")} for name in (*PLAIN_FIELDS, *schema.fields)
     }
     for kind in ("text", "image"):
         if model := model_of(schema, kind):
-            properties[f"{kind}_embedding"] = vector_field(model)
+            properties[f"{kind}_embedding"] = vector_field(model, index_options)
     return {"dynamic": "strict", "_meta": {META_KEY: to_json(schema)}, "properties": properties}
 
 
-def vector_field(model: ModelInfo) -> dict[str, Any]:
+def vector_field(model: ModelInfo, index_options: str) -> dict[str, Any]:
     """`dot_product` is the cheaper of two equals, and keeps the vector exactly; it needs unit vectors."""
     similarity = "dot_product" if model.normalized else "cosine"
     return {
@@ -58,21 +63,70 @@ def vector_field(model: ModelInfo) -> dict[str, Any]:
         "dims": model.dimensions,
         "index": True,
         "similarity": similarity,
-        "index_options": INDEX_OPTIONS,
+        "index_options": {"type": index_options},
     }
 
 
 def stored_schema(mapping: Mapping[str, Any], where: str) -> IndexSchema:
-    """What the index was made with. Raises `SchemaMismatchError` for an index of anybody else."""
-    return from_json((mapping.get("_meta") or {}).get(META_KEY), where)
+    """What the index was made with; of a user's own index that has every field, that it has no model yet.
+
+    Raises `SchemaMismatchError` for any other index.
+    """
+    meta = mapping.get("_meta") or {}
+    if META_KEY in meta:
+        return from_json(meta[META_KEY], where)
+    plain = IndexSchema(None, None, "")
+    check_fits(mapping, plain, where)
+    return plain
 
 
-def settings(schema: IndexSchema) -> dict[str, Any]:
+def check_fits(mapping: Mapping[str, Any], schema: IndexSchema, where: str) -> None:
+    """Raise `SchemaMismatchError`, with each difference, where a user's own index can't hold the records."""
+    found = mapping.get("properties") or {}
+    wanted = mappings(schema, INDEX_OPTIONS[0])["properties"]
+    wrong = [text for name, field in wanted.items() if (text := _difference(name, found.get(name), field))]
+    if wrong:
+        raise SchemaMismatchError(
+            f"{where}: exists, was not made by this engine, and does not fit: {'; '.join(wrong)};"
+            " name another index, or make these fields so"
+        )
+
+
+def _difference(name: str, found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str | None:
+    """What is wrong with a field; `cosine` does for unit vectors too."""
+    if found is None:
+        return f"{name} is missing ({wanted['type']})"
+    for key in ("type", "dims"):
+        if found.get(key, "object" if key == "type" else None) != wanted.get(key):
+            return f"{name} has {key} {found.get(key, 'object')}, not {wanted.get(key)}"
+    if wanted["type"] == "dense_vector":
+        if not found.get("index", True):
+            return f"{name} is not indexed"
+        similarity = found.get("similarity", "cosine")
+        if similarity not in ("cosine", wanted["similarity"]):
+            return f"{name} has similarity {similarity}, not {wanted['similarity']}"
+    return None
+
+
+def vector_index(mapping: Mapping[str, Any]) -> str | None:
+    """The kind of vector index that the index has; None where it has no vectors yet."""
+    for name in VECTORS:
+        if field := (mapping.get("properties") or {}).get(name):
+            return str(field.get("index_options", {}).get("type"))
+    return None
+
+
+def gives_vectors(mapping: Mapping[str, Any]) -> bool:
+    """Whether the vectors can be read again: a server before 9.2 has them only in the stored document."""
+    return not set(VECTORS) & set((mapping.get("_source") or {}).get("excludes", ()))
+
+
+def settings(schema: IndexSchema, store_vectors: bool) -> dict[str, Any]:
     """Settings of a new index.
 
-    From 9.2 on the server rebuilds vectors from the index unless it is told to keep them as they were sent,
-    and `cosine` keeps only a unit vector and a length there: rounded, not what was written.
+    From 9.2 on the server gives vectors back from the vector index, where `cosine` keeps a unit vector and a
+    length: rounded, not what was written. Then they are stored whatever was asked.
     """
     models = (schema.text_model, schema.image_model)
     rounded = any(model is not None and not model.normalized for model in models)
-    return {KEEP_VECTORS: False} if rounded else {}
+    return {LEAVE_VECTORS_OUT: not (store_vectors or rounded)}

@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import Adapter, Filters
+from adapters.base import Adapter, AdapterOptions, Filters
 from engine.errors import SchemaMismatchError, UsageError
 from engine.records import IndexSchema, ModelInfo, Record
 from tests.records import DIMENSIONS, MTIME, make_record, make_records, make_schema, make_vectors
 
 #: Bytes of the longest text that the engine makes.
 LONGEST_TEXT = 32 * 1024
+
+
+#: Vectors can be read back from every server then.
+OPTIONS = AdapterOptions(store_vectors=True)
 
 
 def stored(adapter: Adapter) -> dict[str, dict[str, object]]:
@@ -54,7 +58,7 @@ class AdapterContract:
 
     @pytest.fixture
     def adapter(self, url: str) -> Iterator[Adapter]:
-        adapter = adapters.connect(url)
+        adapter = adapters.connect(url, OPTIONS)
         yield adapter
         adapter.close()
 
@@ -396,8 +400,9 @@ class DurableContract(AdapterContract):
 
     def test_a_killed_writer_loses_nothing_that_was_acknowledged(self, url: str) -> None:
         code = (
-            "import sys, adapters; from tests.records import make_records, make_schema;"
-            "a = adapters.connect(sys.argv[1]); a.ensure_schema(make_schema()); a.prepare()\n"
+            "import sys, adapters; from tests.adapters.contract import OPTIONS;"
+            "from tests.records import make_records, make_schema;"
+            "a = adapters.connect(sys.argv[1], OPTIONS); a.ensure_schema(make_schema()); a.prepare()\n"
             "for seed in range(1000):\n"
             "    assert a.write(make_records(50, seed=seed), False) == [None] * 50; print(seed, flush=True)"
         )
@@ -424,8 +429,8 @@ class DurableContract(AdapterContract):
 class adapters_closed:  # noqa: N801 - reads as a function
     """An adapter of its own, closed at the end of the block."""
 
-    def __init__(self, url: str) -> None:
-        self._adapter = adapters.connect(url)
+    def __init__(self, url: str, options: AdapterOptions = OPTIONS) -> None:
+        self._adapter = adapters.connect(url, options)
 
     def __enter__(self) -> Adapter:
         return self._adapter

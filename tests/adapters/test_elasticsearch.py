@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 
 import elasticsearch
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import AdapterOptions, Filters
+from adapters.base import Filters
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
-from tests.adapters.contract import DurableContract, adapters_closed, stored, write
+from tests.adapters.contract import OPTIONS, DurableContract, adapters_closed, stored, write
 from tests.records import make_record, make_records, make_schema, make_vectors
 from tests.servers import free_port
 
@@ -116,7 +115,7 @@ class OnRealServer(DurableContract):
 
     def test_a_batch_larger_than_one_request_arrives_whole(self, url: str) -> None:
         records = make_records(300)
-        with closing(adapters.connect(url, AdapterOptions(bulk_bytes=20_000, bulk_concurrency=3))) as adapter:
+        with adapters_closed(url, replace(OPTIONS, bulk_bytes=20_000, bulk_concurrency=3)) as adapter:
             adapter.ensure_schema(make_schema())
             write(adapter, records)
             assert set(stored(adapter)) == {record.id for record in records}
