@@ -20,7 +20,7 @@ from tests.integration.test_run import PROSE, wait_for_records
 from tests.servers import free_port, node_folder, require, script
 
 #: A rate at which the corpus takes some seconds, so that a fault comes in the middle of it.
-TEXT_MODEL = "stand-in:16@40000"
+TEXT_MODEL = "stand-in:16@10000"
 
 #: Files of the corpus, and lines in each.
 FILES, LINES = 8, 800
@@ -84,7 +84,7 @@ def loading(tmp_path: Path, node: Node, *options: str) -> Iterator[tuple[Corpus,
         corpus.write(f"file {number}.txt", "".join(f"{number}, {i}: {PROSE}" for i in range(LINES)))
     url = f"elasticsearch://127.0.0.1:{node.port}/load-{uuid.uuid4().hex[:12]}"
     with corpus.started("--adapter", url, *options, text_model=TEXT_MODEL) as process:
-        wait_for_records(corpus, 300)
+        wait_for_records(corpus, 50)
         yield corpus, url, process
 
 
@@ -122,7 +122,6 @@ def test_a_read_only_block_is_waited_for_and_told_of(tmp_path: Path, node: Node)
         client.indices.put_settings(index=generation(url), settings={"index.blocks.read_only": True})
         wait_until(lambda: "blocked by" in (trouble(corpus) or ""))
         client.indices.put_settings(index=generation(url), settings={"index.blocks.read_only": None})
-        wait_until(lambda: process.poll() is not None or trouble(corpus) is None)
         assert process.wait(HANG_S) == 0
     expect_undisturbed(corpus, url)
 
