@@ -139,7 +139,7 @@ def _refusal(record: Record, schema: IndexSchema) -> str | None:
 def _mismatch(where: str, what: str, old: str, new: str) -> SchemaMismatchError:
     return SchemaMismatchError(
         f"{where}: the index was made with {what} {old}, this run asks for {new}; "
-        "use the same, or name another index"
+        "use the same, or name another index (Elasticsearch: --full loads it anew)"
     )
 
 

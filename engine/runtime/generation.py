@@ -50,19 +50,31 @@ class Generation:
         names = tuple(name for name, _ in self._config.fields)
         return IndexSchema(self.text.info, image, self._chunker.name, names)
 
-    def check(self, ledger: Ledger, opened: m.Opened) -> None:
-        """Compare the database with the ledger. Raises `UsageError` where it is not the one that was filled.
+    def check(self, ledger: Ledger, opened: m.Opened) -> m.Renew:
+        """Compare the database with the ledger; tells when a new generation of the index is wanted.
 
-        An index that has pictures already has their model checked now, not at the first picture.
+        Raises `UsageError` where it is not the one that was filled. An index that has pictures already has
+        their model checked now, not at the first picture.
         """
         config = self._config
-        if ledger.has_records() and (opened.identity != ledger.get("identity") or not opened.count):
+        if (
+            not config.full
+            and ledger.has_records()
+            and (opened.identity != ledger.get("identity") or not opened.count)
+        ):
             what = "was replaced" if opened.count else "holds nothing"
             raise UsageError(
                 f"--adapter {config.adapter}: the index that this run directory filled"
                 f" {'is gone' if opened.identity is None else what};"
                 f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-                f" --adapter {config.adapter} --repair (or index anew with another --run-dir)"
+                f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
             self.image()
+        if opened.resumed:
+            return "misfit"  # never published, so that nobody misses what a new one leaves behind
+        if config.full:
+            return "always"
+        if opened.schema is None or opened.count > ledger.totals()["records"]:
+            return "never"  # a new one would leave behind what other run directories have written
+        return "always" if opened.schema.chunker not in ("", self._chunker.name) else "misfit"

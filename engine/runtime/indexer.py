@@ -19,7 +19,7 @@ from engine.errors import (
     SchemaMismatchError,
     UsageError,
 )
-from engine.records import Kind
+from engine.records import IndexSchema, Kind
 from engine.runtime import messages as m
 from engine.runtime.child import Mailbox, run_child
 from engine.stages.index import IndexStage
@@ -36,12 +36,16 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class IndexerOptions:
-    """`patient`: wait for a database that is down already at the start, as one that was there before."""
+    """`patient`: wait for a database that is down already at the start, as one that was there before.
+
+    `identity` is that of the index which the run directory has filled so far.
+    """
 
     url: str
     fields: tuple[tuple[str, str], ...]
     adapter: AdapterOptions
     patient: bool
+    identity: str | None = None
 
 
 def main(control: Connection, run_dir: str, options: IndexerOptions) -> None:
@@ -83,7 +87,9 @@ class _Indexer:
 
         def open_once() -> tuple[Adapter, m.Opened]:
             adapter = adapters.connect(self._options.url, self._options.adapter)
-            return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count())
+            known = self._options.identity
+            resumed = known is not None and adapter.resume(known)
+            return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count(), resumed)
 
         try:
             adapter, opened = self._insist(open_once) if self._options.patient else open_once()
@@ -105,14 +111,14 @@ class _Indexer:
         if isinstance(message, Segment):
             stage.add(message)
         elif isinstance(message, m.Prepare):
-            schema = message.schema
-            self._insist(lambda: adapter.ensure_schema(schema))
+            schema, renew = message.schema, message.renew
+            new = self._insist(lambda: _fit(adapter, schema, renew))
             if schema.text_model:
                 self._models["text"] = schema.text_model.name
             if schema.image_model:
                 self._models["image"] = schema.image_model.name
             self._insist(adapter.prepare)
-            self._mailbox.send(m.Prepared(self._insist(adapter.identity)))
+            self._mailbox.send(m.Prepared(self._insist(adapter.identity), new))
         elif isinstance(message, m.Delete):
             ids = message.ids
             self._mailbox.send(m.Deleted(message.request, self._insist(lambda: adapter.delete(ids))))
@@ -120,7 +126,8 @@ class _Indexer:
             self._flush(stage)
         elif isinstance(message, m.Publish):
             self._flush(stage)
-            self._insist(adapter.publish)
+            expected = message.expected
+            self._insist(lambda: adapter.publish(expected))
             self._mailbox.send(m.Published(self._insist(adapter.count)))
         elif isinstance(message, m.Stop):
             self._stopped = True
@@ -174,3 +181,16 @@ class _Indexer:
                 if troubled:
                     self._mailbox.send(m.DatabaseState(None))
                 return result
+
+
+def _fit(adapter: Adapter, schema: IndexSchema, renew: m.Renew) -> bool:
+    """Make the index fit; whether it is a new generation for that."""
+    if renew == "always" and adapter.begin_generation(schema):
+        return True
+    try:
+        adapter.ensure_schema(schema)
+    except SchemaMismatchError:
+        if renew == "misfit" and adapter.begin_generation(schema):
+            return True
+        raise
+    return False

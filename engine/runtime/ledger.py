@@ -343,6 +343,16 @@ class Ledger:
         self._db.execute("DELETE FROM replaced WHERE file = ? AND version = ?", key)
         self._db.execute("DELETE FROM files WHERE id = ? AND version = ? AND state = 'removed'", key)
 
+    def begin_again(self) -> None:
+        """The index is empty: every file is as if it had never been indexed, and those that left are gone."""
+        for table in ("segments", "failures", "replaced"):
+            self._db.execute(f"DELETE FROM {table}")
+        self._db.execute("DELETE FROM files WHERE state = 'removed'")
+        self._db.execute(
+            "UPDATE files SET version = 0, generation = '', kind = NULL, media_type = NULL, rule = NULL,"
+            " content_hash = NULL, attempts = 0, state = 'pending'"
+        )
+
     # Failures
 
     def fail(self, failure: FailureRow) -> None:
@@ -377,6 +387,15 @@ class Ledger:
             "SELECT count(DISTINCT file), coalesce(sum(length(ids)), 0) FROM segments"
         ).fetchone()
         return {"files": files, "records": size // ID_BYTES}
+
+    def distinct_records(self) -> int:
+        """Records that the database must hold: versions of one file that are both there share some."""
+        shared = 0
+        several = "SELECT file FROM segments GROUP BY file HAVING min(version) < max(version)"
+        for (file,) in self._db.execute(several).fetchall():
+            ids = [i for slice_ in self._ids("version >= ?", file, 0) for i in slice_]
+            shared += len(ids) - len(set(ids))
+        return self.totals()["records"] - shared
 
 
 def _on_network(folder: Path) -> bool:

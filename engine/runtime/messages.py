@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, SectionFailure
 from engine.stages.parse import FileEnd, FileJob
+
+#: When a new generation of the index is begun.
+Renew: TypeAlias = Literal["never", "misfit", "always"]
 
 # From the supervisor
 
@@ -46,9 +50,13 @@ class OpenChannel:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """To the indexer: make the index, or check and extend it."""
+    """To the indexer: make the index, or check and extend it.
+
+    `renew`: begin a new generation of it, `always` or where it doesn't fit the schema (`misfit`).
+    """
 
     schema: IndexSchema
+    renew: Renew = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,9 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """To the indexer: everything is written."""
+    """To the indexer: everything is written; the ledger knows of so many records."""
+
+    expected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +164,20 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """From the indexer: the database as it was found."""
+    """From the indexer: the database as it was found; `resumed`: by a load that was never published."""
 
     identity: str | None
     schema: IndexSchema | None
     count: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """From the indexer: the index fits."""
+    """From the indexer: the index fits. It holds nothing where it is a `new` generation."""
 
     identity: str | None
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

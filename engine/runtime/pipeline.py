@@ -54,10 +54,10 @@ class Pipeline:
         self.inference: Child | None = None
         self.parsers: dict[str, ParserSlot] = {}
 
-    def start_indexer(self, patient: bool) -> Child:
+    def start_indexer(self, patient: bool, identity: str | None) -> Child:
         """The first process: it opens the database and says what it found."""
         options = indexer.IndexerOptions(
-            self._config.adapter, self._config.fields, self._config.adapter_options, patient
+            self._config.adapter, self._config.fields, self._config.adapter_options, patient, identity
         )
         self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options)
         return self.indexer

@@ -134,20 +134,27 @@ class Supervisor:
                 f"--run-dir {config.run_dir}: its ledger is of {known}, not of {config.adapter};"
                 " name another --run-dir"
             )
-        self._pipeline.start_indexer(patient=known is not None)
+        self._pipeline.start_indexer(patient=known is not None, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
-        self._generation.check(ledger, opened)
-        self._accounts.shared = opened.count > ledger.totals()["records"]
-        self._prepare()
+        renew = self._generation.check(ledger, opened)
+        filled = ledger.get("identity") if ledger.has_records() else None
+        prepared = self._prepare(renew)
+        if prepared.new:
+            self._progress.say("loading a new generation of the index; search goes on in the old one")
+        if prepared.new or filled not in (None, prepared.identity):
+            # What the old one holds stays as it is, whole: nothing is deleted from it file by file.
+            ledger.begin_again()
+        self._accounts.shared = not prepared.new and opened.count > ledger.totals()["records"]
         ledger.set("adapter", config.adapter)
         ledger.commit()
 
-    def _prepare(self) -> None:
-        """Make the index, or check that it fits and add to it what it lacks."""
-        self._tell_indexer(m.Prepare(self._generation.schema()))
+    def _prepare(self, renew: m.Renew = "never") -> m.Prepared:
+        """Make the index, or check that it fits and add to it what it lacks; or begin it anew."""
+        self._tell_indexer(m.Prepare(self._generation.schema(), renew))
         prepared = self._await(m.Prepared)
         if prepared.identity is not None:
             self._ledger.set("identity", prepared.identity)
+        return prepared
 
     # Admission
 
@@ -379,7 +386,7 @@ class Supervisor:
         self._accounts.flush()
         self._ledger.commit()
         if not self._stop.asked and self._ledger.get("unpublished"):
-            self._tell_indexer(m.Publish())
+            self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()
                 self._watch()

@@ -394,3 +394,34 @@ def test_the_lines_of_failures_are_json(ledger: Ledger) -> None:
     ledger.fail(FailureRow(row.id, -1, None, "parse", "damaged", "broken \udce9 and é"))
     (line,) = ledger.failures()
     assert json.loads(json.dumps(line, ensure_ascii=False).encode())["message"] == "broken \\udce9 and é"
+
+
+def test_beginning_again_forgets_records_and_keeps_files_as_never_indexed(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    file = ledger.add("/a", "/a", 3, 4, 1).id
+    ledger.start_attempt(file)
+    ledger.describe(file, "text", "text/plain", "g", "h")
+    ledger.acknowledge([Acknowledged(file, 0, 0, -1, None, "", bytes(32), True)])
+    ledger.finish(file, "indexed")
+    ledger.begin_again()
+    row = ledger.file(file)
+    assert (row.state, row.generation, row.attempts, row.version, row.size) == ("pending", "", 0, 0, 3)
+    assert not ledger.has_records()
+    assert ledger.next_replaced() is None
+    ledger.close()
+
+
+def test_records_that_two_versions_share_are_in_the_database_once(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    first, second = (ledger.add(name, name, 3, 4, 1).id for name in ("/a", "/b"))
+    one, two, three = (bytes([i]) * 16 for i in (1, 2, 3))
+    ledger.acknowledge(
+        [
+            Acknowledged(first, 0, 0, -1, None, "", one + two, True),
+            Acknowledged(first, 1, 0, -1, None, "", two + three, False),
+            Acknowledged(second, 0, 0, -1, None, "", bytes(16), True),
+        ]
+    )
+    assert ledger.totals()["records"] == 5
+    assert ledger.distinct_records() == 4
+    ledger.close()
