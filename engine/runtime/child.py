@@ -155,7 +155,8 @@ class Mailbox:
         with channel, suppress(EOFError, OSError):
             while True:
                 segment: Segment = channel.recv()
-                self.send(m.Received(segment.attempt, segment.ordinal, segment.size, len(segment.ids)))
+                chunks = len(segment.ids)
+                self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
                 self.inbox.put(segment)
         self.send(m.ChannelClosed(name))
 

@@ -126,12 +126,13 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """From a consumer: a segment has arrived whole."""
+    """From a consumer: a segment has arrived whole by that producer's channel."""
 
     attempt: int
     ordinal: int
     size: int
     chunks: int
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)

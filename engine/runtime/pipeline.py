@@ -125,6 +125,13 @@ class Pipeline:
         small = all(each <= QUEUED_FILE_BYTES for each in [size, *(job.size for job in slot.jobs)])
         return slot if small and len(slot.jobs) < QUEUED_FILES else None
 
+    def heir(self) -> ParserSlot:
+        """The parser that shall get a dead one's files: a new one unless there are enough."""
+        living = [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+        if len(living) < self._config.workers:
+            return self.start_parser()
+        return min(living, key=lambda slot: len(slot.jobs))
+
     def children(self) -> list[Child]:
         """The living processes, the last of the chain first but for the parsers."""
         others = [child for child in (self.inference, self.indexer) if child is not None]

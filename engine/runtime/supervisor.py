@@ -65,7 +65,6 @@ class Supervisor:
         self._config = config
         self._pruning: Iterator[None] | None = None
         self._credits = Credits(config.buffer, config.workers)
-        self._parser_of: dict[int, str] = {}
         self._published = False
         self._restarts = {"parser": 0}
         self._stop = StopRequest(config.grace)
@@ -141,6 +140,12 @@ class Supervisor:
         self._prepare()
         ledger.set("adapter", config.adapter)
         ledger.commit()
+        # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
+        # would write the very ids that are still to be deleted.
+        while not self._cleaner.idle:
+            self._listen()
+            self._watch()
+            self._tick()
 
     def _prepare(self) -> None:
         """Make the index, or check that it fits and add to it what it lacks."""
@@ -174,7 +179,6 @@ class Supervisor:
             self._ledger.set("unpublished", "1")
             self._ledger.commit()
         for slot, job in jobs:
-            self._parser_of[job.attempt] = slot.child.name
             slot.child.send(m.Parse(job))
 
     def _grant(self) -> None:
@@ -208,7 +212,7 @@ class Supervisor:
             child.stats = message
         elif isinstance(message, m.Received):
             if child is self._pipeline.inference:
-                self._credits.emitted(self._parser_of[message.attempt], message.size)
+                self._credits.emitted(message.channel, message.size)
                 accounts.received(message)
         elif isinstance(message, m.Embedded):
             accounts.embedded(message)
@@ -218,6 +222,8 @@ class Supervisor:
         elif isinstance(message, m.Deleted):
             accounts.counts.deleted += message.records
             self._cleaner.deleted(message.request)
+            self._ledger.commit()
+            self._clean()
         elif isinstance(message, m.ChannelClosed):
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
@@ -334,7 +340,7 @@ class Supervisor:
             if replay is not None:
                 again.append(replay)
         if again and not self._stop.asked:
-            heir = self._pipeline.start_parser()
+            heir = self._pipeline.heir()
             heir.jobs.extend(again)
             self._send([(heir, job) for job in again])
 
@@ -345,15 +351,19 @@ class Supervisor:
         if now - self._last_commit > COMMIT_INTERVAL_S:
             self._last_commit = now
             self._accounts.flush()
-            for request in self._cleaner.requests():
-                self._tell_indexer(request)
             self._ledger.commit()
+            self._clean()
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
             self._lock.beat()
             self._progress.show(self._accounts.counts, self._credits.in_flight, self._database.trouble)
             status = {"database": self._database.trouble, **self._figures()}
             rundir.write_status(self._config.run_dir, status)
+
+    def _clean(self) -> None:
+        """Have deleted what replaced files left behind; what says so is durable by now."""
+        for request in self._cleaner.requests():
+            self._tell_indexer(request)
 
     def _figures(self) -> dict[str, object]:
         seconds = time.monotonic() - self._started
