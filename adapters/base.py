@@ -34,6 +34,14 @@ class Adapter(ABC):
     def identity(self) -> str | None:
         """A word that changes when the index is deleted, replaced or restored; None without an index."""
 
+    def state(self) -> str | None:
+        """A word that changes with every write to the index, by whomever; None where there is no such word.
+
+        The caller uses it to tell whether others wrote since its own last run, and then calls no record new.
+        An adapter whose `write` never doubles anything, whatever `maybe_present` says, needs none.
+        """
+        return None
+
     @abstractmethod
     def schema(self) -> IndexSchema | None:
         """What the existing index was made with, or None where there is no index.

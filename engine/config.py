@@ -199,6 +199,8 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
         name, separator, value = pair.partition("=")
         if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
             raise UsageError(f"--field {pair}: give NAME=VALUE, the name of letters, digits and _")
+        if not value.isprintable():
+            raise UsageError(f"--field {pair!a}: the value must be printable text in UTF-8")
         if name in RECORD_FIELDS:
             raise UsageError(f"--field {pair}: {name} is one of the record's own fields")
         found[name] = value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.config import Config
-from engine.errors import UsageError
+from engine.errors import ModelNotFoundError, UsageError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema
@@ -56,7 +57,7 @@ class Generation:
         An index that has pictures already has their model checked now, not at the first picture.
         """
         config = self._config
-        if ledger.has_records() and (opened.identity != ledger.get("identity") or not opened.count):
+        if ledger.expects_records() and (opened.identity != ledger.get("identity") or not opened.count):
             what = "was replaced" if opened.count else "holds nothing"
             raise UsageError(
                 f"--adapter {config.adapter}: the index that this run directory filled"
@@ -65,4 +66,6 @@ class Generation:
                 f" --adapter {config.adapter} --repair (or index anew with another --run-dir)"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
-            self.image()
+            # A run that meets no picture needs no image model.
+            with suppress(ModelNotFoundError):
+                self.image()

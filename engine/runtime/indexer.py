@@ -47,6 +47,7 @@ class _Indexer:
         self._mailbox = mailbox
         self._options = options
         self._models: dict[Kind, str] = {}
+        self._begun = False
         self._stopped = False
 
     def run(self) -> None:
@@ -68,7 +69,7 @@ class _Indexer:
 
         def open_once() -> tuple[Adapter, m.Opened]:
             adapter = adapters.connect(self._options.url)
-            return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count())
+            return adapter, m.Opened(adapter.identity(), adapter.state(), adapter.schema(), adapter.count())
 
         try:
             adapter, opened = self._insist(open_once) if self._options.patient else open_once()
@@ -88,6 +89,7 @@ class _Indexer:
 
     def _handle(self, message: object, stage: IndexStage, adapter: Adapter) -> None:
         if isinstance(message, Segment):
+            self._begin(adapter)
             stage.add(message)
         elif isinstance(message, m.Prepare):
             schema = message.schema
@@ -96,19 +98,25 @@ class _Indexer:
                 self._models["text"] = schema.text_model.name
             if schema.image_model:
                 self._models["image"] = schema.image_model.name
-            self._insist(adapter.prepare)
             self._mailbox.send(m.Prepared(self._insist(adapter.identity)))
         elif isinstance(message, m.Delete):
             ids = message.ids
+            self._begin(adapter)
             self._mailbox.send(m.Deleted(message.request, self._insist(lambda: adapter.delete(ids))))
         elif isinstance(message, m.Flush):
             self._flush(stage)
         elif isinstance(message, m.Publish):
             self._flush(stage)
             self._insist(adapter.publish)
-            self._mailbox.send(m.Published(self._insist(adapter.count)))
+            self._mailbox.send(m.Published(self._insist(adapter.state)))
         elif isinstance(message, m.Stop):
             self._stopped = True
+
+    def _begin(self, adapter: Adapter) -> None:
+        """Before the first change of this run, so that a run that changes nothing leaves all as it is."""
+        if not self._begun:
+            self._insist(adapter.prepare)
+            self._begun = True
 
     def _flush(self, stage: IndexStage) -> None:
         for result in self._insist(stage.flush):

@@ -158,6 +158,7 @@ class Opened:
     """From the indexer: the database as it was found."""
 
     identity: str | None
+    state: str | None
     schema: IndexSchema | None
     count: int
 
@@ -195,9 +196,9 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """From the indexer: the answer to `Publish`, with the number of records then in the index."""
+    """From the indexer: the answer to `Publish`, with the index's state after it."""
 
-    count: int
+    state: str | None
 
 
 @dataclass(frozen=True, slots=True)

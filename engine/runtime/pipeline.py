@@ -32,6 +32,7 @@ class ParserSlot:
     child: Child
     jobs: deque[FileJob] = field(default_factory=deque)
     current: FileJob | None = None
+    began: bool = False
     #: When it last gave a sign, by the monotonic clock; `waiting`: for the supervisor, not for the file.
     progressed: float = 0.0
     waiting: bool = False
