@@ -16,13 +16,14 @@ class AdapterOptions:
 
     `bulk_bytes` of records go in one request and at most `bulk_concurrency` requests are under way at once.
     `index_options` names the kind of vector index (None: the adapter's default), `store_vectors` keeps the
-    vectors in the stored documents as well, `full` asks for a new generation of the index.
+    vectors in the stored documents as well (None: where the database could not give them back otherwise),
+    `full` asks for a new generation of the index.
     """
 
     bulk_bytes: int = 8 * 2**20
     bulk_concurrency: int = 2
     index_options: str | None = None
-    store_vectors: bool = False
+    store_vectors: bool | None = None
     full: bool = False
 
 
@@ -66,6 +67,14 @@ class Adapter(ABC):
     @abstractmethod
     def identity(self) -> str | None:
         """A word that changes when the index is deleted, replaced or restored; None without an index."""
+
+    def state(self) -> str | None:
+        """A word that changes with every write to the index, by whomever; None where there is no such word.
+
+        The caller uses it to tell whether others wrote since its own last run, and then calls no record new.
+        An adapter whose `write` never doubles anything, whatever `maybe_present` says, needs none.
+        """
+        return None
 
     @abstractmethod
     def schema(self) -> IndexSchema | None:

@@ -6,14 +6,16 @@ is kept in the metadata of the table's `id` column, so that it is copied, restor
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lancedb
 
@@ -49,6 +51,9 @@ METADATA_CACHE = 32 << 20
 
 #: Bytes of vector index that LanceDB may cache.
 INDEX_CACHE = 256 << 20
+
+#: Seconds that a writer waits for another one to end, as the last process of a killed run soon does.
+WRITER_PATIENCE_S = 10.0
 
 #: The columns that hold vectors.
 VECTORS = ("text_embedding", "image_embedding")
@@ -94,10 +99,15 @@ class LanceAdapter(Adapter):
         self._written_to: str | None = None
         self._changes = 0
         self._doubtful = False
+        self._lock: IO[str] | None = None
 
     def identity(self) -> str | None:
         self._refresh()
         return self._identity
+
+    def state(self) -> str | None:
+        self._refresh()
+        return None if self._table is None else f"{self._identity} {self._table.version}"
 
     def schema(self) -> IndexSchema | None:
         self._refresh()
@@ -141,6 +151,26 @@ class LanceAdapter(Adapter):
             raise UsageError(f"{self._where}: can't be created: {error.strerror}") from None
         columns = arrow.columns(schema, _metadata(uuid.uuid4().hex, schema))
         self._database().create_table(TABLE, schema=columns)
+
+    def prepare(self) -> None:
+        """Raises `UsageError` where another process writes to the directory: LanceDB takes one writer."""
+        if self._lock is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            lock = open(self._directory / ".writer", "a", encoding="utf-8")  # noqa: SIM115 - held until close
+            deadline = time.monotonic() + WRITER_PATIENCE_S
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        lock.close()
+                        raise UsageError(
+                            f"{self._where}: another process writes to it, and LanceDB takes one writer;"
+                            " wait for that run, or name another directory"
+                        ) from None
+                time.sleep(0.1)
+            self._lock = lock
 
     def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
         outcomes = refusals(records, self._writable())
@@ -213,6 +243,9 @@ class LanceAdapter(Adapter):
 
     def close(self) -> None:
         self._table = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
         if self._folder >= 0:
             os.close(self._folder)
             self._folder = -1

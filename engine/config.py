@@ -59,7 +59,7 @@ class Config:
     bulk_bytes: int
     bulk_concurrency: int
     es_index_options: str | None
-    es_store_vectors: bool
+    es_store_vectors: bool | None
     full: bool
     grace: float
     include: tuple[str, ...]
@@ -180,12 +180,13 @@ def _parser() -> argparse.ArgumentParser:
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that went away (default 900)")  # fmt: skip
-    add("--bulk-bytes", type=_bytes, default=8 * 2**20, metavar="BYTES",
+    add("--bulk-bytes", type=_bytes(1), default=8 * 2**20, metavar="BYTES",
         help="most bytes of one request to the database (default 8MiB)")  # fmt: skip
     add("--bulk-concurrency", type=_count(1), default=2, metavar="N",
         help="most requests to the database at once (default 2)")  # fmt: skip
     add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
-    add("--es-store-vectors", action="store_true", help="keep vectors in Elasticsearch's _source as well")
+    add("--es-store-vectors", action=argparse.BooleanOptionalAction,
+        help="keep vectors in Elasticsearch's _source (default: where nothing else has them)")  # fmt: skip
     add("--full", action="store_true", help="load a new generation of the index beside the old one")
     add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip
@@ -222,6 +223,8 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
         name, separator, value = pair.partition("=")
         if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
             raise UsageError(f"--field {pair}: give NAME=VALUE, the name of letters, digits and _")
+        if not value.isprintable():
+            raise UsageError(f"--field {pair!a}: the value must be printable text in UTF-8")
         if name in RECORD_FIELDS:
             raise UsageError(f"--field {pair}: {name} is one of the record's own fields")
         found[name] = value

@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EngineError as error:
         print(f"engine.run: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("engine.run: interrupted before the first file", file=sys.stderr)
+        return 75
 
 
 if __name__ == "__main__":

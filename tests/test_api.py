@@ -375,7 +375,7 @@ class TestAdapter:
             def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
                 raise DatabaseUnavailableError("down")
 
-            def publish(self) -> None:
+            def publish(self, expected: int | None = None) -> None:
                 published.append(True)
 
         with pytest.raises(DatabaseUnavailableError):

@@ -86,11 +86,11 @@ class Generations:
                 return self.find(self._location.index if shown else index.name)
         return None
 
-    def first(self, schema: IndexSchema, kind: str, store_vectors: bool) -> None:
+    def first(self, schema: IndexSchema, kind: str, store_vectors: bool | None) -> None:
         """Make the first generation, read from the start; no error where another process was faster."""
         self._create(f"{self._location.index}-000001", self._location.index, schema, kind, store_vectors)
 
-    def next(self, schema: IndexSchema, kind: str, store_vectors: bool) -> Index:
+    def next(self, schema: IndexSchema, kind: str, store_vectors: bool | None) -> Index:
         """Make an empty generation beside the others."""
         last = max((int(index.index[-6:]) for index in self.numbered()), default=0)
         index = f"{self._location.index}-{last + 1:06}"
@@ -101,7 +101,7 @@ class Generations:
             raise UsageError(f"{self._location.url}: {index} was deleted while it was made")
         return made
 
-    def _create(self, index: str, alias: str, schema: IndexSchema, kind: str, store: bool) -> bool:
+    def _create(self, index: str, alias: str, schema: IndexSchema, kind: str, store: bool | None) -> bool:
         """Whether the index is new. A server before 9.2 doesn't know the setting that leaves vectors out."""
         mappings = mapping.mappings(schema, kind)
         mappings["_meta"][mapping.LOAD_KEY] = {}
@@ -117,7 +117,7 @@ class Generations:
                 except elasticsearch.BadRequestError as error:
                     if mapping.LEAVE_VECTORS_OUT not in str(error):
                         raise
-                    if not store:
+                    if store is False:  # such a server has them nowhere else
                         mappings["_source"] = {"excludes": list(mapping.VECTORS)}
                     self._client.indices.create(index=index, **{**body, "settings": {}})
         except UsageError as error:

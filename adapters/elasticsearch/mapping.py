@@ -121,7 +121,7 @@ def gives_vectors(mapping: Mapping[str, Any]) -> bool:
     return not set(VECTORS) & set((mapping.get("_source") or {}).get("excludes", ()))
 
 
-def settings(schema: IndexSchema, store_vectors: bool) -> dict[str, Any]:
+def settings(schema: IndexSchema, store_vectors: bool | None) -> dict[str, Any]:
     """Settings of a new index.
 
     From 9.2 on the server gives vectors back from the vector index, where `cosine` keeps a unit vector and a

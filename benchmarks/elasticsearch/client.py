@@ -163,7 +163,7 @@ def create_index(url: str, index: str) -> None:
     with Elasticsearch(url) as client:
         client.indices.create(
             index=index,
-            mappings=mapping.mappings(schema),
+            mappings=mapping.mappings(schema, mapping.INDEX_OPTIONS[0]),
             settings={"refresh_interval": "-1", "number_of_replicas": 0},
         )
 

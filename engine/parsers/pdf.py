@@ -28,6 +28,9 @@ MAX_BROKEN_PAGES = 1000
 #: pages, cells drawn over each other).
 MIN_TABLE_WORDS = 0.7
 
+#: Sections that a page may have before its units run into the next page's: 256 Mi characters.
+UNITS_OF_A_PAGE = 1024
+
 # Both only warn of what they make the best of; without a handler, logging prints it on the terminal.
 for _name in ("pdfminer", "pdfplumber", "pypdfium2"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
@@ -49,6 +52,8 @@ def parse(path: str, resume: str | None = None) -> Iterator[TextSection | Sectio
     broken = 0
     with open(path, "rb") as file:
         for index, text in _page_texts(path, file, first):
+            # By the page's number alone, so that a page that fails now and then moves no other page's units.
+            unit = max(unit, index * UNITS_OF_A_PAGE)
             if isinstance(text, ParseError):
                 something = True
                 broken += 1

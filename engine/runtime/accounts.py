@@ -151,6 +151,10 @@ class Accounts:
         if row is None:
             self._ledger.add(found.source, found.path, found.size, found.mtime_ns, self._run)
         elif row.seen == self._run:
+            if row.path != found.path:
+                # Bytes that are not UTF-8 are escaped, so two names can come out as one.
+                self.counts.discovered += 1
+                self._skip(found.source, "name-collision", f"the same source as {row.path!r}")
             return None
         else:
             self._ledger.mark_seen(row.id, self._run)

@@ -23,8 +23,11 @@ from engine.runtime import messages as m
 from engine.runtime.lock import hold_as_child
 from engine.stages.segment import Segment
 
-#: Exit code of a child whose supervisor is gone.
-ORPHANED = 70
+#: Exit codes of a child whose supervisor is gone; of one that has no memory left to go on.
+ORPHANED, OUT_OF_MEMORY = 70, 71
+
+#: Signals of the terminal and of batch systems: the supervisor's business, not its children's.
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 #: Least seconds between two `Stats` of a process.
 STATS_INTERVAL_S = 1.0
@@ -47,7 +50,12 @@ class Child:
         self.name = name
         self.control, far_end = _spawn.Pipe(duplex=True)
         self.process = _spawn.Process(target=target, name=name, args=(far_end, *args), daemon=True)
-        self.process.start()
+        # Signals to the whole group wait until the child ignores them; an early one would end it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         # Only the child holds its end now, so that its death reads as the end of the stream here.
         far_end.close()
         self.stats = m.Stats(0.0, 0.0, 0.0)
@@ -87,6 +95,8 @@ class Child:
     def death(self) -> str:
         """How the process died, in words."""
         code = self.process.exitcode
+        if code == OUT_OF_MEMORY:
+            return f"{self.name} ran out of memory"
         if code is None or code >= 0:
             return f"{self.name} exited with code {code}"
         name = signal.Signals(-code).name
@@ -149,24 +159,29 @@ class Mailbox:
                     self.inbox.put(message)
         except (EOFError, OSError):
             os._exit(ORPHANED)
+        except MemoryError:
+            # Without this thread the process would be deaf, and nobody would know.
+            os._exit(OUT_OF_MEMORY)
 
     def _receive(self, name: str, channel: Connection) -> None:
         """Read one producer's channel to its end; a producer that is stuck holds up this thread alone."""
-        with channel, suppress(EOFError, OSError):
-            while True:
-                segment: Segment = channel.recv()
-                self.send(m.Received(segment.attempt, segment.ordinal, segment.size, len(segment.ids)))
-                self.inbox.put(segment)
+        try:
+            with channel, suppress(EOFError, OSError):
+                while True:
+                    segment: Segment = channel.recv()
+                    chunks = len(segment.ids)
+                    self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+                    self.inbox.put(segment)
+        except Exception as error:
+            self.send(m.Failed(1, f"channel of {name}: {type(error).__name__}: {error}"))
         self.send(m.ChannelClosed(name))
 
 
 def run_child(control: Connection, run_dir: str, body: Callable[[Mailbox], None], oom_score: int = 0) -> None:
-    """The frame of every child's main: set the process up, run its body, report how it ended.
-
-    Signals of the terminal and of batch systems are the supervisor's business, so a child ignores them.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    """The frame of every child's main: set the process up, run its body, report how it ended."""
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError):

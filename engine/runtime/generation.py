@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.config import Config
-from engine.errors import UsageError
+from engine.errors import ModelNotFoundError, UsageError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema
@@ -57,11 +58,8 @@ class Generation:
         their model checked now, not at the first picture.
         """
         config = self._config
-        if (
-            not config.full
-            and ledger.has_records()
-            and (opened.identity != ledger.get("identity") or not opened.count)
-        ):
+        filled = not config.full and ledger.expects_records()
+        if filled and (opened.identity != ledger.get("identity") or not opened.count):
             what = "was replaced" if opened.count else "holds nothing"
             raise UsageError(
                 f"--adapter {config.adapter}: the index that this run directory filled"
@@ -70,7 +68,9 @@ class Generation:
                 f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
-            self.image()
+            # A run that meets no picture needs no image model.
+            with suppress(ModelNotFoundError):
+                self.image()
         if opened.resumed:
             return "misfit"  # never published, so that nobody misses what a new one leaves behind
         if config.full:

@@ -58,6 +58,7 @@ class _Indexer:
         self._mailbox = mailbox
         self._options = options
         self._models: dict[Kind, str] = {}
+        self._begun = False
         self._stopped = False
         #: Something was written, so that the run has more to lose than a start.
         self._wrote = False
@@ -89,7 +90,8 @@ class _Indexer:
             adapter = adapters.connect(self._options.url, self._options.adapter)
             known = self._options.identity
             resumed = known is not None and adapter.resume(known)
-            return adapter, m.Opened(adapter.identity(), adapter.schema(), adapter.count(), resumed)
+            identity, state = adapter.identity(), adapter.state()
+            return adapter, m.Opened(identity, state, adapter.schema(), adapter.count(), resumed)
 
         try:
             adapter, opened = self._insist(open_once) if self._options.patient else open_once()
@@ -109,6 +111,7 @@ class _Indexer:
 
     def _handle(self, message: object, stage: IndexStage, adapter: Adapter) -> None:
         if isinstance(message, Segment):
+            self._begin(adapter)
             stage.add(message)
         elif isinstance(message, m.Prepare):
             schema, renew = message.schema, message.renew
@@ -117,10 +120,10 @@ class _Indexer:
                 self._models["text"] = schema.text_model.name
             if schema.image_model:
                 self._models["image"] = schema.image_model.name
-            self._insist(adapter.prepare)
             self._mailbox.send(m.Prepared(self._insist(adapter.identity), new))
         elif isinstance(message, m.Delete):
             ids = message.ids
+            self._begin(adapter)
             self._mailbox.send(m.Deleted(message.request, self._insist(lambda: adapter.delete(ids))))
         elif isinstance(message, m.Flush):
             self._flush(stage)
@@ -128,9 +131,15 @@ class _Indexer:
             self._flush(stage)
             expected = message.expected
             self._insist(lambda: adapter.publish(expected))
-            self._mailbox.send(m.Published(self._insist(adapter.count)))
+            self._mailbox.send(m.Published(self._insist(adapter.state)))
         elif isinstance(message, m.Stop):
             self._stopped = True
+
+    def _begin(self, adapter: Adapter) -> None:
+        """Before the first change of this run, so that a run that changes nothing leaves all as it is."""
+        if not self._begun:
+            self._insist(adapter.prepare)
+            self._begun = True
 
     def _flush(self, stage: IndexStage) -> None:
         for result in self._insist(stage.flush):

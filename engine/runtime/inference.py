@@ -64,7 +64,9 @@ class _Inference:
         window: list[Segment] = []
         chunks = 0
         inbox = self._mailbox.inbox
-        while not self._stopped and chunks < WINDOW_CHUNKS and not (window and inbox.empty()):
+        while not self._stopped and (
+            self._lacks_spec(window) or (chunks < WINDOW_CHUNKS and not (window and inbox.empty()))
+        ):
             started = time.monotonic()
             message = inbox.get()
             if not window:
@@ -77,6 +79,10 @@ class _Inference:
             elif isinstance(message, m.Stop):
                 self._stopped = True
         return window
+
+    def _lacks_spec(self, window: list[Segment]) -> bool:
+        """A picture may overtake the message that names its model, because another thread reads it."""
+        return self._image_spec is None and any(segment.pixels is not None for segment in window)
 
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.config import Config
+from engine.records import source_of
 from engine.runtime.accounts import Accounts
 from engine.stages.discover import Discovery, Found, FoundFile
 
@@ -64,4 +65,5 @@ class Intake:
         """The folders below which the ledger's files are deleted that discovery did not meet."""
         if not self._config.prune or not self.whole:
             return ()
-        return tuple(name.rstrip("/") + "/" for name in self._config.inputs if Path(name).is_dir())
+        folders = (name for name in self._config.inputs if Path(name).is_dir())
+        return tuple(source_of(name).rstrip("/") + "/" for name in folders)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -152,11 +153,10 @@ class Ledger:
         self._db.execute("BEGIN")
 
     def close(self) -> None:
-        """Commit and close. Safe to call twice."""
-        try:
-            self._db.execute("COMMIT")
-        except sqlite3.ProgrammingError:
-            return
+        """Commit and close. Safe to call twice. A disk that is full was told of by `commit`, not here."""
+        with suppress(sqlite3.OperationalError, sqlite3.ProgrammingError):
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
         self._db.close()
 
     # What a run knows of itself
@@ -286,6 +286,14 @@ class Ledger:
         self.replace_all(file)
         if not self.has_records(file):
             self._db.execute("DELETE FROM files WHERE id = ?", (file,))
+
+    def expects_records(self) -> bool:
+        """Whether any record must be in the database: one that is neither refused nor to be deleted."""
+        query = (
+            "SELECT 1 FROM segments LEFT JOIN replaced USING (file) WHERE length(ids) > 0"
+            " AND (replaced.version IS NULL OR segments.version >= replaced.version) LIMIT 1"
+        )
+        return self._db.execute(query).fetchone() is not None
 
     def replace_all(self, file: int) -> None:
         """No record of the file is wanted any more, of whatever version."""

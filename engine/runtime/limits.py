@@ -93,16 +93,17 @@ class RamGuard:
         self._limit = limit
         self._since: float | None = None
 
-    def over(self, total: int, in_flight: int) -> bool:
+    def over(self, total: int, waited_for: bool) -> bool:
         """Whether nothing more may be admitted, while the processes take `total` bytes.
 
-        Raises `EngineError` where they take that much with nothing in flight: waiting would not help.
+        `waited_for`: somebody waits for admission with nothing in flight. Raises `EngineError` where that
+        lasts, because waiting would not help.
         """
         if self._limit is None or total < RAM_ADMISSION_SHARE * self._limit:
             self._since = None
             return False
         now = time.monotonic()
-        if in_flight or self._since is None:
+        if not waited_for or self._since is None:
             self._since = now
         if now - self._since > RAM_REST_DEADLINE_S:
             raise EngineError(

@@ -136,12 +136,13 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """From a consumer: a segment has arrived whole."""
+    """From a consumer: a segment has arrived whole by that producer's channel."""
 
     attempt: int
     ordinal: int
     size: int
     chunks: int
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class Opened:
     """From the indexer: the database as it was found; `resumed`: by a load that was never published."""
 
     identity: str | None
+    state: str | None
     schema: IndexSchema | None
     count: int
     resumed: bool = False
@@ -206,9 +208,9 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """From the indexer: the answer to `Publish`, with the number of records then in the index."""
+    """From the indexer: the answer to `Publish`, with the index's state after it."""
 
-    count: int
+    state: str | None
 
 
 @dataclass(frozen=True, slots=True)

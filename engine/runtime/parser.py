@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from multiprocessing.connection import Connection
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import SectionFailure
 from engine.runtime import messages as m
-from engine.runtime.child import Mailbox, run_child
+from engine.runtime.child import OUT_OF_MEMORY, Mailbox, run_child
 from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
@@ -82,6 +83,9 @@ class _Parser:
                 self._parse(self._jobs.popleft())
             except _CancelledError:
                 self._answer_cancel()
+            except MemoryError:
+                # Outside of the parse call itself: what is left of this process can't be trusted.
+                os._exit(OUT_OF_MEMORY)
 
     def _parse(self, job: FileJob) -> None:
         self._mailbox.send(m.Began(job.attempt))

@@ -32,6 +32,7 @@ class ParserSlot:
     child: Child
     jobs: deque[FileJob] = field(default_factory=deque)
     current: FileJob | None = None
+    began: bool = False
     #: When it last gave a sign, by the monotonic clock; `waiting`: for the supervisor, not for the file.
     progressed: float = 0.0
     waiting: bool = False
@@ -126,6 +127,13 @@ class Pipeline:
             return self.start_parser()
         small = all(each <= QUEUED_FILE_BYTES for each in [size, *(job.size for job in slot.jobs)])
         return slot if small and len(slot.jobs) < QUEUED_FILES else None
+
+    def heir(self) -> ParserSlot:
+        """The parser that shall get a dead one's files: a new one unless there are enough."""
+        living = [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+        if len(living) < self._config.workers:
+            return self.start_parser()
+        return min(living, key=lambda slot: len(slot.jobs))
 
     def children(self) -> list[Child]:
         """The living processes, the last of the chain first but for the parsers."""

@@ -49,6 +49,11 @@ def write_status(run_dir: Path, status: Mapping[str, object]) -> None:
     temporary.replace(run_dir / "status.json")
 
 
+def remove_status(run_dir: Path) -> None:
+    """The run is over: `status.json` tells of running ones alone."""
+    (run_dir / "status.json").unlink(missing_ok=True)
+
+
 def write_summary(run_dir: Path, summary: Mapping[str, object]) -> None:
     """Replace `summary.json`: a reader sees the old or the new one whole, also after a power cut."""
     temporary = run_dir / "summary.json.new"
@@ -57,4 +62,3 @@ def write_summary(run_dir: Path, summary: Mapping[str, object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(run_dir / "summary.json")
-    (run_dir / "status.json").unlink(missing_ok=True)

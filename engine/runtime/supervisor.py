@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from engine.metrics import MemorySampler
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
-from engine.runtime.child import Child
+from engine.runtime.child import OUT_OF_MEMORY, Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits
 from engine.runtime.generation import Generation
@@ -50,6 +51,9 @@ LISTEN_S = 0.05
 #: Seconds between two requests to the indexer to write what it holds, while somebody waits for it.
 FLUSH_INTERVAL_S = 0.1
 
+#: Parsers that may die one after another before they begin a file: the fault is not in a file then.
+STILLBORN_PARSERS = 8
+
 #: Signals that mean the file at work crashed its parser.
 CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 
@@ -65,8 +69,8 @@ class Supervisor:
         self._config = config
         self._pruning: Iterator[None] | None = None
         self._credits = Credits(config.buffer, config.workers)
-        self._parser_of: dict[int, str] = {}
-        self._published = False
+        self._published = self._complete = self._begun = False
+        self._stillborn = 0
         self._restarts = {"parser": 0}
         self._stop = StopRequest(config.grace)
         self._database = DatabaseWait(config.database_deadline)
@@ -82,8 +86,11 @@ class Supervisor:
             self._progress = report.ProgressLine(config.quiet)
             stack.callback(self._progress.close)
             self._generation = Generation(config, self._progress.say)
+            # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
+            stack.callback(self._stop.catch())
             self._lock = rundir.claim(config.run_dir)
             stack.callback(self._lock.release)
+            stack.callback(rundir.remove_status, config.run_dir)
             stack.callback(rundir.log_to(config.run_dir, config.log_level))
             self._ledger = Ledger(config.run_dir)
             stack.callback(self._ledger.close)
@@ -99,12 +106,13 @@ class Supervisor:
             self._memory = MemorySampler(self._pipeline.pids)
             self._memory.start()
             stack.callback(self._memory.stop)
-            stack.callback(self._stop.catch())
             return self._run_to_end()
 
     def _run_to_end(self) -> int:
+        config = self._config
         try:
             self._preflight()
+            self._begun = True
             while not self._finished():
                 self._admit()
                 self._grant()
@@ -114,12 +122,15 @@ class Supervisor:
             self._drain()
         except RunStoppedError as error:
             return self._end("stopped", EXIT_STOPPED, str(error))
-        except UsageError:
-            raise
+        except (sqlite3.OperationalError, OSError) as error:
+            log.exception("the run directory")
+            return self._end("stopped", EXIT_STOPPED, f"{config.run_dir} can't be written ({error})")
         except EngineError as error:
+            if isinstance(error, UsageError) and not self._begun:
+                raise
             log.error("%s", error)
             return self._end("error", EXIT_ENGINE_FAILED, str(error))
-        if self._stop.asked and (self._accounts.counts.pending or not self._intake.listed):
+        if not self._complete:
             return self._end("stopped", EXIT_STOPPED, "by a signal")
         return self._end("complete", EXIT_DONE)
 
@@ -137,16 +148,23 @@ class Supervisor:
         self._pipeline.start_indexer(patient=known is not None, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)
+        self._accounts.shared = opened.count > 0 and opened.state != ledger.get("state")
         filled = ledger.get("identity") if ledger.has_records() else None
         prepared = self._prepare(renew)
         if prepared.new:
             self._progress.say("loading a new generation of the index; search goes on in the old one")
+            ledger.set("unpublished", "1")
         if prepared.new or filled not in (None, prepared.identity):
             # What the old one holds stays as it is, whole: nothing is deleted from it file by file.
             ledger.begin_again()
-        self._accounts.shared = not prepared.new and opened.count > ledger.totals()["records"]
         ledger.set("adapter", config.adapter)
         ledger.commit()
+        # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
+        # would write the very ids that are still to be deleted.
+        while not self._cleaner.idle:
+            self._listen()
+            self._watch()
+            self._tick()
 
     def _prepare(self, renew: m.Renew = "never") -> m.Prepared:
         """Make the index, or check that it fits and add to it what it lacks; or begin it anew."""
@@ -181,12 +199,12 @@ class Supervisor:
             self._ledger.set("unpublished", "1")
             self._ledger.commit()
         for slot, job in jobs:
-            self._parser_of[job.attempt] = slot.child.name
             slot.child.send(m.Parse(job))
 
     def _grant(self) -> None:
         """Hand out credits; where somebody waits for them, the indexer writes what it holds."""
-        if not self._ram.over(self._memory.total, self._credits.in_flight):
+        stalled = self._credits.blocked and not self._credits.in_flight
+        if not self._ram.over(self._memory.total, stalled):
             for name, size in self._credits.grants():
                 slot = self._pipeline.parsers[name]
                 slot.waiting, slot.progressed = False, time.monotonic()
@@ -215,7 +233,7 @@ class Supervisor:
             child.stats = message
         elif isinstance(message, m.Received):
             if child is self._pipeline.inference:
-                self._credits.emitted(self._parser_of[message.attempt], message.size)
+                self._credits.emitted(message.channel, message.size)
                 accounts.received(message)
         elif isinstance(message, m.Embedded):
             accounts.embedded(message)
@@ -225,6 +243,8 @@ class Supervisor:
         elif isinstance(message, m.Deleted):
             accounts.counts.deleted += message.records
             self._cleaner.deleted(message.request)
+            self._ledger.commit()
+            self._clean()
         elif isinstance(message, m.ChannelClosed):
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
@@ -232,6 +252,8 @@ class Supervisor:
             self._database.note(message.trouble)
         elif isinstance(message, m.Published):
             self._published = True
+            if message.state is not None:
+                self._ledger.set("state", message.state)
         elif isinstance(message, m.Note):
             log.info("%s", message.text)
             self._progress.say(message.text)
@@ -248,6 +270,7 @@ class Supervisor:
         slot.progressed = time.monotonic()
         if isinstance(message, m.Began):
             slot.current = slot.jobs[0]
+            slot.began, self._stillborn = True, 0
         elif isinstance(message, m.NeedCredit):
             slot.waiting = True
             self._credits.ask(slot.child.name, message.size)
@@ -256,6 +279,9 @@ class Supervisor:
             if spec is not None:
                 self._prepare()
             self._pipeline.use_images(spec)
+            # Finding a model may have taken long, and nobody could show progress meanwhile.
+            for other in self._pipeline.parsers.values():
+                other.progressed = time.monotonic()
         elif isinstance(message, m.SectionFailed):
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
@@ -287,7 +313,7 @@ class Supervisor:
                         self._handle(child, message)
             if answer is not None:
                 return answer
-            if self._stop.asked:
+            if self._stop.asked and not self._begun:
                 raise RunStoppedError("by a signal")
             self._watch()
             self._tick()
@@ -314,14 +340,22 @@ class Supervisor:
         self._stop.check()
 
     def _died(self, child: Child) -> None:
+        slot = self._pipeline.parsers.get(child.name)
+        if slot is not None:
+            slot.dead = True
         for message in child.receive():
             self._handle(child, message)
-        slot = self._pipeline.parsers.get(child.name)
         if slot is None:
-            raise EngineError(f"{child.death()}; the same command goes on from here")
-        log.warning("%s", child.death())
-        slot.dead = True
+            raise EngineError(child.death())
+        log.warning("%s", f"{child.name} was ended: {slot.verdict}" if slot.verdict else child.death())
         self._restarts["parser"] += 1
+        if not slot.began:
+            self._stillborn += 1
+            if self._stillborn >= STILLBORN_PARSERS:
+                raise EngineError(
+                    f"{self._stillborn} parsers in a row died before they parsed anything: {child.death()};"
+                    f" see the run's log, or give more than --parser-memory {self._config.parser_memory}"
+                )
 
     def _parser_gone(self, slot: ParserSlot) -> None:
         """A parser is dead and all that it sent has arrived: its files are parsed again by another."""
@@ -330,8 +364,9 @@ class Supervisor:
             self._died(slot.child)
         self._pipeline.remove(slot)
         self._credits.forget(slot.child.name)
-        signal_number = -(slot.child.process.exitcode or 0)
-        crashed = slot.verdict or (slot.child.death() if signal_number in CRASH_SIGNALS else None)
+        code = slot.child.process.exitcode or 0
+        at_fault = code == OUT_OF_MEMORY or -code in CRASH_SIGNALS
+        crashed = slot.verdict or (slot.child.death() if at_fault else None)
         again: list[FileJob] = []
         for job in slot.jobs:
             at_work = job is slot.current
@@ -341,7 +376,7 @@ class Supervisor:
             if replay is not None:
                 again.append(replay)
         if again and not self._stop.asked:
-            heir = self._pipeline.start_parser()
+            heir = self._pipeline.heir()
             heir.jobs.extend(again)
             self._send([(heir, job) for job in again])
 
@@ -352,15 +387,22 @@ class Supervisor:
         if now - self._last_commit > COMMIT_INTERVAL_S:
             self._last_commit = now
             self._accounts.flush()
-            for request in self._cleaner.requests():
-                self._tell_indexer(request)
             self._ledger.commit()
+            self._clean()
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
             self._lock.beat()
             self._progress.show(self._accounts.counts, self._credits.in_flight, self._database.trouble)
             status = {"database": self._database.trouble, **self._figures()}
             rundir.write_status(self._config.run_dir, status)
+
+    def _clean(self) -> None:
+        """Have deleted what replaced files left behind; what says so is durable by now."""
+        for request in self._cleaner.requests():
+            if not self._ledger.get("unpublished"):
+                self._ledger.set("unpublished", "1")
+                self._ledger.commit()
+            self._tell_indexer(request)
 
     def _figures(self) -> dict[str, object]:
         seconds = time.monotonic() - self._started
@@ -369,7 +411,7 @@ class Supervisor:
 
     def _finished(self) -> bool:
         """Whether nothing is left to do; or nothing may be begun and what was on its way is done."""
-        if self._stop.asked:
+        if self._stop.asked and not self._complete:
             parsers = self._pipeline.parsers.values()
             return all(slot.cancelled or slot.dead for slot in parsers) and self._credits.in_flight == 0
         if not self._intake.listed or self._intake.waiting or self._accounts.again or self._accounts.active:
@@ -378,14 +420,15 @@ class Supervisor:
             self._pruning = self._accounts.prune(self._intake.prunable())
         for _ in range(PRUNE_STEP):
             if next(self._pruning, self) is self:
-                return self._cleaner.idle
+                self._complete = self._cleaner.idle
+                return self._complete
         return False
 
     def _drain(self) -> None:
         """Make everything searchable, then let every process end by itself."""
         self._accounts.flush()
         self._ledger.commit()
-        if not self._stop.asked and self._ledger.get("unpublished"):
+        if self._complete and self._ledger.get("unpublished"):
             self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()
@@ -397,7 +440,14 @@ class Supervisor:
                 self._handle(child, message)
 
     def _end(self, status: str, code: int, why: str = "") -> int:
-        """Tell how the run ended, in files and on the last lines."""
+        """Tell how the run ended, in files and on the last lines; where that can't be, on the last line."""
+        try:
+            return self._tell_end(status, code, why)
+        except (sqlite3.OperationalError, OSError) as error:
+            self._progress.say(f"{status}: {why}; {self._config.run_dir} can't be written ({error})")
+            return EXIT_STOPPED if code in (EXIT_DONE, EXIT_FAILURES) else code
+
+    def _tell_end(self, status: str, code: int, why: str) -> int:
         config = self._config
         self._accounts.flush()
         self._ledger.commit()

@@ -24,7 +24,7 @@ LONGEST_TEXT = 32 * 1024
 
 
 #: Vectors can be read back from every server then.
-OPTIONS = AdapterOptions(store_vectors=True)
+OPTIONS = AdapterOptions()
 
 
 def stored(adapter: Adapter) -> dict[str, dict[str, object]]:

@@ -58,7 +58,7 @@ class Corpus:
         return [
             sys.executable, "-m", "engine.run", str(self.files), "--adapter", url or self.url,
             "--run-dir", str(self.run_dir), "--text-model", text_model, "--image-model", "stand-in:8",
-            "--es-store-vectors", *options,
+            *options,
         ]  # fmt: skip
 
     def run(self, *options: str, text_model: str = "stand-in:16", url: str | None = None) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from copy import copy
 from pathlib import Path
@@ -244,7 +245,7 @@ def test_a_parser_that_makes_no_progress_is_replaced(tmp_path: Path) -> None:
         os.kill(stuck, signal.SIGSTOP)
         assert process.wait(60) == 0
     log = (corpus.run_dir / "run.log").read_text()
-    assert "parser-0 was killed by SIGKILL" in log
+    assert "parser-0 was ended: no progress for 2 s (--file-timeout)" in log
     assert same_vectors(corpus.records(), undisturbed(corpus))
 
 
@@ -309,6 +310,68 @@ def test_two_run_directories_over_one_index_double_nothing(corpus: Corpus) -> No
     assert corpus.run().files == {"discovered": 15, "indexed": 1, "unchanged": 14}
     assert corpus.run("--run-dir", str(corpus.root / "other")).code == 0
     assert len(corpus.records()) == len(before) + 1
+    # As many records as the first ledger knows, but not the same: one came and one went by the other run.
+    corpus.write("later.txt", "a later note")
+    (corpus.files / "late.txt").unlink()
+    assert corpus.run("--run-dir", str(corpus.root / "other"), "--prune").code == 0
+    assert corpus.run().code == 0
+    assert len(corpus.records()) == len(before) + 1
+
+
+def test_a_second_writer_of_one_lancedb_is_refused(tmp_path: Path) -> None:
+    corpus = big_corpus(tmp_path)
+    with corpus.started(text_model="stand-in:16@40000") as process:
+        wait_for_records(corpus, 1)
+        result = corpus.run("--run-dir", str(tmp_path / "other"))
+        assert result.code == 1
+        assert "another process writes to it" in result.err
+        assert process.poll() is None
+
+
+def test_a_signal_during_pruning_leaves_the_rest_to_the_same_command(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    for number in range(700):
+        corpus.write(f"{number}.txt", f"note {number}")
+    assert corpus.run().code == 0
+    for number in range(1, 700):
+        (corpus.files / f"{number}.txt").unlink()
+    with corpus.started("--prune") as process:
+        wait_until((corpus.run_dir / "status.json").exists)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    left = len(corpus.records())
+    assert (code, left) == (0, 1) or (code == 75 and left > 1)
+    assert corpus.run("--prune").code == 0
+    assert len(corpus.records()) == 1
+
+
+def test_pictures_alone_wait_for_their_model_however_many_parsers_bring_them(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    for number in range(8):
+        Image.new("RGB", (20, 20), (number * 20, 0, 0)).save(corpus.files / f"{number}.png")
+    result = corpus.run("--workers", "4")
+    assert result.code == 0, result.err
+    assert result.summary["chunks"]["image"] == 8
+
+
+def test_two_names_that_come_out_as_one_source_are_both_told(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.write("x%FF.txt", "a name with a percent sign")
+    (corpus.files / os.fsdecode(b"x\xff.txt")).write_text("a name that is not UTF-8")
+    result = corpus.run()
+    assert result.files == {"discovered": 2, "indexed": 1, "skipped": 1}
+    assert [line["rule"] for line in result.lines("skipped.jsonl")] == ["name-collision"]
+
+
+def test_an_index_deleted_in_mid_run_ends_it_with_a_summary(tmp_path: Path) -> None:
+    corpus = big_corpus(tmp_path)
+    with corpus.started(text_model="stand-in:16@40000") as process:
+        wait_for_records(corpus, 1)
+        shutil.rmtree(corpus.root / "db")
+        assert process.wait(60) == 1
+        assert "Traceback" not in process.stderr.read()
+    assert json.loads((corpus.run_dir / "summary.json").read_text())["status"] == "error"
+    assert not (corpus.run_dir / "status.json").exists()
 
 
 def test_a_dry_run_changes_nothing(corpus: Corpus) -> None:

@@ -123,7 +123,8 @@ def test_a_broken_page_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     assert [section.page for section in sections] == [1, 2, 3]
     assert isinstance(sections[1], SectionFailure)
     assert sections[1].error_type == "damaged-page"
-    assert [section.unit for section in sections] == [0, 1, 2]
+    # A unit is told by its page: what becomes of one page moves no other.
+    assert [section.unit for section in sections] == [0, 1024, 2048]
 
 
 def test_too_many_broken_pages_in_a_row_end_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,7 +308,7 @@ class Run:
         if parser.channel:
             segment = parser.channel.popleft()
             chunks = len(segment.piece.chunks)
-            self.inference.append(m.Received(segment.attempt, segment.ordinal, 0, chunks))
+            self.inference.append(m.Received(segment.attempt, segment.ordinal, 0, chunks, "parser-0"))
             self.indexer_in.append(segment)
         elif not any(message is parser for message in self.inference):
             self.inference.append(parser)

@@ -221,7 +221,7 @@ class Scene:
         self, job: FileJob, ordinal: int, name: str = "", kind: Kind = "text", after: int = -1
     ) -> None:
         """One segment of one chunk on its whole way."""
-        self.accounts.received(m.Received(job.attempt, ordinal, 1, 1))
+        self.accounts.received(m.Received(job.attempt, ordinal, 1, 1, "parser-0"))
         self.accounts.written(written(job, ordinal, name, kind, after))
 
     def parsed(self, job: FileJob, segments: int, outcome: str = "parsed", **more: str) -> None:
@@ -297,7 +297,7 @@ def test_old_ids_are_deleted_only_when_the_whole_new_version_is_acknowledged(sce
     second = again(scene)
     job = second.begin(TOUCHED)
     second.segment(job, 0, "shared")
-    second.accounts.received(m.Received(job.attempt, 1, 1, 1))
+    second.accounts.received(m.Received(job.attempt, 1, 1, 1, "parser-0"))
     second.parsed(job, 2)
     second.accounts.flush()
     assert second.deletes() == set()
@@ -438,7 +438,7 @@ def test_a_partial_file_is_tried_again_without_what_is_done(scene: Scene) -> Non
 
 def test_what_the_database_refused_and_takes_later_makes_the_file_whole(scene: Scene) -> None:
     job = scene.begin(FILE)
-    scene.accounts.received(m.Received(job.attempt, 0, 1, 1))
+    scene.accounts.received(m.Received(job.attempt, 0, 1, 1, "parser-0"))
     scene.accounts.written(written(job, 0, refused=True))
     scene.parsed(job, 1)
     assert scene.counts.failed == 1
@@ -535,7 +535,7 @@ def test_a_file_that_only_waited_in_a_dead_parser_is_not_blamed(scene: Scene) ->
 def test_what_is_on_its_way_when_a_parser_dies_is_not_made_again(scene: Scene) -> None:
     job = scene.begin(FILE)
     scene.segment(job, 0, "written")
-    scene.accounts.received(m.Received(job.attempt, 1, 1, 1))
+    scene.accounts.received(m.Received(job.attempt, 1, 1, 1, "parser-0"))
     following = scene.accounts.lost(job.attempt, None, True)
     assert following is not None
     assert (following.last, following.done) == (0, frozenset({1}))
@@ -565,7 +565,7 @@ def test_a_file_is_not_settled_before_the_news_that_its_segments_arrived(scene: 
     scene.parsed(job, 1)
     scene.accounts.written(written(job, 0))
     assert scene.accounts.active == 1
-    scene.accounts.received(m.Received(job.attempt, 0, 1, 1))
+    scene.accounts.received(m.Received(job.attempt, 0, 1, 1, "parser-0"))
     assert (scene.accounts.active, scene.counts.indexed) == (0, 1)
 
 

@@ -85,7 +85,7 @@ def test_a_channel_is_handed_over_read_to_its_end_and_told_closed(start: Start) 
     segment = make_segment(3, size=500)
     writers["parser-1"].send(segment)
     received, back = heard(child, 2)
-    assert received == m.Received(segment.attempt, segment.ordinal, 500, 3)
+    assert received == m.Received(segment.attempt, segment.ordinal, 500, 3, "parser-1")
     assert isinstance(back, Segment)
     assert back.ids == segment.ids
     for name, writer in writers.items():
@@ -104,7 +104,7 @@ def test_half_a_segment_of_a_dead_producer_is_dropped_and_the_channel_closed(sta
     # The segment itself comes back from another thread, before or after the channel's end.
     told = [message for message in heard(child, 3) if not isinstance(message, Segment)]
     assert told == [
-        m.Received(whole.attempt, whole.ordinal, whole.size, 2),
+        m.Received(whole.attempt, whole.ordinal, whole.size, 2, "parser-0"),
         m.ChannelClosed("parser-0"),
     ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import UsageError
-from engine.runtime.rundir import claim, log_to, write_status, write_summary
+from engine.runtime.rundir import claim, log_to, remove_status, write_status, write_summary
 
 
 def test_a_directory_is_made_with_its_parents_and_locked(tmp_path: Path) -> None:
@@ -50,13 +50,15 @@ def test_the_log_holds_what_the_engine_says_from_its_level_on_in_utc(
     assert abs((written - before).total_seconds()) < 600
 
 
-def test_a_status_is_replaced_and_ends_with_the_summary(tmp_path: Path) -> None:
+def test_a_status_is_replaced_and_ends_with_the_run(tmp_path: Path) -> None:
     for files in (1, 2):
         write_status(tmp_path, {"files": files})
     status = json.loads((tmp_path / "status.json").read_text())
     assert status == {"status": "running", "pid": os.getpid(), "files": 2}
     write_summary(tmp_path, {"status": "complete", "config": {"inputs": ("caf\udce9",)}})
     assert json.loads((tmp_path / "summary.json").read_text())["config"]["inputs"] == ["caf\udce9"]
+    remove_status(tmp_path)
+    remove_status(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
     write_summary(tmp_path, {"status": "stopped"})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"status": "stopped"}
