@@ -8,6 +8,7 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from engine.errors import (
     UsageError,
 )
 from engine.records import Record, SectionFailure, TextSection, TokenIds, Vector
-from engine.stages import index as index_stage
+from engine.stages.index import IndexStage
 from tests.integration.runs import Corpus
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "corpus"
@@ -311,7 +312,7 @@ class TestAdapter:
     def test_vectors_are_let_go_once_they_are_written(
         self, model: engine.EmbeddingModel, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(index_stage, "BULK_BYTES", 32 * 1024)
+        monkeypatch.setattr(in_process, "IndexStage", partial(IndexStage, bulk_bytes=32 * 1024))
         folder = tmp_path / "many"
         folder.mkdir()
         for number in range(600):

@@ -14,6 +14,7 @@ from pathlib import Path
 import elasticsearch
 import pytest
 
+from tests.integration.runs import wait_until
 from tests.servers import SCRIPT, free_port, node_folder, require, script
 
 
@@ -51,6 +52,8 @@ def test_a_node_is_started_found_killed_recovered_and_stopped(node: Node) -> Non
     url = f"http://127.0.0.1:{node.port}"
     assert url in started.stdout
     assert len(started.stdout.splitlines()) == 1
+    # The 8.19 launcher may take a moment longer to leave than the server to answer.
+    wait_until(lambda: len(node.processes()) == 1)
     (process,) = node.processes()
     if os.geteuid() == 0:
         assert Path(f"/proc/{process}").stat().st_uid != 0
