@@ -4,8 +4,8 @@
 
 Runs the engine with a stand-in model of 384 dimensions over 1, 10 and 100 times `--records` generated
 chunks into a real server, and once more over 10 times with the server stopped (SIGSTOP) for 60 s in mid-run.
-`--buffer` is 16 MiB, which the smallest case nearly fills. The peaks are those of `summary.json`: PSS, sampled
-every 0.5 to 5 s. Caveat: the smallest case is over in seconds, so that the sampler sees it less often.
+`--buffer` is 16 MiB, which the smallest case nearly fills. The peaks are those of `summary.json`: PSS,
+sampled every 0.5 to 5 s. Caveat: the smallest case is over in seconds, so the sampler sees it less often.
 """
 
 from __future__ import annotations
