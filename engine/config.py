@@ -140,13 +140,15 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     return Config(**{field.name: values[field.name] for field in fields(Config)})
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose mistakes are `UsageError`s of one line, as every other mistake of a user is."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see --help)")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m engine.run",
         description="Parse, embed and index a corpus into a vector database, in bounded memory. "
         "The same command again resumes, or does nothing where nothing changed.",
@@ -161,10 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--text-model", default=DEFAULT_TEXT_MODEL, metavar="NAME",
         help="hub id, local folder or stand-in:DIM[@TOKENS_PER_S] (default %(default)s)")  # fmt: skip
     add("--image-model", metavar="NAME", help="architecture/tag, local folder or stand-in:DIM[@IMAGES_PER_S]")
-    add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
-    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-    dtypes = ("auto", "float32", "bfloat16", "float16")
-    add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")
+    add_model_options(parser)
     add("--workers", type=_count(1), default=default_workers(), metavar="N",
         help="parser processes (default: cores less one, %(default)s here)")  # fmt: skip
     add("--chunk-size", type=_count(1), metavar="TOKENS",
@@ -205,6 +204,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-level", default="info", choices=levels, help="of DIR/run.log (default info)")
     add("--version", action="version", version=engine_version())
     return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options with which every command loads models."""
+    add = parser.add_argument
+    add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
+    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")
 
 
 def default_workers() -> int:

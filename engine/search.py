@@ -13,13 +13,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 import adapters
 from adapters.base import NO_FILTERS, Adapter, Filters
-from engine.config import DEFAULT_ADAPTER, engine_version
+from engine.config import DEFAULT_ADAPTER, CommandParser, add_model_options, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
@@ -243,13 +243,8 @@ def as_lines(query: str, hits: Hits) -> Iterator[str]:
                 yield textwrap.fill(said, width, initial_indent=indent, subsequent_indent=indent)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m engine.search",
         description="Search an index by meaning: texts, and pictures by words that describe them.",
         allow_abbrev=False,
@@ -263,18 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
     add("--hybrid", action="store_true", help="merge nearness with shared words (BM25; Elasticsearch only)")
     add("--json", action="store_true", help="one JSON object on standard output")
-    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-    dtypes = ("auto", "float32", "bfloat16", "float16")
-    add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")
-    add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
+    add_model_options(parser)
     add("--version", action="version", version=engine_version())
     return parser
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
-    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

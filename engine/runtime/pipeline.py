@@ -117,9 +117,13 @@ class Pipeline:
             if child is not self.indexer:
                 child.send(self._images)
 
+    def _living(self) -> list[ParserSlot]:
+        """The parsers that can still be given files."""
+        return [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+
     def roomy_parser(self, size: int) -> ParserSlot | None:
         """The parser that shall get a file of that many bytes next, started where there are too few."""
-        living = [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+        living = self._living()
         slot = min(living, key=lambda slot: len(slot.jobs), default=None)
         if slot is not None and not slot.jobs:
             return slot
@@ -130,7 +134,7 @@ class Pipeline:
 
     def heir(self) -> ParserSlot:
         """The parser that shall get a dead one's files: a new one unless there are enough."""
-        living = [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+        living = self._living()
         if len(living) < self._config.workers:
             return self.start_parser()
         return min(living, key=lambda slot: len(slot.jobs))

@@ -153,10 +153,12 @@ class Supervisor:
         prepared = self._prepare(renew)
         if prepared.new:
             self._progress.say("loading a new generation of the index; search goes on in the old one")
-            ledger.set("unpublished", "1")
         if prepared.new or filled not in (None, prepared.identity):
             # What the old one holds stays as it is, whole: nothing is deleted from it file by file.
             ledger.begin_again()
+        if prepared.new:
+            # In one commit with the new identity and the ledger's new beginning.
+            self._will_change_index()
         ledger.set("adapter", config.adapter)
         ledger.commit()
         # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
@@ -196,10 +198,16 @@ class Supervisor:
     def _send(self, jobs: list[tuple[ParserSlot, FileJob]]) -> None:
         """Send jobs out, their attempts durable before any of their records can be in the database."""
         if jobs:
-            self._ledger.set("unpublished", "1")
+            self._will_change_index()
             self._ledger.commit()
         for slot, job in jobs:
             slot.child.send(m.Parse(job))
+
+    def _will_change_index(self) -> None:
+        """Book, before the index is touched, that it has to be published; once, and durably."""
+        if not self._ledger.get("unpublished"):
+            self._ledger.set("unpublished", "1")
+            self._ledger.commit()
 
     def _grant(self) -> None:
         """Hand out credits; where somebody waits for them, the indexer writes what it holds."""
@@ -399,9 +407,7 @@ class Supervisor:
     def _clean(self) -> None:
         """Have deleted what replaced files left behind; what says so is durable by now."""
         for request in self._cleaner.requests():
-            if not self._ledger.get("unpublished"):
-                self._ledger.set("unpublished", "1")
-                self._ledger.commit()
+            self._will_change_index()
             self._tell_indexer(request)
 
     def _figures(self) -> dict[str, object]:
