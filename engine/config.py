@@ -55,6 +55,7 @@ class Config:
     parser_memory: int
     shard: tuple[int, int]
     file_timeout: float
+    file_attempts: int
     database_deadline: float
     bulk_bytes: int
     bulk_concurrency: int
@@ -177,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
+    add("--file-attempts", type=_count(1), default=2, metavar="N",
+        help="parsers that a file may crash before it is tried a last time alone (default 2)")  # fmt: skip
     add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that went away (default 900)")  # fmt: skip
     add("--bulk-bytes", type=_bytes(1), default=8 * 2**20, metavar="BYTES",

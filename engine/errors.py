@@ -27,6 +27,21 @@ class DatabaseUnavailableError(EngineError):
     """The database does not answer now; the same call may succeed later."""
 
 
+class DiskFullError(DatabaseUnavailableError):
+    """The database has no space left to write to."""
+
+
+class DeviceLostError(EngineError):
+    """The accelerator can't be used any more by this process; a new one may well succeed."""
+
+
+class HandOverError(EngineError):
+    """What left one stage is not what came to the next: a bug, which must never become a shift."""
+
+    def __init__(self, border: str, what: str) -> None:
+        super().__init__(f"hand-over {border}: {what}")
+
+
 class ParseError(EngineError):
     """A file, or one page of it, can't be parsed. `error_type` is a short stable word for grouping."""
 

@@ -53,6 +53,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --trust-remote-code --device cuda:1 --dtype float16 --workers 3 --chunk-size 128 --chunk-overlap 16"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
+        " --file-attempts 3"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --prune --skip-failed --limit 7 --dry-run --field b=2 --field a=1=1 --quiet"
@@ -76,6 +77,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         parser_memory=2 * 2**30,
         shard=(2, 4),
         file_timeout=10.0,
+        file_attempts=3,
         database_deadline=20.0,
         bulk_bytes=2**20,
         bulk_concurrency=4,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from engine.errors import EngineError
+from engine.errors import EngineError, HandOverError
 from engine.records import Kind, SectionFailure
 from engine.runtime import messages as m
 from engine.runtime.ledger import ID_BYTES, Acknowledged, FailureRow, FileRow, FileState, Ledger
@@ -23,12 +23,6 @@ from engine.stages.parse import FileEnd, FileJob
 
 #: Dispatches of a file that changes each time while it is read, before it has failed.
 CHANGED_ATTEMPTS = 3
-
-#: Deaths of its parser by a crash, a time-out or memory that a file may cause before it has failed.
-CRASH_ATTEMPTS = 2
-
-#: Deaths by any other signal, which say little about the file, before it has failed all the same.
-KILL_ATTEMPTS = 10
 
 #: Skip rules that depend on the command's options, so that another run has to look again.
 OPTIONAL_RULES = ("no-images",)
@@ -81,11 +75,13 @@ class Active:
     written_chunks: int = 0
     failures: int = 0
     crashes: int = 0
-    kills: int = 0
+    #: A process died that had to do with it, so that its records may be in the database.
+    bereft: bool = False
     attempts: list[int] = field(default_factory=list)
-    #: Received by the inference process and not answered yet; and answered before that news came in.
-    in_flight: set[int] = field(default_factory=set)
-    early: set[int] = field(default_factory=set)
+    #: Chunks of the segments that the inference process has received and the database hasn't answered; and
+    #: of those that were answered before that news came in.
+    in_flight: dict[int, int] = field(default_factory=dict)
+    early: dict[int, int] = field(default_factory=dict)
     #: Segments and chunks that arrived from the attempt at hand.
     arrived: int = 0
     arrived_chunks: int = 0
@@ -101,7 +97,8 @@ class Accounts:
     """Decides what is done with each file, and books what came of it.
 
     `generation` gives all that shapes the records of a kind besides the file's content, chunks and model, as
-    one word; None for a kind that this run leaves out. `run` is this invocation's number in the ledger.
+    one word; None for a kind that this run leaves out. `run` is this invocation's number in the ledger. A
+    file that has crashed its parser `file_attempts` times is tried once more alone.
     """
 
     def __init__(
@@ -111,12 +108,14 @@ class Accounts:
         generation: Callable[[str], str | None],
         skipped_log: IO[str],
         skip_failed: bool = False,
+        file_attempts: int = 2,
     ) -> None:
         self._ledger = ledger
         self._run = run
         self._generation = generation
         self._skipped_log = skipped_log
         self._skip_failed = skip_failed
+        self._file_attempts = file_attempts
         self._attempts: dict[int, Active] = {}
         self._next_attempt = 1
         self._acknowledged: list[Acknowledged] = []
@@ -212,6 +211,10 @@ class Accounts:
         active.end, active.arrived, active.arrived_chunks = None, 0, 0
         self.flush()
         row = active.row
+        if active.failures:
+            # What failed is not done, so that it is made again, and fails again where it must.
+            active.failures = 0
+            self._ledger.clear_failures(row.id)
         progress = self._ledger.progress(row.id, active.version)
         same_plan = row.kind is not None and self._generation(row.kind) == row.generation
         touched = not active.started and row.state == "indexed" and same_plan
@@ -224,8 +227,9 @@ class Accounts:
             known_hash=row.content_hash if touched else None,
             checkpoint=progress.checkpoint,
             last=progress.last,
-            done=frozenset(progress.done) | active.in_flight,
-            maybe_present=self.shared or row.attempts + active.version + active.kills + active.crashes > 0,
+            done=frozenset(progress.done) | active.in_flight.keys(),
+            maybe_present=self.shared or active.bereft or row.attempts + active.version > 0,
+            alone=active.crashes >= self._file_attempts,
         )
 
     # What the processes report
@@ -244,23 +248,23 @@ class Accounts:
         active.arrived += 1
         active.arrived_chunks += message.chunks
         if message.ordinal in active.early:
-            active.early.remove(message.ordinal)
+            _compare(active, message.chunks, active.early.pop(message.ordinal))
         else:
-            active.in_flight.add(message.ordinal)
+            active.in_flight[message.ordinal] = message.chunks
         self._settle_if_done(active)
 
     def written(self, message: m.SegmentWritten) -> None:
         """The database has answered for a segment."""
         active = self._attempts[message.attempt]
+        chunks = len(message.ids) // ID_BYTES + len(message.refused)
         if message.ordinal in active.in_flight:
-            active.in_flight.remove(message.ordinal)
+            _compare(active, active.in_flight.pop(message.ordinal), chunks)
         else:
-            active.early.add(message.ordinal)
+            active.early[message.ordinal] = chunks
         self._start(active)
         active.kind = message.kind
         if active.row.kind is None or not active.row.generation:
             self._describe(active, message.kind, "", "")
-        chunks = len(message.ids) // ID_BYTES + len(message.refused)
         active.written += 1
         active.written_chunks += chunks
         self.counts.records += len(message.ids) // ID_BYTES
@@ -299,22 +303,34 @@ class Accounts:
         self.counts.bytes_read += end.bytes_read
         self._settle_if_done(active)
 
-    def lost(self, attempt: int, crashed: str | None, killed: bool) -> FileJob | None:
-        """The attempt's parser died and nothing more of it will come. A new job, unless the file is at fault.
+    def lost(self, attempt: int, at_work: bool, crashed: str | None = None) -> FileJob | None:
+        """The attempt's parser died and nothing more of it will come. A new job, unless the file is poison.
 
-        `crashed` says how, where the file itself was at work and is the suspect; `killed`: it was at work,
-        and the signal says nothing about it.
+        `at_work`: it had begun with the file. `crashed` says how it died, where the file is to blame.
         """
         active = self._attempts[attempt]
         active.expected += active.arrived
         active.expected_chunks += active.arrived_chunks
+        active.arrived = active.arrived_chunks = 0
+        active.bereft |= at_work
         active.crashes += crashed is not None
-        active.kills += killed
-        if active.crashes >= CRASH_ATTEMPTS or active.kills >= KILL_ATTEMPTS:
-            active.end = FileEnd("failed", rule="crash", message=crashed or "its parser was killed each time")
+        if crashed is not None and active.crashes > self._file_attempts:
+            message = f"{crashed}; {active.crashes} times, the last time with no other file at work"
+            active.end = FileEnd("failed", rule="poison", message=message)
             self._settle_if_done(active)
             return None
         return self._job(active)
+
+    def lost_all(self) -> list[FileJob]:
+        """Every process died: all that is not answered is lost. New jobs for the files on their way."""
+        jobs = []
+        for active in dict.fromkeys(self._attempts.values()):
+            active.in_flight.clear()
+            active.early.clear()
+            active.expected, active.expected_chunks = active.written, active.written_chunks
+            active.bereft = True
+            jobs.append(self._job(active))
+        return jobs
 
     # Settling
 
@@ -337,10 +353,19 @@ class Accounts:
         end = active.end
         if end is None:
             raise EngineError(f"{active.row.source}: settled before it was parsed")
-        if active.expected != active.written or active.expected_chunks != active.written_chunks:
-            raise EngineError(
-                f"{active.row.source}: {active.expected_chunks} chunks in {active.expected} segments left the"
-                f" parser, {active.written_chunks} in {active.written} came to the database"
+        left, arrived = (end.segments, end.chunks), (active.arrived, active.arrived_chunks)
+        if left != arrived:
+            raise HandOverError(
+                "from the parser to the inference process",
+                f"{left[1]} chunks in {left[0]} segments left, {arrived[1]} in {arrived[0]} arrived"
+                f" ({active.row.source})",
+            )
+        left, arrived = (active.expected, active.expected_chunks), (active.written, active.written_chunks)
+        if left != arrived:
+            raise HandOverError(
+                "from the inference process to the database",
+                f"{left[1]} chunks in {left[0]} segments left, {arrived[1]} in {arrived[0]} were answered"
+                f" ({active.row.source})",
             )
         self.flush()
         for attempt in active.attempts:
@@ -430,3 +455,12 @@ class Accounts:
                 self.counts.removed += 1
                 self._ledger.remove(row.id)
             yield
+
+
+def _compare(active: Active, received: int, answered: int) -> None:
+    """Raises `HandOverError` where the database answers for more or fewer chunks than were received."""
+    if received != answered:
+        raise HandOverError(
+            "from the inference process to the database",
+            f"{received} chunks of a segment left, {answered} were answered ({active.row.source})",
+        )

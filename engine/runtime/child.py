@@ -13,12 +13,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from engine.errors import EngineError, UsageError
+import psutil
+
+from engine.errors import DeviceLostError, EngineError, UsageError
 from engine.runtime import messages as m
 from engine.runtime.lock import hold_as_child
 from engine.stages.segment import Segment
@@ -29,13 +31,22 @@ ORPHANED, OUT_OF_MEMORY = 70, 71
 #: Signals of the terminal and of batch systems: the supervisor's business, not its children's.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-#: Least seconds between two `Stats` of a process.
-STATS_INTERVAL_S = 1.0
+#: Seconds between two heartbeats of a process.
+HEARTBEAT_INTERVAL_S = 1.0
+
+#: Seconds beyond which a process takes its own pause for one of the whole process.
+AWAY_S = 5.0
+
+#: Seconds that a killed process has to be gone; that what a dead one said has to arrive.
+KILL_DEADLINE_S, LAST_WORDS_S = 5.0, 5.0
 
 #: `prctl` option: the signal that a process gets when its parent dies (linux/prctl.h).
 PR_SET_PDEATHSIG = 1
 
 _spawn = mp.get_context("spawn")
+
+#: Follows the last message of a child.
+_END = object()
 
 
 def pipe() -> tuple[Connection, Connection]:
@@ -44,9 +55,15 @@ def pipe() -> tuple[Connection, Connection]:
 
 
 class Child:
-    """A child process as the supervisor sees it: its control connection, its sentinel, its last stats."""
+    """A child process as the supervisor sees it: its control connection, its sentinel, its last stats.
 
-    def __init__(self, name: str, target: Callable[..., None], *args: object) -> None:
+    Two threads hold the connection, so that a child that is stopped in the middle of a message, or doesn't
+    read, never stops the supervisor. `bell` is set whenever the child has said something.
+    """
+
+    def __init__(
+        self, name: str, target: Callable[..., None], *args: object, bell: threading.Event | None = None
+    ) -> None:
         self.name = name
         self.control, far_end = _spawn.Pipe(duplex=True)
         self.process = _spawn.Process(target=target, name=name, args=(far_end, *args), daemon=True)
@@ -59,8 +76,17 @@ class Child:
         # Only the child holds its end now, so that its death reads as the end of the stream here.
         far_end.close()
         self.stats = m.Stats(0.0, 0.0, 0.0)
-        #: Its side of the control connection is closed and everything from it has been read.
+        #: Nothing more can come from it, and everything that came has been read.
         self.silent = False
+        #: When it last spoke, by the monotonic clock, and how long its work had been stuck then.
+        self.heard_at = time.monotonic()
+        self._stuck_s = 0.0
+        self._bell = bell or threading.Event()
+        self._heard: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._to_say: queue.SimpleQueue[tuple[object, Connection | None] | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name=f"from {name}", daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._write, name=f"to {name}", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -69,28 +95,46 @@ class Child:
 
     def send(self, message: object) -> None:
         """Tell the child; one that is dead is found by its sentinel, not here."""
-        with suppress(OSError):
-            self.control.send(message)
+        self._to_say.put((message, None))
 
     def send_descriptor(self, message: object, connection: Connection) -> None:
-        """Tell the child and hand it a connection, which is closed here."""
-        with suppress(OSError), socket.socket(fileno=os.dup(self.control.fileno())) as wire:
-            self.control.send(message)
-            reduction.sendfds(wire, [connection.fileno()])
-        connection.close()
+        """Tell the child and hand it a connection, which is closed here once it is handed over."""
+        self._to_say.put((message, connection))
 
     def receive(self) -> Iterator[object]:
         """What the child has said, as far as it is here; a child that died has its last words read."""
+        if self.process.exitcode is not None:
+            self._reader.join(LAST_WORDS_S)
+        while not self.silent and not self._heard.empty():
+            message = self._heard.get()
+            if message is _END:
+                self.silent = True
+            elif isinstance(message, m.Heartbeat):
+                self.stats, self._stuck_s = message.stats, message.stuck_s
+            else:
+                yield message
+
+    def stuck_s(self, now: float) -> float:
+        """Seconds that its work has shown no progress, counting those in which nothing was heard of it."""
+        return self._stuck_s + max(0.0, now - self.heard_at - HEARTBEAT_INTERVAL_S)
+
+    def excuse(self) -> None:
+        """Count its silence from now on: the supervisor itself was away."""
+        self.heard_at, self._stuck_s = time.monotonic(), 0.0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped the process (SIGSTOP), so that its silence says nothing of its work."""
         try:
-            while not self.silent and self.control.poll():
-                yield self.control.recv()
-        except (EOFError, OSError):
-            self.silent = True
+            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except psutil.Error:
+            return False
 
     def kill(self) -> None:
-        """End the process at once and wait until it is gone."""
+        """End the process at once and wait until it is gone; one that the kernel holds back is left to it."""
         self.process.kill()
-        self.process.join()
+        self.process.join(KILL_DEADLINE_S)
+        self._to_say.put(None)
 
     def death(self) -> str:
         """How the process died, in words."""
@@ -103,12 +147,34 @@ class Child:
         hint = ", possibly out of memory" if name == "SIGKILL" else ""
         return f"{self.name} was killed by {name}{hint}"
 
+    def _read(self) -> None:
+        try:
+            while True:
+                message = self.control.recv()
+                self.heard_at = time.monotonic()
+                self._heard.put(message)
+                self._bell.set()
+        except (EOFError, OSError):
+            self._heard.put(_END)
+            self._bell.set()
+
+    def _write(self) -> None:
+        while (item := self._to_say.get()) is not None:
+            message, passed_on = item
+            with suppress(OSError):
+                self.control.send(message)
+                if passed_on is not None:
+                    with socket.socket(fileno=os.dup(self.control.fileno())) as wire:
+                        reduction.sendfds(wire, [passed_on.fileno()])
+            if passed_on is not None:
+                passed_on.close()
+
 
 class Mailbox:
     """A child's side of its control connection.
 
     A thread of its own reads it, so that the supervisor is never blocked by a busy child, and ends the
-    process when the supervisor is gone.
+    process when the supervisor is gone. Another one tells the supervisor each second that the process runs.
     """
 
     def __init__(self, control: Connection) -> None:
@@ -116,9 +182,11 @@ class Mailbox:
         self._lock = threading.Lock()
         #: Messages from the supervisor and segments from the channels, each sender's in order.
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._started = self._told = time.monotonic()
+        self._started = self._stepped = time.monotonic()
         self._waits = {"in": 0.0, "out": 0.0}
+        self._waits_since: tuple[str, float] | None = None
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     def send(self, message: object) -> None:
         """Tell the supervisor; one that is gone ends this process."""
@@ -128,23 +196,43 @@ class Mailbox:
         except OSError:
             os._exit(ORPHANED)
 
-    def waited(self, side: str, seconds: float) -> None:
-        """Account for time spent waiting for input (`in`) or for room (`out`), and tell now and then."""
-        self._waits[side] += seconds
-        self.tell_stats()
+    def step(self) -> None:
+        """The work at hand is coming along."""
+        self._stepped = time.monotonic()
 
-    def tell_stats(self, final: bool = False) -> None:
-        """Send `Stats` unless the last ones are fresh."""
-        now = time.monotonic()
-        if final or now - self._told >= STATS_INTERVAL_S:
-            self._told = now
-            busy = max(0.0, now - self._started - sum(self._waits.values()))
-            self.send(m.Stats(busy, self._waits["in"], self._waits["out"]))
+    @contextmanager
+    def waiting(self, side: str) -> Iterator[None]:
+        """The block waits for input (`in`) or for room (`out`), which is no work."""
+        self._waits_since = (side, time.monotonic())
+        try:
+            yield
+        finally:
+            self._waits[side] += time.monotonic() - self._waits_since[1]
+            self._waits_since = None
+            self.step()
 
     def start_clock(self) -> None:
         """Count busy and waiting time from now on."""
-        self._started = time.monotonic()
+        self._started = self._stepped = time.monotonic()
         self._waits = {"in": 0.0, "out": 0.0}
+
+    def heartbeat(self) -> m.Heartbeat:
+        """How the process stands now."""
+        now, waits, since = time.monotonic(), dict(self._waits), self._waits_since
+        if since is not None:
+            waits[since[0]] += now - since[1]
+        busy = max(0.0, now - self._started - sum(waits.values()))
+        stuck = 0.0 if since is not None else now - self._stepped
+        return m.Heartbeat(m.Stats(busy, waits["in"], waits["out"]), stuck)
+
+    def _beat(self) -> None:
+        while True:
+            before = time.monotonic()
+            time.sleep(HEARTBEAT_INTERVAL_S)
+            if time.monotonic() - before > AWAY_S:
+                self.step()  # all of this process was stopped, which says nothing of its work
+            with suppress(MemoryError):  # the work will meet it too, and say so
+                self.send(self.heartbeat())
 
     def _read(self) -> None:
         try:
@@ -172,6 +260,8 @@ class Mailbox:
                     chunks = len(segment.ids)
                     self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
                     self.inbox.put(segment)
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
         except Exception as error:
             self.send(m.Failed(1, f"channel of {name}: {type(error).__name__}: {error}"))
         self.send(m.ChannelClosed(name))
@@ -192,9 +282,13 @@ def run_child(control: Connection, run_dir: str, body: Callable[[Mailbox], None]
         body(mailbox)
     except UsageError as error:
         mailbox.send(m.Failed(2, str(error)))
+    except DeviceLostError as error:
+        mailbox.send(m.Failed(1, str(error), again=True))
     except EngineError as error:
         mailbox.send(m.Failed(1, str(error)))
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
     except Exception as error:
         mailbox.send(m.Failed(1, f"{type(error).__name__}: {error}", traceback.format_exc()))
     else:
-        mailbox.tell_stats(final=True)
+        mailbox.send(mailbox.heartbeat())

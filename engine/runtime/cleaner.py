@@ -56,6 +56,11 @@ class Cleaner:
         for row in self._under_way.pop(request, []):
             self._ledger.drop_older(row)
 
+    def reset(self) -> None:
+        """The requests that are under way are lost: ask for them again."""
+        self._row, self._slices, self._after = None, iter(()), 0
+        self._under_way.clear()
+
     def _next_file(self) -> FileRow | None:
         """The file at hand, or the next one that waits."""
         if self._row is None:

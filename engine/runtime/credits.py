@@ -82,3 +82,9 @@ class Credits:
         """A parser is gone and nothing of it is on its way unseen: what it held is free again."""
         self._free += self._held.pop(parser, 0)
         self._asked = deque(item for item in self._asked if item[0] != parser)
+
+    def reset(self) -> None:
+        """Every process is gone, and what was on its way with them: all of it is free again."""
+        self._free, self.in_flight = self._limit, 0
+        self._held.clear()
+        self._asked.clear()

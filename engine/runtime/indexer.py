@@ -15,6 +15,7 @@ from adapters.base import Adapter, AdapterOptions
 from engine.errors import (
     AccessError,
     DatabaseUnavailableError,
+    DiskFullError,
     EngineError,
     SchemaMismatchError,
     UsageError,
@@ -101,13 +102,11 @@ class _Indexer:
         return adapter
 
     def _next(self, timeout: float | None) -> object:
-        started = time.monotonic()
-        try:
-            return self._mailbox.inbox.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        finally:
-            self._mailbox.waited("in", time.monotonic() - started)
+        with self._mailbox.waiting("in"):
+            try:
+                return self._mailbox.inbox.get(timeout=timeout)
+            except queue.Empty:
+                return None
 
     def _handle(self, message: object, stage: IndexStage, adapter: Adapter) -> None:
         if isinstance(message, Segment):
@@ -159,7 +158,6 @@ class _Indexer:
                     refused=result.refused,
                 )
             )
-        self._mailbox.tell_stats()
 
     def _insist(self, call: Callable[[], _Result]) -> _Result:
         """Call until the database answers; how long that may take is for the supervisor to decide.
@@ -177,10 +175,9 @@ class _Indexer:
                 if isinstance(error, AccessError) and not self._wrote:
                     raise
                 troubled = True
-                self._mailbox.send(m.DatabaseState(str(error)))
-                started = time.monotonic()
-                time.sleep(random.uniform(0, pause))
-                self._mailbox.waited("out", time.monotonic() - started)
+                self._mailbox.send(m.DatabaseState(str(error), isinstance(error, DiskFullError)))
+                with self._mailbox.waiting("out"):
+                    time.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, LONGEST_RETRY_S)
             except SchemaMismatchError:
                 raise
@@ -189,6 +186,7 @@ class _Indexer:
             else:
                 if troubled:
                     self._mailbox.send(m.DatabaseState(None))
+                self._mailbox.step()
                 return result
 
 

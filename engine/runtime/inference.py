@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from multiprocessing.connection import Connection
 
 from engine.errors import EngineError
@@ -39,7 +38,7 @@ class _Inference:
         self._text_spec = text_spec
         self._image_spec: ImageSpec | None = None
         self._device, self._dtype = device, dtype
-        self._stage = InferStage(self._load_text, self._load_image, mailbox.tell_stats)
+        self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
         self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
         self._stopped = False
 
@@ -55,7 +54,6 @@ class _Inference:
                 self._stage.embed(window)
                 for segment, count in zip(window, tokens, strict=True):
                     self._outbox.put((segment, count))
-            self._mailbox.tell_stats()
         self._outbox.put(None)
         sender.join()
 
@@ -67,10 +65,8 @@ class _Inference:
         while not self._stopped and (
             self._lacks_spec(window) or (chunks < WINDOW_CHUNKS and not (window and inbox.empty()))
         ):
-            started = time.monotonic()
-            message = inbox.get()
-            if not window:
-                self._mailbox.waited("in", time.monotonic() - started)
+            with self._mailbox.waiting("in"):
+                message = inbox.get()
             if isinstance(message, Segment):
                 window.append(message)
                 chunks += len(message.ids)
@@ -92,7 +88,10 @@ class _Inference:
             try:
                 self._output.send(segment)
             except OSError:
-                # The indexer is gone; the supervisor sees that too and says what comes next.
+                # The indexer is gone; the supervisor sees that too and ends this process.
+                return
+            except Exception as error:  # or nobody would know that nothing leaves any more
+                self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
             self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
 

@@ -13,6 +13,12 @@ from engine.errors import EngineError
 #: Share of `--max-ram` at which no more bytes are admitted, and seconds over it at rest before giving up.
 RAM_ADMISSION_SHARE, RAM_REST_DEADLINE_S = 0.9, 20.0
 
+#: Seconds that a database without space is waited for: long enough for one that makes room by itself.
+DISK_FULL_DEADLINE_S = 15.0
+
+#: Seconds that a parser has to leave the file at hand once the run is to end.
+CANCEL_DEADLINE_S = 5.0
+
 #: Signals that ask a run to drain and end: the operator's, the system's, and the batch system's.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -56,33 +62,54 @@ class StopRequest:
         self._since = time.monotonic()
         return signal.Signals(self._signals[0]).name
 
+    @property
+    def urgent(self) -> bool:
+        """Whether the run shall end at once: a second Ctrl-C."""
+        return self._signals.count(signal.SIGINT) > 1
+
+    @property
+    def draining_s(self) -> float:
+        """Seconds since the drain began; 0 before it."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
     def check(self) -> None:
         """Raises `RunStoppedError` after a second Ctrl-C, or a drain of more than `--grace` seconds."""
-        if self._signals.count(signal.SIGINT) > 1:
+        if self.urgent:
             raise RunStoppedError("interrupted twice")
-        if self._since is not None and time.monotonic() - self._since > self._grace:
+        if self.draining_s > self._grace:
             raise RunStoppedError(f"what was in flight took longer than --grace {self._grace:g} s")
 
 
 class DatabaseWait:
-    """How long the database has not answered."""
+    """How long the database has not answered, or has had no space."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._since = 0.0
+        self._disk_full = False
         #: Why it doesn't answer; None while it does.
         self.trouble: str | None = None
 
-    def note(self, trouble: str | None) -> None:
+    def note(self, trouble: str | None, disk_full: bool = False) -> None:
         """What the indexer says."""
         if trouble is not None and self.trouble is None:
             log.warning("database: %s", trouble)
             self._since = time.monotonic()
-        self.trouble = trouble
+        self.trouble, self._disk_full = trouble, disk_full
+
+    def forget(self) -> None:
+        """The process that said so is gone; a new one tells anew."""
+        self.trouble, self._disk_full = None, False
 
     def check(self) -> None:
-        """Raises `RunStoppedError` after `--database-deadline` seconds without an answer."""
-        if self.trouble is not None and time.monotonic() - self._since > self._deadline:
+        """Raises `RunStoppedError` after `--database-deadline` seconds without an answer, or
+        `DISK_FULL_DEADLINE_S` without space."""
+        if self.trouble is None:
+            return
+        waited = time.monotonic() - self._since
+        if self._disk_full and waited > min(DISK_FULL_DEADLINE_S, self._deadline):
+            raise RunStoppedError(f"{self.trouble}; free some space")
+        if waited > self._deadline:
             raise RunStoppedError(f"the database did not answer for {self._deadline:g} s ({self.trouble})")
 
 

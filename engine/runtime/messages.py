@@ -95,13 +95,6 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """From a parser: the file at hand is coming along."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
 class NeedCredit:
     """From a parser: it waits for so many bytes."""
 
@@ -215,18 +208,31 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """From the indexer: the database doesn't answer (the reason), or does again (None)."""
+    """From the indexer: the database doesn't answer (the reason), or does again (None).
+
+    `disk_full`: it has no space left, which waiting seldom mends.
+    """
 
     trouble: str | None
+    disk_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """From any process, each second or so: seconds since its start, cumulative."""
+    """How a process has spent its time: seconds since it began to work, cumulative."""
 
     busy_s: float
     wait_in_s: float
     wait_out_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """From any process, each second: it runs. `stuck_s` is how long its work has shown no progress; 0 while
+    it waits for others."""
+
+    stats: Stats
+    stuck_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +244,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From any process, its last word: one line, the exit code it asks for, and a traceback as text."""
+    """From any process, its last word: one line, the exit code it asks for, and a traceback as text.
+
+    `again`: a new process in its place may well succeed.
+    """
 
     exit_code: int
     message: str
     traceback: str = field(default="")
+    again: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from collections import deque
 from multiprocessing.connection import Connection
 
@@ -18,9 +17,6 @@ from engine.stages.segment import Segment
 
 #: Bytes that a parser asks for at a time, so that small segments don't each cost a round trip.
 CREDIT_BLOCK_BYTES = 2**20
-
-#: Least seconds between two signs of progress within one file.
-PROGRESS_INTERVAL_S = 0.5
 
 #: Of all processes the kernel should take a parser first: it holds nothing that can't be made again.
 OOM_SCORE = 800
@@ -68,7 +64,6 @@ class _Parser:
         self._images_known = False
         self._cancelled = False
         self._stopped = False
-        self._progressed = 0.0
 
     def run(self) -> None:
         """Parse what the supervisor sends until it says stop."""
@@ -88,6 +83,7 @@ class _Parser:
                 os._exit(OUT_OF_MEMORY)
 
     def _parse(self, job: FileJob) -> None:
+        self._mailbox.step()
         self._mailbox.send(m.Began(job.attempt))
         for item in self._stage.parse(job):
             self._take()
@@ -99,10 +95,7 @@ class _Parser:
                 self._mailbox.send(m.SectionFailed(job.attempt, item))
             elif isinstance(item, FileEnd):
                 self._mailbox.send(m.FileParsed(job.attempt, item))
-            if time.monotonic() - self._progressed > PROGRESS_INTERVAL_S:
-                self._progressed = time.monotonic()
-                self._mailbox.send(m.Progressed(job.attempt))
-        self._mailbox.tell_stats()
+            self._mailbox.step()
 
     def _emit(self, segment: Segment) -> None:
         if self._credit < segment.size:
@@ -113,15 +106,14 @@ class _Parser:
                 if self._cancelled:
                     raise _CancelledError
         self._credit -= segment.size
-        started = time.monotonic()
         try:
-            self._output.send(segment)
+            with self._mailbox.waiting("out"):
+                self._output.send(segment)
         except OSError:
             # The inference process is gone; what happens to this file is for the supervisor to say.
             while not self._cancelled:
                 self._take(block=True, side="out")
             raise _CancelledError from None
-        self._mailbox.waited("out", time.monotonic() - started)
 
     def _image_spec(self) -> ImageSpec | None:
         if not self._images_known:
@@ -141,10 +133,11 @@ class _Parser:
     def _take(self, block: bool = False, side: str = "in") -> None:
         """Read what the supervisor sent; wait for one message where asked to."""
         while block or not self._mailbox.inbox.empty():
-            started = time.monotonic()
-            message = self._mailbox.inbox.get()
             if block:
-                self._mailbox.waited(side, time.monotonic() - started)
+                with self._mailbox.waiting(side):
+                    message = self._mailbox.inbox.get()
+            else:
+                message = self._mailbox.inbox.get()
             block = False
             if isinstance(message, m.Parse):
                 self._jobs.append(message.job)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import connection
 
 from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime import indexer, inference, parser
 from engine.runtime import messages as m
 from engine.runtime.child import Child, pipe
+from engine.runtime.deaths import Verdict
 from engine.stages.parse import FileJob
 
 #: Files that wait in a parser's own queue, while they are small: enough to hide a round trip.
 QUEUED_FILES, QUEUED_FILE_BYTES = 4, 256 * 2**10
 
-#: Seconds that a child has to end by itself after `Stop`.
+#: Seconds that the processes have to end by themselves when the run is over.
 STOP_DEADLINE_S = 30.0
 
 log = logging.getLogger("engine")
@@ -33,24 +34,25 @@ class ParserSlot:
     jobs: deque[FileJob] = field(default_factory=deque)
     current: FileJob | None = None
     began: bool = False
-    #: When it last gave a sign, by the monotonic clock; `waiting`: for the supervisor, not for the file.
-    progressed: float = 0.0
-    waiting: bool = False
     cancelled: bool = False
     dead: bool = False
-    #: Why the supervisor killed it.
-    verdict: str | None = None
+    #: Why the supervisor killed it, or what it could not go on from.
+    verdict: Verdict | None = None
 
 
 class Pipeline:
-    """Starts each process when it is first needed, and ends them all. Keeps no books."""
+    """Starts each process when it is first needed, and ends them all. Keeps no books.
+
+    `bell` is set whenever one of them has said something.
+    """
 
     def __init__(self, config: Config, text_spec: TextSpec) -> None:
         self._config = config
         self._text_spec = text_spec
         self._images: m.UseImages | None = None if config.images else m.UseImages(None)
         self._started = 0
-        self._past = m.Stats(0.0, 0.0, 0.0)
+        self._past: dict[str, list[m.Stats]] = {"parse": [], "infer": [], "index": []}
+        self.bell = threading.Event()
         self.indexer: Child | None = None
         self.inference: Child | None = None
         self.parsers: dict[str, ParserSlot] = {}
@@ -60,7 +62,8 @@ class Pipeline:
         options = indexer.IndexerOptions(
             self._config.adapter, self._config.fields, self._config.adapter_options, patient, identity
         )
-        self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options)
+        self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options, bell=self.bell)
+        log.info("indexer started, process %d", self.indexer.pid)
         return self.indexer
 
     def start_parser(self) -> ParserSlot:
@@ -81,6 +84,7 @@ class Pipeline:
             config.chunk_overlap,
             config.exact_images,
             config.parser_memory,
+            bell=self.bell,
         )
         writer.close()
         self.inference.send_descriptor(m.OpenChannel(name), reader)
@@ -101,6 +105,7 @@ class Pipeline:
             self._text_spec,
             config.device,
             config.dtype,
+            bell=self.bell,
         )
         writer.close()
         if self.indexer is not None:
@@ -121,23 +126,29 @@ class Pipeline:
         """The parsers that can still be given files."""
         return [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
 
+    def has_room(self, size: int) -> bool:
+        """Whether a parser would take a file of that many bytes now."""
+        return self._roomy(size) is not None or len(self._living()) < self._config.workers
+
     def roomy_parser(self, size: int) -> ParserSlot | None:
         """The parser that shall get a file of that many bytes next, started where there are too few."""
-        living = self._living()
-        slot = min(living, key=lambda slot: len(slot.jobs), default=None)
-        if slot is not None and not slot.jobs:
-            return slot
-        if slot is None or len(living) < self._config.workers:
+        slot = self._roomy(size)
+        if (slot is None or slot.jobs) and len(self._living()) < self._config.workers:
             return self.start_parser()
+        return slot
+
+    def _roomy(self, size: int) -> ParserSlot | None:
+        """The parser with the fewest files, if it can take one more."""
+        slot = min(self._living(), key=lambda slot: len(slot.jobs), default=None)
+        if slot is None or not slot.jobs:
+            return slot
         small = all(each <= QUEUED_FILE_BYTES for each in [size, *(job.size for job in slot.jobs)])
         return slot if small and len(slot.jobs) < QUEUED_FILES else None
 
-    def heir(self) -> ParserSlot:
-        """The parser that shall get a dead one's files: a new one unless there are enough."""
-        living = self._living()
-        if len(living) < self._config.workers:
-            return self.start_parser()
-        return min(living, key=lambda slot: len(slot.jobs))
+    @property
+    def idle(self) -> bool:
+        """Whether no parser has a file."""
+        return not any(slot.jobs for slot in self.parsers.values())
 
     def children(self) -> list[Child]:
         """The living processes, the last of the chain first but for the parsers."""
@@ -155,34 +166,55 @@ class Pipeline:
     def remove(self, slot: ParserSlot) -> None:
         """A parser is gone; its times stay."""
         del self.parsers[slot.child.name]
-        self._past = _sum([self._past, slot.child.stats])
+        self._keep("parse", slot.child)
+
+    def _keep(self, stage: str, child: Child | None) -> None:
+        if child is not None:
+            self._past[stage] = [_sum([*self._past[stage], child.stats])]
 
     def stats(self) -> dict[str, m.Stats]:
-        """Busy and waiting seconds by stage, those of dead parsers included."""
+        """Busy and waiting seconds by stage, those of dead processes included."""
+        living: dict[str, list[Child | None]] = {
+            "parse": [slot.child for slot in self.parsers.values()],
+            "infer": [self.inference],
+            "index": [self.indexer],
+        }
         return {
-            "parse": _sum([self._past, *(slot.child.stats for slot in self.parsers.values())]),
-            "infer": _sum([self.inference.stats] if self.inference else []),
-            "index": _sum([self.indexer.stats] if self.indexer else []),
+            stage: _sum([*self._past[stage], *(child.stats for child in children if child is not None)])
+            for stage, children in living.items()
         }
 
-    def stop(self) -> Iterator[tuple[Child, object]]:
-        """End every process, the first of the chain first; yields what they say until then."""
+    def stop(self, seconds: float, urgent: Callable[[], bool]) -> Iterator[tuple[Child, object]]:
+        """End every process, the first of the chain first; yields what they say until then.
+
+        One that doesn't end by itself in `seconds`, or as soon as it is `urgent`, is killed.
+        """
         parsers = [slot.child for slot in self.parsers.values()]
+        deadline = time.monotonic() + seconds
         for child in [*parsers, *(c for c in (self.inference, self.indexer) if c is not None)]:
             child.send(m.Stop())
-            deadline = time.monotonic() + STOP_DEADLINE_S
-            while child.process.exitcode is None and time.monotonic() < deadline:
-                if connection.wait([child.control, child.process.sentinel], 0.1):
-                    for message in child.receive():
-                        yield child, message
+            while child.process.exitcode is None and time.monotonic() < deadline and not urgent():
+                self.bell.wait(0.05)
+                self.bell.clear()
+                yield from ((child, message) for message in child.receive())
             if child.process.exitcode is None:
-                log.warning("%s did not end in %g s and is killed", child.name, STOP_DEADLINE_S)
+                log.warning("%s did not end by itself and is killed", child.name)
                 child.kill()
+            yield from ((child, message) for message in child.receive())
 
-    def kill(self) -> None:
-        """End every process at once."""
-        for child in self.children():
+    def kill(self) -> list[Child]:
+        """End every process at once, the last of the chain first; gives them back, for their last words."""
+        children = [*self.children(), *(slot.child for slot in self.parsers.values() if slot.dead)]
+        for child in children:
+            child.process.kill()
+        for child in children:
             child.kill()
+        for slot in list(self.parsers.values()):
+            self.remove(slot)
+        self._keep("infer", self.inference)
+        self._keep("index", self.indexer)
+        self.inference = self.indexer = None
+        return children
 
 
 def _sum(stats: list[m.Stats]) -> m.Stats:

@@ -7,28 +7,36 @@ child's end; signals only leave a mark that the loop reads.
 from __future__ import annotations
 
 import logging
-import signal
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from multiprocessing import connection
 from typing import TypeVar
 
 from engine.config import Config
 from engine.errors import EngineError, UsageError
 from engine.metrics import MemorySampler
+from engine.models.spec import ImageSpec
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
-from engine.runtime.child import OUT_OF_MEMORY, Child
+from engine.runtime.background import Background
+from engine.runtime.child import Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits
+from engine.runtime.deaths import Away, OomKills, Restarts, StageDiedError, Verdict, crash, verdict
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
-from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopRequest
-from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.limits import (
+    CANCEL_DEADLINE_S,
+    DatabaseWait,
+    RamGuard,
+    RunStoppedError,
+    StopRequest,
+)
+from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
 from engine.stages.discover import check_inputs
 from engine.stages.parse import FileJob
 from engine.stages.segment import SUBS_PER_UNIT
@@ -54,9 +62,6 @@ FLUSH_INTERVAL_S = 0.1
 #: Parsers that may die one after another before they begin a file: the fault is not in a file then.
 STILLBORN_PARSERS = 8
 
-#: Signals that mean the file at work crashed its parser.
-CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
-
 Wanted = TypeVar("Wanted")
 
 log = logging.getLogger("engine")
@@ -71,7 +76,13 @@ class Supervisor:
         self._credits = Credits(config.buffer, config.workers)
         self._published = self._complete = self._begun = False
         self._stillborn = 0
-        self._restarts = {"parser": 0}
+        self._restarts = Restarts()
+        self._oom_kills = OomKills()
+        self._away = Away()
+        #: Files whose process died, to be parsed again: beside others, and with no other file at work.
+        self._again: deque[FileJob] = deque()
+        self._suspects: deque[FileJob] = deque()
+        self._image_search: Background[ImageSpec | None] | None = None
         self._stop = StopRequest(config.grace)
         self._database = DatabaseWait(config.database_deadline)
         self._ram = RamGuard(config.max_ram)
@@ -97,7 +108,12 @@ class Supervisor:
             skipped = stack.enter_context(open(config.run_dir / "skipped.jsonl", "w", encoding="utf-8"))
             self._run = self._ledger.next_run()
             self._accounts = Accounts(
-                self._ledger, self._run, self._generation.name, skipped, config.skip_failed
+                self._ledger,
+                self._run,
+                self._generation.name,
+                skipped,
+                config.skip_failed,
+                config.file_attempts,
             )
             self._intake = Intake(config, self._accounts)
             self._cleaner = Cleaner(self._ledger)
@@ -111,15 +127,19 @@ class Supervisor:
     def _run_to_end(self) -> int:
         config = self._config
         try:
-            self._preflight()
-            self._begun = True
-            while not self._finished():
-                self._admit()
-                self._grant()
-                self._listen()
-                self._watch()
-                self._tick()
-            self._drain()
+            while not self._published:
+                try:
+                    self._open()
+                    while not self._finished():
+                        self._admit()
+                        self._grant()
+                        self._listen()
+                        self._watch()
+                        self._tick()
+                    self._drain()
+                    break
+                except StageDiedError as death:
+                    self._recover(str(death))
         except RunStoppedError as error:
             return self._end("stopped", EXIT_STOPPED, str(error))
         except (sqlite3.OperationalError, OSError) as error:
@@ -136,7 +156,7 @@ class Supervisor:
 
     # Before the first file
 
-    def _preflight(self) -> None:
+    def _open(self) -> None:
         """The database first: a model is not loaded for one that is not there or doesn't fit."""
         config, ledger = self._config, self._ledger
         known = ledger.get("adapter")
@@ -148,6 +168,9 @@ class Supervisor:
         self._pipeline.start_indexer(patient=known is not None, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)
+        if self._begun:
+            # Once more after a death: what this run has begun goes on.
+            renew = "misfit" if opened.resumed else "never"
         self._accounts.shared = opened.count > 0 and opened.state != ledger.get("state")
         filled = ledger.get("identity") if ledger.has_records() else None
         prepared = self._prepare(renew)
@@ -167,6 +190,7 @@ class Supervisor:
             self._listen()
             self._watch()
             self._tick()
+        self._begun = True
 
     def _prepare(self, renew: m.Renew = "never") -> m.Prepared:
         """Make the index, or check that it fits and add to it what it lacks; or begin it anew."""
@@ -182,18 +206,32 @@ class Supervisor:
         """Look for files while there is room, and give parsers their next ones."""
         if self._stop.asked:
             return
+        self._use_images()
         self._intake.step()
-        waiting = self._intake.waiting
         jobs: list[tuple[ParserSlot, FileJob]] = []
-        while waiting and self._accounts.active < ACTIVE_FILES:
-            slot = self._pipeline.roomy_parser(waiting[0].size)
+        while job := self._next_job():
+            slot = self._pipeline.roomy_parser(job.size)
             if slot is None:
+                self._again.appendleft(job)
                 break
+            slot.jobs.append(job)
+            jobs.append((slot, job))
+        self._send(jobs)
+
+    def _next_job(self) -> FileJob | None:
+        """What is to be parsed next, if anything may be now: a suspect of crashing its parser only alone."""
+        if any(job.alone for slot in self._pipeline.parsers.values() for job in slot.jobs):
+            return None
+        if self._suspects:
+            return self._suspects.popleft() if self._pipeline.idle else None
+        if self._again:
+            return self._again.popleft()
+        waiting = self._intake.waiting
+        while waiting and self._accounts.active < ACTIVE_FILES and self._pipeline.has_room(waiting[0].size):
             job = self._accounts.dispatch(waiting.popleft())
             if job is not None:
-                slot.jobs.append(job)
-                jobs.append((slot, job))
-        self._send(jobs)
+                return job
+        return None
 
     def _send(self, jobs: list[tuple[ParserSlot, FileJob]]) -> None:
         """Send jobs out, their attempts durable before any of their records can be in the database."""
@@ -214,10 +252,8 @@ class Supervisor:
         stalled = self._credits.blocked and not self._credits.in_flight
         if not self._ram.over(self._memory.total, stalled):
             for name, size in self._credits.grants():
-                slot = self._pipeline.parsers[name]
-                slot.waiting, slot.progressed = False, time.monotonic()
-                slot.child.send(m.Grant(size))
-        idle = not self._intake.waiting and not any(slot.jobs for slot in self._pipeline.parsers.values())
+                self._pipeline.parsers[name].child.send(m.Grant(size))
+        idle = not self._intake.waiting and self._pipeline.idle
         now = time.monotonic()
         wanted = (self._credits.blocked or idle) and self._credits.in_flight
         if wanted and now - self._last_flush > FLUSH_INTERVAL_S:
@@ -228,17 +264,17 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Handle what children said; wait a moment where none did and nothing else is to do."""
-        children = {child.control: child for child in self._pipeline.children() if not child.silent}
-        listing = self._intake.busy and not self._stop.asked
-        for ready in connection.wait(list(children), 0.0 if listing else LISTEN_S):
-            child = children[ready]  # type: ignore[index]
+        if not self._intake.busy or self._stop.asked:
+            self._pipeline.bell.wait(LISTEN_S)
+        self._pipeline.bell.clear()
+        for child in self._pipeline.children():
             for message in child.receive():
                 self._handle(child, message)
 
     def _handle(self, child: Child, message: object) -> None:
         accounts = self._accounts
-        if isinstance(message, m.Stats):
-            child.stats = message
+        if isinstance(message, m.Failed):
+            self._failed(child, message)
         elif isinstance(message, m.Received):
             if child is self._pipeline.inference:
                 self._credits.emitted(message.channel, message.size)
@@ -257,39 +293,42 @@ class Supervisor:
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
         elif isinstance(message, m.DatabaseState):
-            self._database.note(message.trouble)
+            self._database.note(message.trouble, message.disk_full)
         elif isinstance(message, m.Published):
             self._published = True
             if message.state is not None:
                 self._ledger.set("state", message.state)
+            self._ledger.set("unpublished", "")
         elif isinstance(message, m.Note):
             log.info("%s", message.text)
             self._progress.say(message.text)
-        elif isinstance(message, m.Failed):
-            if message.traceback:
-                log.error("%s: %s\n%s", child.name, message.message, message.traceback)
-            if message.exit_code == EXIT_USAGE:
-                raise UsageError(message.message)
-            raise EngineError(f"{child.name}: {message.message}")
         elif child.name in self._pipeline.parsers:
             self._handle_parser(self._pipeline.parsers[child.name], message)
 
+    def _failed(self, child: Child, message: m.Failed) -> None:
+        """A process says why it ends: that is the end of the run, of its stage, or of a parser's file."""
+        if message.traceback:
+            log.error("%s: %s\n%s", child.name, message.message, message.traceback)
+        if message.exit_code == EXIT_USAGE:
+            raise UsageError(message.message)
+        if slot := self._pipeline.parsers.get(child.name):
+            slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
+        elif message.again:
+            child.kill()
+            raise StageDiedError(f"{child.name}: {message.message}")
+        else:
+            raise EngineError(f"{child.name}: {message.message}")
+
     def _handle_parser(self, slot: ParserSlot, message: object) -> None:
-        slot.progressed = time.monotonic()
         if isinstance(message, m.Began):
             slot.current = slot.jobs[0]
             slot.began, self._stillborn = True, 0
         elif isinstance(message, m.NeedCredit):
-            slot.waiting = True
             self._credits.ask(slot.child.name, message.size)
         elif isinstance(message, m.NeedImageModel):
-            spec = self._generation.image()
-            if spec is not None:
-                self._prepare()
-            self._pipeline.use_images(spec)
-            # Finding a model may have taken long, and nobody could show progress meanwhile.
-            for other in self._pipeline.parsers.values():
-                other.progressed = time.monotonic()
+            if self._image_search is None:
+                # A model may have to be fetched first, and nothing else shall wait for that.
+                self._image_search = Background(self._generation.image)
         elif isinstance(message, m.SectionFailed):
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
@@ -302,6 +341,15 @@ class Supervisor:
             slot.current = None
             slot.cancelled = True
 
+    def _use_images(self) -> None:
+        """Once the image model is found, the index is made to hold its vectors; then the parsers go on."""
+        if self._image_search is not None and self._image_search.done:
+            search, self._image_search = self._image_search, None
+            spec = search.result()
+            if spec is not None:
+                self._prepare()
+            self._pipeline.use_images(spec)
+
     def _tell_indexer(self, message: object) -> None:
         if self._pipeline.indexer is not None:
             self._pipeline.indexer.send(message)
@@ -312,15 +360,12 @@ class Supervisor:
         if child is None:
             raise EngineError("the indexer was asked before it was started")
         while True:
-            answer: Wanted | None = None
-            if connection.wait([child.control, child.process.sentinel], STATUS_INTERVAL_S):
-                for message in child.receive():
-                    if isinstance(message, kind):
-                        answer = message
-                    else:
-                        self._handle(child, message)
-            if answer is not None:
-                return answer
+            self._pipeline.bell.wait(LISTEN_S)
+            self._pipeline.bell.clear()
+            for message in child.receive():
+                if isinstance(message, kind):
+                    return message
+                self._handle(child, message)
             if self._stop.asked and not self._begun:
                 raise RunStoppedError("by a signal")
             self._watch()
@@ -331,14 +376,20 @@ class Supervisor:
     def _watch(self) -> None:
         """Find what died, is stuck, has waited too long, or was asked for by a signal."""
         now = time.monotonic()
+        if self._away.look(now):
+            for child in self._pipeline.children():
+                child.excuse()
         for child in self._pipeline.children():
             if child.process.exitcode is not None:
                 self._died(child)
+            elif child.name not in self._pipeline.parsers and (why := verdict(child, now)):
+                child.kill()
+                raise StageDiedError(f"{child.name} was ended: {why.reason}")
         for slot in self._pipeline.parsers.values():
-            at_work = slot.current is not None and not slot.waiting and not slot.dead
-            if at_work and now - slot.progressed > self._config.file_timeout:
-                slot.verdict = f"no progress for {self._config.file_timeout:g} s (--file-timeout)"
-                slot.child.process.kill()
+            if not slot.dead and not slot.verdict:
+                slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+                if slot.verdict or (self._stop.draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
+                    slot.child.process.kill()
         self._database.check()
         if name := self._stop.begins():
             log.info("%s: stopping", name)
@@ -354,9 +405,9 @@ class Supervisor:
         for message in child.receive():
             self._handle(child, message)
         if slot is None:
-            raise EngineError(child.death())
-        log.warning("%s", f"{child.name} was ended: {slot.verdict}" if slot.verdict else child.death())
-        self._restarts["parser"] += 1
+            raise StageDiedError(child.death())
+        log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
+        self._restarts.counts["parser"] += 1
         if not slot.began:
             self._stillborn += 1
             if self._stillborn >= STILLBORN_PARSERS:
@@ -366,27 +417,48 @@ class Supervisor:
                 )
 
     def _parser_gone(self, slot: ParserSlot) -> None:
-        """A parser is dead and all that it sent has arrived: its files are parsed again by another."""
+        """A parser is dead and all that it sent has arrived: its files are parsed again by others."""
         if not slot.dead:
             slot.child.kill()
             self._died(slot.child)
         self._pipeline.remove(slot)
         self._credits.forget(slot.child.name)
-        code = slot.child.process.exitcode or 0
-        at_fault = code == OUT_OF_MEMORY or -code in CRASH_SIGNALS
-        crashed = slot.verdict or (slot.child.death() if at_fault else None)
-        again: list[FileJob] = []
+        if slot.verdict is None:
+            crashed = crash(slot.child, self._oom_kills)
+        else:
+            crashed = slot.verdict.reason if slot.verdict.blames_file else None
         for job in slot.jobs:
             at_work = job is slot.current
-            replay = self._accounts.lost(
-                job.attempt, crashed if at_work else None, killed=at_work and crashed is None
-            )
+            replay = self._accounts.lost(job.attempt, at_work, crashed if at_work else None)
             if replay is not None:
-                again.append(replay)
-        if again and not self._stop.asked:
-            heir = self._pipeline.heir()
-            heir.jobs.extend(again)
-            self._send([(heir, job) for job in again])
+                (self._suspects if replay.alone else self._again).append(replay)
+
+    def _recover(self, death: str) -> None:
+        """The inference process or the indexer is gone. All others go too, and what was on its way is made
+        again: that is what a new invocation would do, and needs no second way to be right."""
+        log.warning("%s", death)
+        kind = "indexer" if death.startswith("indexer") else "inference"
+        self._restarts.counts[kind] += 1
+        for child in self._pipeline.kill():
+            # What the database has acknowledged need not be made again.
+            for message in child.receive():
+                if isinstance(message, m.SegmentWritten | m.Deleted):
+                    self._handle(child, message)
+        if self._stop.asked:
+            raise RunStoppedError(f"by a signal; {death} meanwhile")
+        pause = self._restarts.again(death, self._accounts.counts.records + self._accounts.counts.deleted)
+        self._progress.say(f"{death}; starting again in {pause:g} s")
+        self._credits.reset()
+        self._cleaner.reset()
+        self._database.forget()
+        self._again.clear()
+        self._suspects.clear()
+        for job in self._accounts.lost_all():
+            (self._suspects if job.alone else self._again).append(job)
+        self._ledger.commit()
+        ends = time.monotonic() + pause
+        while time.monotonic() < ends and not self._stop.asked:
+            time.sleep(LISTEN_S)
 
     # Housekeeping
 
@@ -440,9 +512,11 @@ class Supervisor:
                 self._listen()
                 self._watch()
                 self._tick()
-            self._ledger.set("unpublished", "")
-        for child, message in self._pipeline.stop():
-            if isinstance(message, m.Stats | m.Embedded):
+        seconds = STOP_DEADLINE_S
+        if self._stop.asked:
+            seconds = max(0.0, min(seconds, self._config.grace - self._stop.draining_s))
+        for child, message in self._pipeline.stop(seconds, lambda: self._stop.urgent):
+            if isinstance(message, m.Embedded):
                 self._handle(child, message)
 
     def _end(self, status: str, code: int, why: str = "") -> int:
@@ -469,7 +543,7 @@ class Supervisor:
             **figures,
             "totals": totals,
             "peak_pss_bytes": self._memory.peaks,
-            "restarts": self._restarts,
+            "restarts": self._restarts.counts,
             "config": config.as_dict(),
             "environment": report.environment(),
         }

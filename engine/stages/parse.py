@@ -46,7 +46,8 @@ class FileJob:
     `checkpoint`, after the segment `last`, and leaves out the segments in `done`.
 
     `known_hash` is the content's SHA-256 where nothing but the file's times may have changed.
-    `maybe_present` says that an earlier attempt may have left records of this file in the database.
+    `maybe_present` says that an earlier attempt may have left records of this file in the database, `alone`
+    that no other file shall be at work meanwhile.
     """
 
     attempt: int
@@ -59,6 +60,7 @@ class FileJob:
     last: int = -1
     done: frozenset[int] = field(default=frozenset())
     maybe_present: bool = False
+    alone: bool = False
 
 
 Outcome: TypeAlias = Literal["parsed", "unchanged", "skipped", "failed", "changed"]

@@ -18,7 +18,11 @@ def echo(control: Connection, run_dir: str) -> None:
 
     def body(mailbox: Mailbox) -> None:
         mailbox.start_clock()
-        while not isinstance(message := mailbox.inbox.get(), m.Stop):
+        while True:
+            with mailbox.waiting("in"):
+                message = mailbox.inbox.get()
+            if isinstance(message, m.Stop):
+                return
             mailbox.send(message)
 
     run_child(control, run_dir, body)

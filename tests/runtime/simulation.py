@@ -149,7 +149,7 @@ class Run:
         self.accounts = Accounts(self.ledger, number, lambda kind: f"plan of {kind}", self.skipped)
         self.cleaner = Cleaner(self.ledger)
         self.parsers: list[Parser] = []
-        self.deaths = 0
+        self.deaths = self.collapses = 0
         #: How often each file was at work when its parser crashed.
         self.crashes: Counter[str] = Counter()
         self.inference: deque[object] = deque()
@@ -157,8 +157,12 @@ class Run:
         self.indexer: deque[object] = deque()
         self.waiting: deque[FoundFile] = deque()
 
-    def go(self, deaths: int = 0, actions: int | None = None) -> bool:
-        """Run to the end, or be killed after so many actions; whether the end was reached."""
+    def go(self, deaths: int = 0, actions: int | None = None, collapses: int = 0) -> bool:
+        """Run to the end, or be killed after so many actions; whether the end was reached.
+
+        `deaths` of parsers and `collapses` (the inference process or the indexer dies) may happen on the way.
+        """
+        self.collapses = collapses
         for action in itertools.count():
             if actions is not None and action >= actions:
                 self.ledger._db.close()
@@ -215,6 +219,8 @@ class Run:
             possible.append(partial(self._listen, self.indexer))
         if possible:
             possible.append(self._tick)
+            if self.collapses and not self.random.randrange(20):
+                possible.append(self._collapse)
         return possible
 
     # What the supervisor does
@@ -264,7 +270,7 @@ class Run:
             at_fault = job is parser.current
             crashed = "killed by SIGSEGV" if at_fault and parser.crashed else None
             self.crashes[job.path] += crashed is not None
-            again = self.accounts.lost(job.attempt, crashed, at_fault and crashed is None)
+            again = self.accounts.lost(job.attempt, at_fault, crashed)
             if again is not None:
                 jobs.append(again)
         self.ledger.commit()
@@ -272,6 +278,19 @@ class Run:
             self.parsers.append(Parser())
         for job in jobs:
             self._give(self.parsers[-1], job)
+
+    def _collapse(self) -> None:
+        """All processes are gone; of what the indexer has said, the supervisor still hears the beginning."""
+        self.collapses -= 1
+        for _ in range(self.random.randint(0, len(self.indexer))):
+            self._listen(self.indexer)
+        for wire in (self.inference, self.indexer_in, self.indexer):
+            wire.clear()
+        self.cleaner.reset()
+        self.parsers = [Parser()]
+        for job in self.accounts.lost_all():
+            self._give(self.parsers[0], job)
+        self.ledger.commit()
 
     def _tick(self) -> None:
         self.accounts.flush()

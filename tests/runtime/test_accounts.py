@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import EngineError
+from engine.errors import HandOverError
 from engine.records import Kind, SectionFailure
 from engine.runtime import messages as m
-from engine.runtime.accounts import CHANGED_ATTEMPTS, CRASH_ATTEMPTS, KILL_ATTEMPTS, Accounts, Counts
+from engine.runtime.accounts import CHANGED_ATTEMPTS, Accounts, Counts
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.ledger import Ledger
 from engine.stages.discover import FoundFile, LeftOut, Unreadable
@@ -97,10 +97,23 @@ def test_parsers_may_die_at_any_moment_and_no_file_or_record_is_lost_or_written_
         assert run.accounts.active == 0
         assert run.database.ids == acknowledged(Path(name))
         for path, state in states(Path(name)).items():
-            # A file that was at work in two crashes is given up, with what was written of it.
-            given_up = run.crashes[path] >= CRASH_ATTEMPTS and state in ("failed", "partial")
+            # A file that was at work in three crashes is given up, with what was written of it.
+            given_up = run.crashes[path] >= 3 and state in ("failed", "partial")
             assert given_up or state == corpus[path].state
             assert given_up or corpus[path].ids(path) <= run.database.ids
+
+
+@property_test
+@given(corpora(), st.integers(1, 3), st.integers(0, 2), randoms)
+def test_all_processes_may_die_at_any_moment_and_the_run_goes_on_to_the_same_end(
+    corpus: dict[str, Content], collapses: int, deaths: int, random: Random
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        run = Run(Path(name), corpus, Database(), random)
+        assert run.go(deaths, collapses=collapses)
+        assert fits(run.accounts.counts, corpus)
+        assert states(Path(name)) == {path: content.state for path, content in corpus.items()}
+        assert run.database.ids == acknowledged(Path(name)) == expected(corpus)
 
 
 @property_test
@@ -502,41 +515,46 @@ def test_messages_that_no_file_or_database_can_hold_are_told_all_the_same(
 # Crashes
 
 
-def test_a_file_that_crashes_its_parser_twice_has_failed_and_others_go_on(scene: Scene) -> None:
+def test_a_file_that_crashes_its_parser_is_tried_alone_at_last_and_has_failed_then(scene: Scene) -> None:
     job: FileJob | None = scene.begin(FILE)
-    for _ in range(CRASH_ATTEMPTS):
+    alone = []
+    for _ in range(3):
         assert job is not None
-        job = scene.accounts.lost(job.attempt, "parser-0 was killed by SIGSEGV", False)
+        alone.append(job.alone)
+        job = scene.accounts.lost(job.attempt, True, "its parser was killed by SIGSEGV")
     assert job is None
+    assert alone == [False, False, True]
     assert (scene.counts.failed, scene.counts.pending) == (1, 0)
-    assert [failure["error_type"] for failure in scene.failures()] == ["crash"]
+    (failure,) = scene.failures()
+    assert failure["error_type"] == "poison"
+    assert "killed by SIGSEGV; 3 times, the last time with no other file at work" in str(failure["message"])
 
 
-def test_a_parser_that_is_killed_from_outside_says_little_about_its_file(scene: Scene) -> None:
+def test_a_parser_that_is_killed_from_outside_says_nothing_about_its_file(scene: Scene) -> None:
     job: FileJob | None = scene.begin(FILE)
-    for _ in range(KILL_ATTEMPTS - 1):
+    for _ in range(50):
         assert job is not None
-        job = scene.accounts.lost(job.attempt, None, True)
+        job = scene.accounts.lost(job.attempt, True)
     assert job is not None
     assert job.maybe_present
-    assert scene.accounts.lost(job.attempt, None, True) is None
-    assert scene.counts.failed == 1
+    assert not job.alone
 
 
 def test_a_file_that_only_waited_in_a_dead_parser_is_not_blamed(scene: Scene) -> None:
     job: FileJob | None = scene.begin(FILE)
-    for _ in range(KILL_ATTEMPTS + CRASH_ATTEMPTS):
+    for _ in range(5):
         assert job is not None
-        job = scene.accounts.lost(job.attempt, None, False)
+        job = scene.accounts.lost(job.attempt, False)
     assert job is not None
     assert not job.maybe_present
+    assert not job.alone
 
 
 def test_what_is_on_its_way_when_a_parser_dies_is_not_made_again(scene: Scene) -> None:
     job = scene.begin(FILE)
     scene.segment(job, 0, "written")
     scene.accounts.received(m.Received(job.attempt, 1, 1, 1, "parser-0"))
-    following = scene.accounts.lost(job.attempt, None, True)
+    following = scene.accounts.lost(job.attempt, True)
     assert following is not None
     assert (following.last, following.done) == (0, frozenset({1}))
     scene.segment(following, 2, "third", after=1)
@@ -556,8 +574,23 @@ def test_counts_that_differ_between_parser_and_database_are_an_error(
     job = scene.begin(FILE)
     scene.segment(job, 0)
     end = FileEnd("parsed", "text", "text/plain", "hash", segments, chunks)
-    with pytest.raises(EngineError, match=r"/corpus/file: .* left the parser, 1 in 1 came to the database"):
+    border = "from the parser to the inference process"
+    with pytest.raises(HandOverError, match=rf"{border}: {chunks} chunks .* 1 in 1 arrived \(/corpus/file"):
         scene.accounts.parsed(job.attempt, end)
+
+
+@pytest.mark.parametrize("news_first", [True, False])
+def test_a_segment_that_is_answered_for_more_chunks_than_it_had_is_an_error(
+    scene: Scene, news_first: bool
+) -> None:
+    job = scene.begin(FILE)
+    received = m.Received(job.attempt, 0, 1, 2, "parser-0")
+    border = "from the inference process to the database"
+    with pytest.raises(HandOverError, match=rf"{border}: 2 chunks of a segment left, 1 were answered"):
+        if news_first:
+            scene.accounts.received(received)
+        scene.accounts.written(written(job, 0))
+        scene.accounts.received(received)
 
 
 def test_a_file_is_not_settled_before_the_news_that_its_segments_arrived(scene: Scene) -> None:

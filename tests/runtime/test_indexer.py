@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,7 +30,12 @@ class Told:
         assert isinstance(message, m.DatabaseState)
         self.states.append(message.trouble)
 
-    def waited(self, side: str, seconds: float) -> None:
+    @contextmanager
+    def waiting(self, side: str) -> Iterator[None]:
+        assert side == "out"
+        yield
+
+    def step(self) -> None:
         pass
 
 

@@ -1,0 +1,159 @@
+"""Admission: which file is parsed next and by whom, and what becomes of the files of a parser that dies."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from engine.config import Config
+from engine.errors import EngineError
+from engine.runtime import messages as m
+from engine.runtime.accounts import Accounts
+from engine.runtime.child import Child
+from engine.runtime.credits import Credits
+from engine.runtime.deaths import OomKills, Restarts, Verdict, crash, verdict
+from engine.runtime.intake import Intake
+from engine.runtime.limits import CANCEL_DEADLINE_S
+from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.stages.parse import FileJob
+from engine.stages.segment import SUBS_PER_UNIT
+
+#: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
+ACTIVE_FILES = 4096
+
+#: Parsers that may die one after another before they begin a file: the fault is not in a file then.
+STILLBORN_PARSERS = 8
+
+log = logging.getLogger("engine")
+
+
+class Admission:
+    """Gives the parsers their files. What it hands out must be durable in the ledger before it is sent."""
+
+    def __init__(
+        self,
+        config: Config,
+        pipeline: Pipeline,
+        accounts: Accounts,
+        intake: Intake,
+        credits: Credits,
+        restarts: Restarts,
+    ) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._accounts = accounts
+        self._intake = intake
+        self._credits = credits
+        self._restarts = restarts
+        self._oom_kills = OomKills()
+        self._stillborn = 0
+        #: Files whose process died, to be parsed again: beside others, and with no other file at work.
+        self._again: deque[FileJob] = deque()
+        self._suspects: deque[FileJob] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no file waits for a parser or is with one."""
+        return not self._intake.waiting and not self._again and not self._suspects and self._pipeline.idle
+
+    def step(self) -> list[tuple[ParserSlot, FileJob]]:
+        """Look for files while there is room; the parsers' next ones."""
+        self._intake.step()
+        jobs: list[tuple[ParserSlot, FileJob]] = []
+        while job := self._next_job():
+            slot = self._pipeline.roomy_parser(job.size)
+            if slot is None:
+                self._again.appendleft(job)
+                break
+            slot.jobs.append(job)
+            jobs.append((slot, job))
+        return jobs
+
+    def _next_job(self) -> FileJob | None:
+        """What is to be parsed next, if anything may be now: a suspect of crashing its parser only alone."""
+        if any(job.alone for slot in self._pipeline.parsers.values() for job in slot.jobs):
+            return None
+        if self._suspects:
+            return self._suspects.popleft() if self._pipeline.idle else None
+        if self._again:
+            return self._again.popleft()
+        waiting = self._intake.waiting
+        while waiting and self._accounts.active < ACTIVE_FILES and self._pipeline.has_room(waiting[0].size):
+            job = self._accounts.dispatch(waiting.popleft())
+            if job is not None:
+                return job
+        return None
+
+    def handle(self, slot: ParserSlot, message: object) -> None:
+        """What a parser says of its files."""
+        if isinstance(message, m.Began):
+            slot.current = slot.jobs[0]
+            slot.began, self._stillborn = True, 0
+        elif isinstance(message, m.NeedCredit):
+            self._credits.ask(slot.child.name, message.size)
+        elif isinstance(message, m.SectionFailed):
+            failure = message.failure
+            self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
+        elif isinstance(message, m.FileParsed):
+            slot.jobs.popleft()
+            slot.current = None
+            self._accounts.parsed(message.attempt, message.end)
+        elif isinstance(message, m.Cancelled):
+            slot.jobs.clear()
+            slot.current = None
+            slot.cancelled = True
+        elif isinstance(message, m.Failed):
+            slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
+
+    def watch(self, now: float, draining_s: float) -> None:
+        """Kill each parser that is stuck at the moment `now`, or that a run which is to end waits for."""
+        for slot in self._pipeline.parsers.values():
+            if slot.dead or slot.verdict:
+                continue
+            slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            if slot.verdict or (draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
+                slot.child.process.kill()
+
+    def cancel(self) -> None:
+        """The run is to end: have the parsers leave their files."""
+        for slot in self._pipeline.parsers.values():
+            slot.child.send(m.Cancel())
+
+    def died(self, slot: ParserSlot) -> None:
+        """A parser is dead; what it sent may still be on its way. Raises `EngineError` where all of them die
+        before they begin a file."""
+        child: Child = slot.child
+        log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
+        self._restarts.counts["parser"] += 1
+        if slot.began:
+            return
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN_PARSERS:
+            raise EngineError(
+                f"{self._stillborn} parsers in a row died before they parsed anything: {child.death()};"
+                f" see the run's log, or give more than --parser-memory {self._config.parser_memory}"
+            )
+
+    def gone(self, slot: ParserSlot) -> None:
+        """All that a dead parser sent has arrived: its files are parsed again by others."""
+        self._pipeline.remove(slot)
+        self._credits.forget(slot.child.name)
+        if slot.verdict is None:
+            crashed = crash(slot.child, self._oom_kills)
+        else:
+            crashed = slot.verdict.reason if slot.verdict.blames_file else None
+        for job in slot.jobs:
+            at_work = job is slot.current
+            replay = self._accounts.lost(job.attempt, at_work, crashed if at_work else None)
+            if replay is not None:
+                self._take_back(replay)
+
+    def collapsed(self) -> None:
+        """Every process is gone: all files on their way are parsed again, from what is acknowledged."""
+        self._again.clear()
+        self._suspects.clear()
+        for job in self._accounts.lost_all():
+            self._take_back(job)
+
+    def _take_back(self, job: FileJob) -> None:
+        (self._suspects if job.alone else self._again).append(job)
