@@ -36,14 +36,14 @@ class Admission:
         pipeline: Pipeline,
         accounts: Accounts,
         intake: Intake,
-        credits: Credits,
+        credit: Credits,
         restarts: Restarts,
     ) -> None:
         self._config = config
         self._pipeline = pipeline
         self._accounts = accounts
         self._intake = intake
-        self._credits = credits
+        self._credits = credit
         self._restarts = restarts
         self._oom_kills = OomKills()
         self._stillborn = 0

@@ -26,7 +26,11 @@ FUTILE_RESTARTS, FIRST_PAUSE_S = 6, 0.5
 
 
 class StageDiedError(EngineError):
-    """The inference process or the indexer is gone: what was on its way is lost and made again."""
+    """The inference process or the indexer (`stage`) is gone: what was on its way is lost and made again."""
+
+    def __init__(self, stage: str, how: str) -> None:
+        super().__init__(how)
+        self.stage = stage
 
 
 @dataclass(frozen=True, slots=True)

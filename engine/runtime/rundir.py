@@ -23,9 +23,16 @@ def claim(run_dir: Path) -> RunLock:
         raise UsageError(f"--run-dir {run_dir}: {reason}; name a directory that can be written") from None
 
 
+class _LogFile(logging.FileHandler):
+    """A log on a disk that may be full, which the run itself notices and tells of."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Say nothing: the default prints a traceback."""
+
+
 def log_to(run_dir: Path, level: str) -> Callable[[], None]:
     """Send the engine's log to `run.log`, with times in UTC; the result ends that."""
-    handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8", errors="backslashreplace")
+    handler = _LogFile(run_dir / "run.log", encoding="utf-8", errors="backslashreplace")
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

@@ -8,44 +8,34 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
 from engine.config import Config
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, HandOverError, UsageError
 from engine.metrics import MemorySampler
 from engine.models.spec import ImageSpec
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
+from engine.runtime.admission import Admission
 from engine.runtime.background import Background
 from engine.runtime.child import Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits
-from engine.runtime.deaths import Away, OomKills, Restarts, StageDiedError, Verdict, crash, verdict
+from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
-from engine.runtime.limits import (
-    CANCEL_DEADLINE_S,
-    DatabaseWait,
-    RamGuard,
-    RunStoppedError,
-    StopRequest,
-)
+from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopRequest
 from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
 from engine.stages.discover import check_inputs
-from engine.stages.parse import FileJob
-from engine.stages.segment import SUBS_PER_UNIT
 
 #: Exit codes of `engine.run`.
 EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_FAILURES, EXIT_STOPPED = 0, 1, 2, 3, 75
-
-#: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
-ACTIVE_FILES = 4096
 
 #: Files looked at for pruning before the loop turns to its children again.
 PRUNE_STEP = 256
@@ -59,8 +49,8 @@ LISTEN_S = 0.05
 #: Seconds between two requests to the indexer to write what it holds, while somebody waits for it.
 FLUSH_INTERVAL_S = 0.1
 
-#: Parsers that may die one after another before they begin a file: the fault is not in a file then.
-STILLBORN_PARSERS = 8
+#: Seconds that files may be on their way with nothing of them in any process.
+IDLE_DEADLINE_S = 60.0
 
 Wanted = TypeVar("Wanted")
 
@@ -75,22 +65,25 @@ class Supervisor:
         self._pruning: Iterator[None] | None = None
         self._credits = Credits(config.buffer, config.workers)
         self._published = self._complete = self._begun = False
-        self._stillborn = 0
         self._restarts = Restarts()
-        self._oom_kills = OomKills()
         self._away = Away()
-        #: Files whose process died, to be parsed again: beside others, and with no other file at work.
-        self._again: deque[FileJob] = deque()
-        self._suspects: deque[FileJob] = deque()
         self._image_search: Background[ImageSpec | None] | None = None
         self._stop = StopRequest(config.grace)
         self._database = DatabaseWait(config.database_deadline)
         self._ram = RamGuard(config.max_ram)
         self._last_commit = self._last_status = self._last_flush = 0.0
-        self._started = time.monotonic()
+        self._started = self._idle_since = time.monotonic()
 
     def run(self) -> int:
         """The whole run; returns its exit code. Raises `UsageError` where it can't work as asked."""
+        try:
+            return self._run()
+        except (sqlite3.DatabaseError, OSError) as error:
+            # Before the first file; or at the very end, where files are closed on a disk that is full.
+            sys.stderr.write(f"stopped: {self._config.run_dir} can't be written ({error})\n")
+            return EXIT_STOPPED
+
+    def _run(self) -> int:
         config = self._config
         with ExitStack() as stack:
             check_inputs(config.inputs, config.files_from)
@@ -106,10 +99,10 @@ class Supervisor:
             self._ledger = Ledger(config.run_dir)
             stack.callback(self._ledger.close)
             skipped = stack.enter_context(open(config.run_dir / "skipped.jsonl", "w", encoding="utf-8"))
-            self._run = self._ledger.next_run()
+            self._invocation = self._ledger.next_run()
             self._accounts = Accounts(
                 self._ledger,
-                self._run,
+                self._invocation,
                 self._generation.name,
                 skipped,
                 config.skip_failed,
@@ -119,6 +112,9 @@ class Supervisor:
             self._cleaner = Cleaner(self._ledger)
             self._pipeline = Pipeline(config, self._generation.text)
             stack.callback(self._pipeline.kill)
+            self._admission = Admission(
+                config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
+            )
             self._memory = MemorySampler(self._pipeline.pids)
             self._memory.start()
             stack.callback(self._memory.stop)
@@ -139,10 +135,10 @@ class Supervisor:
                     self._drain()
                     break
                 except StageDiedError as death:
-                    self._recover(str(death))
+                    self._recover(death)
         except RunStoppedError as error:
             return self._end("stopped", EXIT_STOPPED, str(error))
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             log.exception("the run directory")
             return self._end("stopped", EXIT_STOPPED, f"{config.run_dir} can't be written ({error})")
         except EngineError as error:
@@ -203,38 +199,12 @@ class Supervisor:
     # Admission
 
     def _admit(self) -> None:
-        """Look for files while there is room, and give parsers their next ones."""
+        """Give parsers their next files, their attempts durable before any of their records can be in the
+        database."""
         if self._stop.asked:
             return
         self._use_images()
-        self._intake.step()
-        jobs: list[tuple[ParserSlot, FileJob]] = []
-        while job := self._next_job():
-            slot = self._pipeline.roomy_parser(job.size)
-            if slot is None:
-                self._again.appendleft(job)
-                break
-            slot.jobs.append(job)
-            jobs.append((slot, job))
-        self._send(jobs)
-
-    def _next_job(self) -> FileJob | None:
-        """What is to be parsed next, if anything may be now: a suspect of crashing its parser only alone."""
-        if any(job.alone for slot in self._pipeline.parsers.values() for job in slot.jobs):
-            return None
-        if self._suspects:
-            return self._suspects.popleft() if self._pipeline.idle else None
-        if self._again:
-            return self._again.popleft()
-        waiting = self._intake.waiting
-        while waiting and self._accounts.active < ACTIVE_FILES and self._pipeline.has_room(waiting[0].size):
-            job = self._accounts.dispatch(waiting.popleft())
-            if job is not None:
-                return job
-        return None
-
-    def _send(self, jobs: list[tuple[ParserSlot, FileJob]]) -> None:
-        """Send jobs out, their attempts durable before any of their records can be in the database."""
+        jobs = self._admission.step()
         if jobs:
             self._will_change_index()
             self._ledger.commit()
@@ -253,9 +223,8 @@ class Supervisor:
         if not self._ram.over(self._memory.total, stalled):
             for name, size in self._credits.grants():
                 self._pipeline.parsers[name].child.send(m.Grant(size))
-        idle = not self._intake.waiting and self._pipeline.idle
         now = time.monotonic()
-        wanted = (self._credits.blocked or idle) and self._credits.in_flight
+        wanted = (self._credits.blocked or self._admission.idle) and self._credits.in_flight
         if wanted and now - self._last_flush > FLUSH_INTERVAL_S:
             self._last_flush = now
             self._tell_indexer(m.Flush())
@@ -273,8 +242,9 @@ class Supervisor:
 
     def _handle(self, child: Child, message: object) -> None:
         accounts = self._accounts
+        slot = self._pipeline.parsers.get(child.name)
         if isinstance(message, m.Failed):
-            self._failed(child, message)
+            self._failed(child, slot, message)
         elif isinstance(message, m.Received):
             if child is self._pipeline.inference:
                 self._credits.emitted(message.channel, message.size)
@@ -292,6 +262,10 @@ class Supervisor:
         elif isinstance(message, m.ChannelClosed):
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
+        elif isinstance(message, m.NeedImageModel):
+            if self._image_search is None:
+                # A model may have to be fetched first, and nothing else shall wait for that.
+                self._image_search = Background(self._generation.image)
         elif isinstance(message, m.DatabaseState):
             self._database.note(message.trouble, message.disk_full)
         elif isinstance(message, m.Published):
@@ -302,44 +276,22 @@ class Supervisor:
         elif isinstance(message, m.Note):
             log.info("%s", message.text)
             self._progress.say(message.text)
-        elif child.name in self._pipeline.parsers:
-            self._handle_parser(self._pipeline.parsers[child.name], message)
+        elif slot is not None:
+            self._admission.handle(slot, message)
 
-    def _failed(self, child: Child, message: m.Failed) -> None:
+    def _failed(self, child: Child, slot: ParserSlot | None, message: m.Failed) -> None:
         """A process says why it ends: that is the end of the run, of its stage, or of a parser's file."""
         if message.traceback:
             log.error("%s: %s\n%s", child.name, message.message, message.traceback)
         if message.exit_code == EXIT_USAGE:
             raise UsageError(message.message)
-        if slot := self._pipeline.parsers.get(child.name):
-            slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
+        if slot is not None:
+            self._admission.handle(slot, message)
         elif message.again:
             child.kill()
-            raise StageDiedError(f"{child.name}: {message.message}")
+            raise StageDiedError(child.name, f"{child.name}: {message.message}")
         else:
             raise EngineError(f"{child.name}: {message.message}")
-
-    def _handle_parser(self, slot: ParserSlot, message: object) -> None:
-        if isinstance(message, m.Began):
-            slot.current = slot.jobs[0]
-            slot.began, self._stillborn = True, 0
-        elif isinstance(message, m.NeedCredit):
-            self._credits.ask(slot.child.name, message.size)
-        elif isinstance(message, m.NeedImageModel):
-            if self._image_search is None:
-                # A model may have to be fetched first, and nothing else shall wait for that.
-                self._image_search = Background(self._generation.image)
-        elif isinstance(message, m.SectionFailed):
-            failure = message.failure
-            self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
-        elif isinstance(message, m.FileParsed):
-            slot.jobs.popleft()
-            slot.current = None
-            self._accounts.parsed(message.attempt, message.end)
-        elif isinstance(message, m.Cancelled):
-            slot.jobs.clear()
-            slot.current = None
-            slot.cancelled = True
 
     def _use_images(self) -> None:
         """Once the image model is found, the index is made to hold its vectors; then the parsers go on."""
@@ -384,18 +336,13 @@ class Supervisor:
                 self._died(child)
             elif child.name not in self._pipeline.parsers and (why := verdict(child, now)):
                 child.kill()
-                raise StageDiedError(f"{child.name} was ended: {why.reason}")
-        for slot in self._pipeline.parsers.values():
-            if not slot.dead and not slot.verdict:
-                slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
-                if slot.verdict or (self._stop.draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
-                    slot.child.process.kill()
+                raise StageDiedError(child.name, f"{child.name} was ended: {why.reason}")
+        self._admission.watch(now, self._stop.draining_s)
         self._database.check()
         if name := self._stop.begins():
             log.info("%s: stopping", name)
             self._progress.say(f"{name}: finishing what is in flight, at most {self._config.grace:g} s")
-            for slot in self._pipeline.parsers.values():
-                slot.child.send(m.Cancel())
+            self._admission.cancel()
         self._stop.check()
 
     def _died(self, child: Child) -> None:
@@ -405,40 +352,21 @@ class Supervisor:
         for message in child.receive():
             self._handle(child, message)
         if slot is None:
-            raise StageDiedError(child.death())
-        log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
-        self._restarts.counts["parser"] += 1
-        if not slot.began:
-            self._stillborn += 1
-            if self._stillborn >= STILLBORN_PARSERS:
-                raise EngineError(
-                    f"{self._stillborn} parsers in a row died before they parsed anything: {child.death()};"
-                    f" see the run's log, or give more than --parser-memory {self._config.parser_memory}"
-                )
+            raise StageDiedError(child.name, child.death())
+        self._admission.died(slot)
 
     def _parser_gone(self, slot: ParserSlot) -> None:
-        """A parser is dead and all that it sent has arrived: its files are parsed again by others."""
+        """A parser's channel has ended, and so has the parser, or it is made to."""
         if not slot.dead:
             slot.child.kill()
             self._died(slot.child)
-        self._pipeline.remove(slot)
-        self._credits.forget(slot.child.name)
-        if slot.verdict is None:
-            crashed = crash(slot.child, self._oom_kills)
-        else:
-            crashed = slot.verdict.reason if slot.verdict.blames_file else None
-        for job in slot.jobs:
-            at_work = job is slot.current
-            replay = self._accounts.lost(job.attempt, at_work, crashed if at_work else None)
-            if replay is not None:
-                (self._suspects if replay.alone else self._again).append(replay)
+        self._admission.gone(slot)
 
-    def _recover(self, death: str) -> None:
+    def _recover(self, death: StageDiedError) -> None:
         """The inference process or the indexer is gone. All others go too, and what was on its way is made
         again: that is what a new invocation would do, and needs no second way to be right."""
         log.warning("%s", death)
-        kind = "indexer" if death.startswith("indexer") else "inference"
-        self._restarts.counts[kind] += 1
+        self._restarts.counts[death.stage] += 1
         for child in self._pipeline.kill():
             # What the database has acknowledged need not be made again.
             for message in child.receive():
@@ -446,15 +374,14 @@ class Supervisor:
                     self._handle(child, message)
         if self._stop.asked:
             raise RunStoppedError(f"by a signal; {death} meanwhile")
-        pause = self._restarts.again(death, self._accounts.counts.records + self._accounts.counts.deleted)
+        pause = self._restarts.again(
+            str(death), self._accounts.counts.records + self._accounts.counts.deleted
+        )
         self._progress.say(f"{death}; starting again in {pause:g} s")
         self._credits.reset()
         self._cleaner.reset()
         self._database.forget()
-        self._again.clear()
-        self._suspects.clear()
-        for job in self._accounts.lost_all():
-            (self._suspects if job.alone else self._again).append(job)
+        self._admission.collapsed()
         self._ledger.commit()
         ends = time.monotonic() + pause
         while time.monotonic() < ends and not self._stop.asked:
@@ -493,6 +420,7 @@ class Supervisor:
             parsers = self._pipeline.parsers.values()
             return all(slot.cancelled or slot.dead for slot in parsers) and self._credits.in_flight == 0
         if not self._intake.listed or self._intake.waiting or self._accounts.again or self._accounts.active:
+            self._check_moving()
             return False
         if self._pruning is None:
             self._pruning = self._accounts.prune(self._intake.prunable())
@@ -501,6 +429,17 @@ class Supervisor:
                 self._complete = self._cleaner.idle
                 return self._complete
         return False
+
+    def _check_moving(self) -> None:
+        """Raises `HandOverError` where files are on their way and nothing is: it must have got lost."""
+        if not self._intake.listed or not self._admission.idle or self._credits.in_flight:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > IDLE_DEADLINE_S:
+            raise HandOverError(
+                "from the parsers to the database",
+                f"{self._accounts.active} files are on their way, and no segment of theirs has arrived"
+                f" for {IDLE_DEADLINE_S:g} s",
+            )
 
     def _drain(self) -> None:
         """Make everything searchable, then let every process end by itself."""
@@ -523,7 +462,7 @@ class Supervisor:
         """Tell how the run ended, in files and on the last lines; where that can't be, on the last line."""
         try:
             return self._tell_end(status, code, why)
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             self._progress.say(f"{status}: {why}; {self._config.run_dir} can't be written ({error})")
             return EXIT_STOPPED if code in (EXIT_DONE, EXIT_FAILURES) else code
 
@@ -532,7 +471,7 @@ class Supervisor:
         self._accounts.flush()
         self._ledger.commit()
         # Failures of files that have left the corpus are told no more, where that can be known.
-        lines = self._ledger.failures(self._run if self._intake.whole else 0)
+        lines = self._ledger.failures(self._invocation if self._intake.whole else 0)
         failures = report.write_lines(config.run_dir / "failures.jsonl", lines)
         if code == EXIT_DONE and failures:
             status, code = "complete_with_failures", EXIT_FAILURES

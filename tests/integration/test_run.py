@@ -237,39 +237,6 @@ def test_a_second_ctrl_c_stops_at_once_and_stays_resumable(tmp_path: Path) -> No
     assert len(corpus.records()) == result.summary["totals"]["records"]
 
 
-def test_a_parser_that_is_stopped_is_replaced_and_its_file_not_blamed(tmp_path: Path) -> None:
-    corpus = big_corpus(tmp_path)
-    with corpus.started("--file-timeout", "2", text_model="stand-in:16@150000") as process:
-        wait_until(lambda: children_by_score(process))
-        (stuck,) = children_by_score(process)
-        os.kill(stuck, signal.SIGSTOP)
-        assert process.wait(90) == 0
-    log = (corpus.run_dir / "run.log").read_text()
-    assert "parser-0 was ended: stopped for 20 s" in log
-    assert same_vectors(corpus.records(), undisturbed(corpus))
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("stage", ["inference", "indexer"])
-def test_the_death_of_a_later_stage_is_made_good_within_the_run(
-    tmp_path: Path, stage: str, how: signal.Signals
-) -> None:
-    corpus = big_corpus(tmp_path)
-    score = {"inference": "200", "indexer": "100"}[stage]
-    with corpus.started(text_model="stand-in:16@40000") as process:
-        wait_for_records(corpus, 1)
-        (victim,) = children_by_score(process, score)
-        os.kill(victim, how)
-        assert process.wait(120) == 0
-        told = process.stderr.read()
-    reason = {signal.SIGKILL: "was killed by SIGKILL", signal.SIGSTOP: "was ended: stopped for 20 s"}[how]
-    assert f"{stage} {reason}" in told
-    assert "starting again in 0.5 s" in told
-    summary = json.loads((corpus.run_dir / "summary.json").read_text())
-    assert summary["restarts"] == {"parser": 0, "inference": 0, "indexer": 0} | {stage: 1}
-    assert same_vectors(corpus.records(), undisturbed(corpus))
-
-
 def test_children_die_with_their_supervisor(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
     with corpus.started(text_model="stand-in:16@40000") as process:

@@ -53,6 +53,11 @@ def busy(control: Connection, run_dir: str) -> None:
     run_child(control, run_dir, lambda mailbox: time.sleep(60))
 
 
+def exits(control: Connection, run_dir: str, code: int) -> None:
+    """End at once with this exit code."""
+    run_child(control, run_dir, lambda mailbox: os._exit(code))
+
+
 def signals(control: Connection, run_dir: str) -> None:
     """Survive the signals that are for the supervisor, then say so."""
 
