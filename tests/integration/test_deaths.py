@@ -27,6 +27,12 @@ def log_of(corpus: Corpus) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def indexed(corpus: Corpus) -> int:
+    """Records that the run says are written."""
+    path = corpus.run_dir / "status.json"
+    return int(json.loads(path.read_text())["chunks"]["indexed"]) if path.exists() else 0
+
+
 def kill_each_parser(process: psutil.Popen, corpus: Corpus, number: signal.Signals, times: int) -> None:
     """Send so many parsers the signal, each once it is at work on the corpus's only file."""
     for killed in range(times):
@@ -34,9 +40,8 @@ def kill_each_parser(process: psutil.Popen, corpus: Corpus, number: signal.Signa
         wait_until(lambda name=name: name in log_of(corpus))  # type: ignore[misc]
         pid = int(log_of(corpus).split(name)[1].split()[0])
         # At work, and not about to import its libraries, once something of its file was written.
-        records = corpus.run_dir / "status.json"
-        before = json.loads(records.read_text())["chunks"]["indexed"] if killed else 0
-        wait_until(lambda before=before: json.loads(records.read_text())["chunks"]["indexed"] > before)  # type: ignore[misc]
+        before = indexed(corpus)
+        wait_until(lambda before=before: indexed(corpus) > before)  # type: ignore[misc]
         os.kill(pid, number)
         wait_until(lambda pid=pid: not psutil.pid_exists(pid))  # type: ignore[misc]
 
