@@ -27,6 +27,10 @@ class DatabaseUnavailableError(EngineError):
     """The database does not answer now; the same call may succeed later."""
 
 
+class DeviceLostError(EngineError):
+    """The device that a model runs on is of no use to this process any more; a new one may have it back."""
+
+
 class ParseError(EngineError):
     """A file, or one page of it, can't be parsed. `error_type` is a short stable word for grouping."""
 
