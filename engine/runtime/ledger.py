@@ -289,6 +289,8 @@ class Ledger:
         self._db.execute("UPDATE files SET state = 'removed' WHERE id = ?", (file,))
         self.replace_all(file)
         if not self.has_records(file):
+            # What was replaced may be gone already, and its mark not: another file may get this number.
+            self._db.execute("DELETE FROM replaced WHERE file = ?", (file,))
             self._db.execute("DELETE FROM files WHERE id = ?", (file,))
 
     def expects_records(self) -> bool:
