@@ -32,7 +32,7 @@ class DiskFullError(DatabaseUnavailableError):
 
 
 class DeviceLostError(EngineError):
-    """The accelerator can't be used any more by this process; a new one may well succeed."""
+    """The device that a model runs on is of no use to this process any more; a new one may have it back."""
 
 
 class HandOverError(EngineError):

@@ -6,12 +6,10 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
-
-import numpy as np
 
 import adapters
 from adapters.base import Adapter
@@ -71,12 +69,8 @@ class Call:
         for window in self._windows(found):
             now = datetime.now(UTC)
             for segment in window:
-                for record in segment.records(self._model_name(segment.kind), now, self._fields):
-                    if np.isfinite(record.embedding).all():
-                        yield record
-                    else:
-                        message = f"the vector at position {record.position} is not finite"
-                        self._fail(Failure(record.source, record.page, "infer", "not-finite", message))
+                self._refuse(segment, "infer", segment.refused)
+                yield from segment.records(self._model_name(segment.kind), now, self._fields)
         if self._error is not None:
             raise self._error
 
@@ -204,10 +198,17 @@ class Call:
         for result in results:
             segment, refused = result.segment, result.refused
             self._summary.records += len(segment.ids) - len(refused)
-            if refused:
-                position, reason = next(iter(refused.items()))
-                message = f"{len(refused)} of {len(segment.ids)} records, the first at position {position}"
-                self._fail(Failure(segment.source, segment.page, "index", "refused", f"{message}: {reason}"))
+            self._refuse(segment, "infer", segment.refused)
+            by_database = {place: refused[place] for place in refused if place not in segment.refused}
+            self._refuse(segment, "index", by_database)
+
+    def _refuse(self, segment: Segment, stage: str, reasons: Mapping[int, str]) -> None:
+        if reasons:
+            position, reason = next(iter(reasons.items()))
+            message = (
+                f"{len(reasons)} of {len(segment.ids)} records, the first at position {position}: {reason}"
+            )
+            self._fail(Failure(segment.source, segment.page, stage, "refused", message))
 
 
 def _error_of(end: FileEnd) -> ParseError | SkipFileError | None:

@@ -250,6 +250,19 @@ class TestFailures:
         assert list(engine.embed_file(folder / "note 0.txt", model, on_failure=told.append)) == []
         assert [failure.stage for failure in told] == ["infer"]
 
+    def test_a_vector_that_is_not_finite_is_not_written(
+        self, model: engine.EmbeddingModel, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def embed(ids: Sequence[TokenIds], *_: object) -> Vector:
+            vectors = np.ones((len(ids), 16), dtype=np.float32)
+            vectors[2] = np.inf
+            return vectors
+
+        monkeypatch.setattr(model.load_text(), "embed_ids", embed)
+        summary = engine.embed_directory(folder, model, ["txt"], adapter=url)
+        assert (summary.records, len(stored(url))) == (4, 4)
+        assert [(one.stage, one.error_type) for one in summary.failures] == [("infer", "refused")]
+
 
 class TestAdapter:
     def test_a_folder_is_written_and_summed_up(

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from engine.errors import EngineError
+from engine.records import Vector
+
+
+class TooLargeError(EngineError):
+    """The inputs at `positions` don't fit in the device's memory, each even alone; the others are embedded.
+
+    `vectors`, float32 [n, dimensions], has a row for every input, of NaN for those that don't fit.
+    """
+
+    def __init__(self, vectors: Vector, positions: Sequence[int]) -> None:
+        super().__init__("the model's input does not fit in the device's memory even alone")
+        self.vectors = vectors
+        self.positions = positions
+
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indices of `lengths` in batches, longest first, each index once.

@@ -11,6 +11,7 @@ import torch
 
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
+from engine.models.memory import Batches, loading, watched
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
 from engine.models.text import whole_characters
@@ -35,7 +36,7 @@ class ImageModel:
         self.dtype = dtype
         self.notes: tuple[str, ...] = ()
         self._model = model
-        self._step = BATCH_IMAGES[device.type]
+        self._batches = Batches(device, BATCH_IMAGES[device.type])
         self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
@@ -43,15 +44,16 @@ class ImageModel:
     def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
 
-        Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch.
+        Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
+        `TooLargeError` and `DeviceLostError`.
         """
-        vectors = np.empty((len(pixels), self.spec.dimensions), dtype=np.float32)
-        for start in range(0, len(pixels), self._step):
-            part = slice(start, start + self._step)
-            vectors[part] = self._forward(pixels[part])
-            if on_batch:
-                on_batch()
-        return vectors
+        return self._batches.embed(
+            [1] * len(pixels),
+            self.spec.dimensions,
+            lambda batch: self._forward(pixels[batch]),
+            lambda: self._forward(np.zeros_like(pixels[:1])),
+            on_batch,
+        )
 
     @torch.inference_mode()
     def _forward(self, pixels: Pixels) -> Vector:
@@ -65,11 +67,12 @@ class ImageModel:
     def embed_query(self, text: str) -> Vector:
         """Embed a caption by the text tower, float32 [dimensions] of length one.
 
-        Raises `UsageError` where the tokenizer that belongs to the model isn't on this machine.
+        Raises `UsageError` where the tokenizer that belongs to the model isn't on this machine, and
+        `DeviceLostError`.
         """
         if self._tokenize is None:
             self._tokenize = _tokenizer(self.spec)
-        with quiet():
+        with quiet(), watched(self.device):
             tokens = self._tokenize([whole_characters(text)]).to(self.device)
             return self._finished(self._model.encode_text(tokens)).reshape(-1)
 
@@ -82,30 +85,24 @@ def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto")
     """Load the model from its folder, without a network.
 
     `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
-    `UsageError` for a device that isn't there, a model that can't be loaded, and one that open_clip prepares
-    pictures for in another way than the specification says.
+    `UsageError` for a device that isn't there, a model that can't be loaded or doesn't fit in the device's
+    memory, and one that open_clip prepares pictures for in another way than the specification says, and
+    `DeviceLostError`.
     """
     place = choose_device(device)
     numbers = choose_dtype(dtype, place)
-    with quiet():
+    with quiet(), loading(f"image model {spec.name}", spec.folder, place):
         import open_clip
 
-        try:
-            model = open_clip.create_model(
-                spec.architecture or f"local-dir:{spec.folder}",
-                pretrained=str(Path(str(spec.folder)) / str(spec.weights_file))
-                if spec.architecture
-                else None,
-                precision=PRECISIONS[numbers],
-                device=place,
-                require_pretrained=True,
-            ).eval()
-        except Exception as error:  # whatever a model's own code raises
-            raise UsageError(
-                f"image model {spec.name} can't be loaded from {spec.folder}: {one_line(error)}"
-            ) from error
-    loaded = ImageModel(spec, model, place, numbers)
-    _check(loaded)
+        model = open_clip.create_model(
+            spec.architecture or f"local-dir:{spec.folder}",
+            pretrained=str(Path(str(spec.folder)) / str(spec.weights_file)) if spec.architecture else None,
+            precision=PRECISIONS[numbers],
+            device=place,
+            require_pretrained=True,
+        ).eval()
+        loaded = ImageModel(spec, model, place, numbers)
+        _check(loaded)
     return loaded
 
 

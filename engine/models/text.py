@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from engine.errors import UsageError
-from engine.models.batching import batches
 from engine.models.device import choose_device, choose_dtype
-from engine.models.quiet import one_line, quiet
+from engine.models.memory import Batches, loading, watched
+from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
 from engine.models.text_folder import NO_LIMIT
 from engine.records import TokenIds, Vector
@@ -51,7 +51,7 @@ class TextModel:
         self.effective_mode: Literal["ids", "text"] = spec.mode
         self.notes: tuple[str, ...] = ()
         self._model = model
-        self._budget = BATCH_TOKENS[device.type]
+        self._batches = Batches(device, BATCH_TOKENS[device.type])
         tokenizer = model.tokenizer if spec.mode == "ids" else None
         self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self._pad_left = getattr(tokenizer, "padding_side", "right") == "left"
@@ -61,47 +61,40 @@ class TextModel:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
 
         Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
+        Raises `TooLargeError` and `DeviceLostError`.
         """
-        vectors = np.empty((len(ids), self.spec.dimensions), dtype=np.float32)
-        for batch in batches([len(each) for each in ids], self._budget):
-            vectors[batch] = self._embed([ids[index] for index in batch])
-            if on_batch:
-                on_batch()
-        return vectors
+        return self._batches.embed(
+            [len(each) for each in ids],
+            self.spec.dimensions,
+            lambda batch: self._forward([ids[index] for index in batch]),
+            lambda: self._forward([ids[0][:1]]),
+            on_batch,
+        )
 
     def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
-        """Embed documents by the model's own `encode_document`; float32 [n, dimensions]."""
-        vectors = np.empty((len(texts), self.spec.dimensions), dtype=np.float32)
-        lengths = [1 + len(text) // CHARACTERS_PER_TOKEN for text in texts]
-        for batch in batches(lengths, self._budget):
-            vectors[batch] = self._encode(
-                self._model.encode_document, [texts[index] for index in batch], self.spec.document_prompt
-            )
-            if on_batch:
-                on_batch()
-        return vectors
+        """Embed documents by the model's own `encode_document`; otherwise as `embed_ids`."""
+        encode, prompt = self._model.encode_document, self.spec.document_prompt
+        return self._batches.embed(
+            [1 + len(text) // CHARACTERS_PER_TOKEN for text in texts],
+            self.spec.dimensions,
+            lambda batch: self._encode(encode, [texts[index] for index in batch], prompt),
+            lambda: self._encode(encode, ["."], ""),
+            on_batch,
+        )
 
     def embed_query(self, text: str) -> Vector:
-        """Embed a query with its prompt by the model's own `encode_query`; float32 [dimensions]."""
-        return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
+        """Embed a query with its prompt by the model's own `encode_query`; float32 [dimensions].
+
+        Raises `DeviceLostError`.
+        """
+        with watched(self.device):
+            return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
 
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
         texts = [whole_characters(text) for text in texts]
         with quiet():
             encoded = encode(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False)
         return self._finished(np.asarray(encoded, dtype=np.float32))
-
-    def _embed(self, ids: Sequence[TokenIds]) -> Vector:
-        try:
-            return self._forward(ids)
-        except torch.OutOfMemoryError:
-            if len(ids) == 1:
-                raise
-        # Outside the except block, because the traceback holds on to the tensors of the attempt.
-        torch.cuda.empty_cache()
-        half = len(ids) // 2
-        self._budget = max(1, half * max(len(each) for each in ids))
-        return np.concatenate([self._embed(ids[:half]), self._embed(ids[half:])])
 
     @torch.inference_mode()
     def _forward(self, ids: Sequence[TokenIds]) -> Vector:
@@ -136,30 +129,24 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
     """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
 
     `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
-    `UsageError` for a device that isn't there and for a model that can't be loaded or isn't what its
-    specification says.
+    `UsageError` for a device that isn't there and for a model that can't be loaded, doesn't fit in the
+    device's memory or isn't what its specification says, and `DeviceLostError`.
     """
     place = choose_device(device)
     numbers = choose_dtype(dtype, place)
     with quiet():
         from sentence_transformers import SentenceTransformer
     # Once more, because progress bars can be turned off only where their library has been imported.
-    with quiet():
-        try:
-            model = SentenceTransformer(
-                spec.folder,
-                device=str(place),
-                trust_remote_code=spec.trust_remote_code,
-                local_files_only=True,
-                model_kwargs={"dtype": numbers},
-            )
-            model = model.to(numbers).eval()
-        except Exception as error:  # whatever a model's own code raises
-            raise UsageError(
-                f"text model {spec.name} can't be loaded from {spec.folder}: {one_line(error)}"
-            ) from error
-    loaded = TextModel(spec, model, place, numbers)
-    _check(loaded)
+    with quiet(), loading(f"text model {spec.name}", spec.folder, place):
+        model = SentenceTransformer(
+            spec.folder,
+            device=str(place),
+            trust_remote_code=spec.trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"dtype": numbers},
+        )
+        loaded = TextModel(spec, model.to(numbers).eval(), place, numbers)
+        _check(loaded)
     return loaded
 
 
@@ -195,7 +182,7 @@ def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
     if any(mine.tolist() != list(theirs) for mine, theirs in zip(ids, own, strict=True)):
         return "its tokenizer.json gives other ids than its tokenizer"
     fitting = [index for index, each in enumerate(ids) if len(each) <= (spec.max_tokens or len(each))]
-    vectors = loaded.embed_ids([ids[index] for index in fitting])
+    vectors = loaded._forward([ids[index] for index in fitting])
     enough = FAITHFUL if loaded.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
     if not (cosines(vectors, reference[fitting]) >= enough).all():
         return "its ids give other vectors than its encode"

@@ -272,7 +272,7 @@ class Accounts:
             active.failures += 1
             position, reason = next(iter(message.refused.items()))
             text = f"{len(message.refused)} of {chunks} records, the first at position {position}: {reason}"
-            self._fail(active, message.ordinal, message.page, "index", "refused", text)
+            self._fail(active, message.ordinal, message.page, message.refused_by, "refused", text)
         self._acknowledged.append(
             Acknowledged(
                 file=active.row.id,

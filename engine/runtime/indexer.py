@@ -156,6 +156,7 @@ class _Indexer:
                     size=segment.size,
                     ids=bytes.fromhex("".join(done)),
                     refused=result.refused,
+                    refused_by="infer" if segment.refused else "index",
                 )
             )
 

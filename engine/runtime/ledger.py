@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -121,12 +121,14 @@ _FILE = (
 class Ledger:
     """Open or make the ledger in a run directory. Nothing is durable before `commit`.
 
-    Raises `UsageError` for a ledger of another version or a file that is none.
+    Raises `UsageError` for a ledger of another version, one that is damaged, or a file that is none.
     """
 
     def __init__(self, run_dir: Path) -> None:
         path = run_dir / "ledger.sqlite"
         self._db = sqlite3.connect(path, isolation_level=None)
+        # Damaged text is for `_damage` to find, also where it is quoted in a message of SQLite's own.
+        self._db.text_factory = _decoded
         try:
             self._db.execute(f"PRAGMA journal_mode = {'TRUNCATE' if _on_network(run_dir) else 'WAL'}")
             # A commit survives a power cut: the database must never hold records that this knows nothing of.
@@ -137,7 +139,9 @@ class Ledger:
                 version = f"INSERT INTO meta VALUES ('version', '{LEDGER_VERSION}');"
                 self._db.executescript("BEGIN;" + _TABLES + version + "COMMIT;")
             found = self.get("version")
-        except sqlite3.DatabaseError as error:
+            if found == str(LEDGER_VERSION) and (damage := _damage(self._db)):
+                raise sqlite3.DatabaseError(damage)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             self._db.close()
             raise UsageError(f"{path}: not a usable ledger ({error}); name another --run-dir") from None
         if found != str(LEDGER_VERSION):
@@ -285,6 +289,8 @@ class Ledger:
         self._db.execute("UPDATE files SET state = 'removed' WHERE id = ?", (file,))
         self.replace_all(file)
         if not self.has_records(file):
+            # What was replaced may be gone already, and its mark not: another file may get this number.
+            self._db.execute("DELETE FROM replaced WHERE file = ?", (file,))
             self._db.execute("DELETE FROM files WHERE id = ?", (file,))
 
     def expects_records(self) -> bool:
@@ -404,6 +410,40 @@ class Ledger:
             ids = [i for slice_ in self._ids("version >= ?", file, 0) for i in slice_]
             shared += len(ids) - len(set(ids))
         return self.totals()["records"] - shared
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
+
+
+def _damage(db: sqlite3.Connection) -> str | None:
+    """What is wrong with the tables or their pages; None where SQLite can tell nothing.
+
+    Reads the whole ledger. A run would meet the damage in its middle, or take it for what was acknowledged.
+    """
+    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        return str(verdict).partition("\n")[2] or str(verdict)
+    with closing(sqlite3.connect(":memory:")) as sound:
+        sound.executescript(_TABLES)
+        expected = _columns(sound)
+    if _columns(db) != expected:
+        return "its tables have other columns"
+    for table, columns in expected.items():
+        # SQLite stores any type in any column, so a bit can turn a number into a text.
+        mistyped = " OR ".join(f"typeof({name}) NOT IN ('{kind.lower()}', 'null')" for name, kind in columns)
+        if db.execute(f"SELECT 1 FROM {table} WHERE {mistyped} LIMIT 1").fetchone():
+            return f"a value of the wrong type in {table}"
+    return None
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[tuple[str, str]]]:
+    """Name and type of each column of each table."""
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    return {
+        table: [(name, kind) for _, name, kind, *_ in db.execute(f"PRAGMA table_info('{table}')")]
+        for (table,) in tables
+    }
 
 
 def _on_network(folder: Path) -> bool:

@@ -178,7 +178,7 @@ class Prepared:
 @dataclass(frozen=True, slots=True)
 class SegmentWritten:
     """From the indexer: the database's answer for a segment. `ids` packs the acknowledged ones, 16 bytes
-    each; `refused` maps the position of every other chunk to the reason."""
+    each; `refused` maps the position of every other chunk to the reason, `refused_by` names the stage."""
 
     attempt: int
     ordinal: int
@@ -189,6 +189,7 @@ class SegmentWritten:
     size: int
     ids: bytes
     refused: dict[int, str]
+    refused_by: str = "index"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-import numpy as np
-
+from engine.errors import HandOverError
 from engine.records import Kind, Record
 from engine.stages.segment import Segment
 
@@ -27,20 +26,12 @@ class Writes(Protocol):
         """As in `adapters.base.Adapter`."""
 
 
-def _finite(segment: Segment) -> list[bool]:
-    """For each of the segment's vectors whether all its numbers are."""
-    if segment.vectors is None:
-        return []
-    finite: list[bool] = np.all(np.isfinite(segment.vectors), axis=1).tolist()
-    return finite
-
-
 @dataclass(slots=True)
 class Written:
-    """What the database made of a segment: `refused` maps a chunk's position to the database's reason."""
+    """What became of a segment: `refused` maps a chunk's position to the reason of whoever refused it."""
 
     segment: Segment
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, str]
 
 
 @dataclass
@@ -97,21 +88,18 @@ class IndexStage:
     def _write(self, segments: list[Segment], maybe_present: bool, now: datetime) -> list[Written]:
         records: list[Record] = []
         owners: list[tuple[Written, int]] = []
-        results = [Written(segment) for segment in segments]
+        results = [Written(segment, dict(segment.refused)) for segment in segments]
         for result in results:
             made = result.segment.records(self.models[result.segment.kind], now, self.fields)
-            for position, (record, finite) in enumerate(zip(made, _finite(result.segment), strict=True)):
-                if finite:
-                    records.append(record)
-                    owners.append((result, position))
-                else:
-                    result.refused[position] = "the model gave a vector that is not finite"
+            records += made
+            owners += [(result, record.position) for record in made]
         for segment in segments:
             # Should this call fail, nothing is known of the batch: it may be there on the next try.
             segment.maybe_present = True
         outcomes = self.adapter.write(records, maybe_present) if records else []
         if len(outcomes) != len(records):
-            raise RuntimeError(f"the adapter gave {len(outcomes)} outcomes for {len(records)} records")
+            what = f"{len(outcomes)} outcomes for {len(records)} records"
+            raise HandOverError("from the indexer to the database", what)
         for (result, position), reason in zip(owners, outcomes, strict=True):
             if reason is not None:
                 result.refused[position] = reason

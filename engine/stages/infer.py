@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from engine.errors import HandOverError
+from engine.models.batching import TooLargeError
 from engine.models.load import ImageEmbedder, TextEmbedder
 from engine.records import Vector
 from engine.stages.segment import Segment
 
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
 WINDOW_CHUNKS = 128
+
+#: Why a vector is not written, whatever the database would say to it.
+NOT_FINITE = "the model gave a vector that is not finite"
 
 
 @dataclass
@@ -26,7 +32,10 @@ class InferStage:
     _image: ImageEmbedder | None = None
 
     def embed(self, window: Sequence[Segment]) -> None:
-        """Give each segment of the window its `vectors`. Raises what the models raise."""
+        """Give each segment of the window its `vectors`, and what of them is `refused`.
+
+        Raises what the models raise, except for inputs that are too large: those are refused.
+        """
         texts = [segment for segment in window if segment.kind == "text"]
         if texts:
             self._embed_texts(texts)
@@ -35,26 +44,33 @@ class InferStage:
             if self._image is None:
                 self._image = self.load_image()
             stacked = np.stack([segment.pixels for segment in pictures if segment.pixels is not None])
-            _hand_out(pictures, self._image.embed_pixels(stacked, self.on_batch))
+            _embed(pictures, partial(self._image.embed_pixels, stacked, self.on_batch))
 
     def _embed_texts(self, segments: Sequence[Segment]) -> None:
         if self._text is None:
             self._text = self.load_text()
         if self._text.effective_mode == "ids" and all(s.token_ids is not None for s in segments):
             ids = [chunk for segment in segments for chunk in segment.chunk_ids()]
-            vectors = self._text.embed_ids(ids, self.on_batch)
+            _embed(segments, partial(self._text.embed_ids, ids, self.on_batch))
         else:
             texts = [text for segment in segments for text in segment.texts]
-            vectors = self._text.embed_texts(texts, self.on_batch)
-        _hand_out(segments, vectors)
+            _embed(segments, partial(self._text.embed_texts, texts, self.on_batch))
 
 
-def _hand_out(segments: Sequence[Segment], vectors: Vector) -> None:
+def _embed(segments: Sequence[Segment], embed: Callable[[], Vector]) -> None:
+    try:
+        vectors, refused = embed(), {}
+    except TooLargeError as error:
+        vectors, refused = error.vectors, dict.fromkeys(error.positions, str(error))
     wanted = sum(len(segment.ids) for segment in segments)
     if len(vectors) != wanted:
-        raise RuntimeError(f"the model gave {len(vectors)} vectors for {wanted} chunks")
-    position = 0
+        raise HandOverError("from the chunks to the model", f"{len(vectors)} vectors for {wanted} chunks")
+    for position in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+        refused.setdefault(position, NOT_FINITE)
+    start = 0
     for segment in segments:
-        segment.vectors = np.asarray(vectors[position : position + len(segment.ids)], dtype=np.float32)
+        end = start + len(segment.ids)
+        segment.vectors = np.asarray(vectors[start:end], dtype=np.float32)
+        segment.refused = {place - start: refused[place] for place in refused if start <= place < end}
         segment.token_ids = segment.pixels = None
-        position += len(segment.ids)
+        start = end

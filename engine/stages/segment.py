@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
 
+from engine.errors import HandOverError
 from engine.records import Kind, Pixels, Record, TokenIds, Vector
 
 #: Sub-segments of one section that an ordinal can tell apart: ordinal = unit × 2^20 + sub-segment.
@@ -47,7 +48,8 @@ class Segment:
     `attempt` is the dispatch that made it, `ordinal` its place in the file, `after` the ordinal before it
     (-1: none), `size` the most bytes that it takes between here and the acknowledgement. A text segment has
     `texts`, offsets and either `token_ids` (all in one int32 array, `lengths` long each) or None; a picture
-    has `pixels`. `vectors`, float32 [n, d], are added by the inference stage.
+    has `pixels`. The inference stage adds `vectors`, float32 [n, d], a row for each chunk, and in
+    `refused`, by position, why a chunk's row is none that may be written.
     """
 
     attempt: int
@@ -71,6 +73,7 @@ class Segment:
     token_ids: TokenIds | None
     pixels: Pixels | None
     vectors: Vector | None = None
+    refused: dict[int, str] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -84,10 +87,14 @@ class Segment:
         return np.split(self.token_ids, np.cumsum(self.lengths[:-1], dtype=np.int64))
 
     def records(self, model: str, indexed_at: datetime, fields: Mapping[str, str]) -> list[Record]:
-        """The records that the database shall hold. Raises `ValueError` where vectors and chunks differ."""
+        """The records that the database shall hold: those of all chunks but the refused.
+
+        Raises `HandOverError` where vectors and chunks differ in number.
+        """
         if self.vectors is None or len(self.vectors) != len(self.ids):
             count = 0 if self.vectors is None else len(self.vectors)
-            raise ValueError(f"{self.source}: {count} vectors for {len(self.ids)} chunks")
+            what = f"{count} vectors for {len(self.ids)} chunks ({self.source})"
+            raise HandOverError("from the inference process to the indexer", what)
         mtime = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
         text = self.kind == "text"
         return [
@@ -110,4 +117,5 @@ class Segment:
                 fields=fields,
             )
             for i in range(len(self.ids))
+            if i not in self.refused
         ]

@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.errors import UsageError
+from engine.errors import DeviceLostError, UsageError
+from engine.models.batching import TooLargeError
 from engine.models.clip import ImageModel, load_image_model
+from engine.models.memory import Batches
 from engine.models.quiet import quiet
 from engine.models.resolve import demo_folder, resolve_image
 from engine.records import Pixels
@@ -95,6 +97,64 @@ def test_the_caller_hears_of_every_batch(model: ImageModel) -> None:
     assert model.embed_pixels(some_pictures(33), lambda: calls.append(1)).shape == (33, 24)
     assert len(calls) == 3
     assert model.embed_pixels(some_pictures(0)).shape == (0, 24)
+
+
+def test_pictures_that_do_not_fit_the_memory_together_are_embedded_in_smaller_batches(
+    folder: Path, model: ImageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = load_image_model(model.spec, "cpu")
+    pictures = some_pictures(21)
+    forward = narrow._forward
+    sizes: list[int] = []
+
+    def small(part: Pixels) -> Any:
+        sizes.append(len(part))
+        if len(part) > 3:
+            raise torch.OutOfMemoryError("too much")
+        return forward(part)
+
+    monkeypatch.setattr(narrow, "_forward", small)
+    for expected in ([16, 8, 4, *[2] * 10, 1], [*[2] * 10, 1]):
+        sizes.clear()
+        np.testing.assert_allclose(narrow.embed_pixels(pictures), model.embed_pixels(pictures), atol=1e-5)
+        assert sizes == expected
+
+
+def test_a_picture_that_does_not_fit_even_alone_is_named(
+    model: ImageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = model._forward
+
+    def picky(part: Pixels) -> Any:
+        if (part == 255).all(axis=(1, 2, 3)).any():
+            raise torch.OutOfMemoryError("too much")
+        return forward(part)
+
+    pictures = some_pictures(5)
+    expected = model.embed_pixels(pictures)
+    pictures[3] = 255
+    monkeypatch.setattr(model, "_forward", picky)
+    monkeypatch.setattr(model, "_batches", Batches(model.device, 16))
+    with pytest.raises(TooLargeError) as caught:
+        model.embed_pixels(pictures)
+    assert caught.value.positions == [3]
+    np.testing.assert_allclose(np.delete(caught.value.vectors, 3, 0), np.delete(expected, 3, 0), atol=1e-5)
+
+
+def test_a_device_that_has_no_room_at_load_is_the_users_to_mend_and_one_without_any_later_is_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = resolve_image(str(folder))
+    model = load_image_model(spec, "cpu")
+
+    def full(self: ImageModel, part: Pixels) -> None:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(ImageModel, "_forward", full)
+    with pytest.raises(DeviceLostError, match="no memory left, not even for the smallest input"):
+        model.embed_pixels(some_pictures(2))
+    with pytest.raises(UsageError, match="does not fit in the memory of cpu: free some of it"):
+        load_image_model(spec, "cpu")
 
 
 def test_a_preparation_that_open_clip_would_not_make_is_refused(model: ImageModel) -> None:

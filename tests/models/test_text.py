@@ -11,8 +11,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from engine.errors import UsageError
+from engine.errors import DeviceLostError, UsageError
 from engine.models import text as text_module
+from engine.models.batching import TooLargeError
 from engine.models.quiet import quiet
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec
@@ -275,20 +276,82 @@ def test_the_caller_hears_of_every_batch_and_gets_the_order_back(
     assert model.embed_texts([]).shape == (0, 32)
 
 
-def test_a_batch_that_does_not_fit_the_memory_is_halved(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_the_memory_is_halved_and_the_size_remembered(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = resolve_text(str(bert))
     model = load_text_model(spec, "cpu")
     ids = ids_of(spec, some_texts())
     expected = model.embed_ids(ids)
     forward = model._forward
+    failed: list[int] = []
 
     def small(part: list[TokenIds]) -> Any:
-        if len(part) > 2:
+        size = len(part) * max(len(each) for each in part)
+        if size > 250:
+            failed.append(size)
             raise torch.OutOfMemoryError("too much")
         return forward(part)
 
     monkeypatch.setattr(model, "_forward", small)
     np.testing.assert_allclose(model.embed_ids(ids), expected, atol=1e-4)
+    assert failed
+    failed.clear()
+    np.testing.assert_allclose(model.embed_ids(ids), expected, atol=1e-4)
+    assert failed == []
+
+
+@pytest.mark.parametrize("by", ["ids", "text"])
+def test_a_text_that_does_not_fit_even_alone_is_named_and_the_others_have_their_vectors(
+    bert: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = resolve_text(str(bert))
+    model = load_text_model(spec, "cpu")
+    texts = ["the work", "and " * 100, "a great land"]
+    expected = model.embed_texts(texts)
+    inner = model._model.forward
+
+    def small(features: dict[str, torch.Tensor], **more: Any) -> Any:
+        if features["input_ids"].numel() > 50:
+            raise torch.OutOfMemoryError("too much")
+        return inner(features, **more)
+
+    monkeypatch.setattr(model._model, "forward", small)
+    with pytest.raises(TooLargeError, match="does not fit in the device's memory even alone") as caught:
+        _ = model.embed_ids(ids_of(spec, texts)) if by == "ids" else model.embed_texts(texts)
+    assert caught.value.positions == [1]
+    assert np.isnan(caught.value.vectors[1]).all()
+    np.testing.assert_allclose(caught.value.vectors[[0, 2]], expected[[0, 2]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (torch.OutOfMemoryError("2 GiB"), UsageError, "does not fit in the memory of cpu: free some of it"),
+        (RuntimeError("CUDA error: unspecified launch failure"), DeviceLostError, "cpu is lost"),
+    ],
+)
+def test_a_model_that_loads_but_can_not_run_is_told_in_one_line(
+    bert: Path, error: Exception, expected: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: TextModel, ids: list[TokenIds]) -> None:
+        raise error
+
+    monkeypatch.setattr(TextModel, "_forward", fail)
+    with pytest.raises(expected, match=message) as caught:
+        load_text_model(resolve_text(str(bert)), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_lost_is_told_for_a_query_too(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_text_model(resolve_text(str(bert)), "cpu")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered\nmore of it")
+
+    monkeypatch.setattr(model._model, "forward", fail)
+    with pytest.raises(DeviceLostError, match=r"device-side assert triggered$"):
+        model.embed_query("the work")
 
 
 def test_a_lone_surrogate_is_read_as_a_replacement_character(bert: Path) -> None:

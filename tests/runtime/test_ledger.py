@@ -339,6 +339,17 @@ def test_a_removed_file_is_forgotten_at_once_only_when_it_has_no_records(ledger:
     assert not ledger.has_records()
 
 
+def test_a_file_that_is_forgotten_leaves_no_mark_of_what_it_replaced(ledger: Ledger) -> None:
+    replaced(ledger, ("a",), ())
+    earlier = ledger.next_replaced()
+    assert earlier is not None
+    ledger.replace_all(1)  # a newer version comes through while the database deletes
+    ledger.drop_older(earlier)
+    ledger.remove(1)
+    assert ledger.find("/a") is None
+    assert ledger.next_replaced() is None
+
+
 # Failures and invocations
 
 

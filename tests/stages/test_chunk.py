@@ -79,6 +79,8 @@ def alone(spec: TextSpec, text: str) -> list[int]:
 def check(spec: TextSpec, chunker: Chunker, size: int, text: str) -> list[Chunk]:
     """Everything that must hold of the chunks of any text."""
     chunks = list(chunker.chunks(text))
+    again = [(chunk.start, chunk.end) for chunk in chunker.chunks(text)]
+    assert again == [(chunk.start, chunk.end) for chunk in chunks]
     covered = np.zeros(len(text), dtype=bool)
     for chunk in chunks:
         assert chunk.text == text[chunk.start : chunk.end]

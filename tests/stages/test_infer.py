@@ -8,11 +8,13 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from engine.errors import HandOverError
+from engine.models.batching import TooLargeError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
-from engine.stages.infer import InferStage
+from engine.stages.infer import NOT_FINITE, InferStage
 from tests.stages.made import make_segment
 
 
@@ -133,9 +135,37 @@ def test_a_model_that_gives_another_number_of_vectors_is_an_error_and_never_a_sh
             return np.zeros((len(values) - missing, 8), np.float32)
 
     window = [make_segment(2, "a", with_vectors=False), make_segment(1, "b", with_vectors=False)]
-    with pytest.raises(RuntimeError, match=f"{3 - missing} vectors for 3 chunks"):
+    with pytest.raises(HandOverError, match=f"{3 - missing} vectors for 3 chunks"):
         InferStage(Faulty, no_picture).embed(window)
     assert all(segment.vectors is None for segment in window)
+
+
+def test_a_chunk_that_is_too_large_is_refused_at_its_place_and_keeps_a_row() -> None:
+    class Narrow(TextModel):
+        def _vectors(self, values: list[int], on_batch: Callable[[], None] | None) -> Vector:
+            vectors = np.array(values, np.float32)[:, None].repeat(8, axis=1)
+            vectors[[1, 2]] = np.nan
+            raise TooLargeError(vectors, [1, 2])
+
+    window = [make_segment(2, "a", with_vectors=False), make_segment(3, "b", with_vectors=False)]
+    InferStage(Narrow, no_picture).embed(window)
+    reason = "the model's input does not fit in the device's memory even alone"
+    assert [segment.refused for segment in window] == [{1: reason}, {0: reason}]
+    assert [len(firsts(segment.vectors)) for segment in window] == [2, 3]
+    assert firsts(window[1].vectors)[1:] == [4, 5]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_is_refused_at_its_place(bad: float) -> None:
+    class Wild(ImageModel):
+        def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+            vectors = super().embed_pixels(pixels)
+            vectors[1, 5] = bad
+            return vectors
+
+    window = [make_segment(1, name, kind="image", with_vectors=False) for name in ("a", "bc", "def")]
+    InferStage(never, Wild).embed(window)
+    assert [segment.refused for segment in window] == [{}, {0: NOT_FINITE}, {}]
 
 
 def test_stand_ins_embed_a_segment_as_they_embed_its_chunks_alone() -> None:

@@ -18,11 +18,14 @@ from engine import parsers
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
+from engine.parsers import sections
+from engine.parsers import text as text_parser
 from engine.records import Section, SectionFailure, TextSection
 from engine.stages import parse as module
 from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage, hash_file
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
+from tests.stages.tokenizers import texts
 
 property_test = settings(
     deadline=None,
@@ -214,6 +217,35 @@ def test_a_text_file_goes_on_after_any_of_its_segments(book: Path, monkeypatch: 
 
 
 # Failed sections
+
+
+def test_any_text_goes_on_after_any_of_its_segments_with_the_same_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, name, value in (
+        (sections, "MAX_SECTION_CHARS", 300),
+        (text_parser, "MAX_SECTION_CHARS", 300),
+        (sections, "LOOK_BACK_CHARS", 75),
+        (text_parser, "BLOCK_BYTES", 256),
+    ):
+        monkeypatch.setattr(place, name, value)
+    path = tmp_path / "any.txt"
+
+    @property_test
+    @given(text=texts, size=st.integers(10, 60), share=st.floats(0, 0.9), chosen=st.floats(0, 1))
+    def holds(text: str, size: int, share: float, chosen: float) -> None:
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        of = ParseStage(SPEC, Chunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
+        whole, _, _ = parsed(job_of(path), of)
+        if whole:
+            number = int(chosen * (len(whole) - 1))
+            last = whole[number]
+            resumed, _, _ = parsed(job_of(path, last=last.ordinal, checkpoint=last.checkpoint), of)
+            assert [columns(each) for each in resumed] == [columns(each) for each in whole[number + 1 :]]
+        names = [name for segment in whole for name in segment.ids]
+        assert len(set(names)) == len(names)
+
+    holds()
 
 
 def test_a_failed_page_is_told_in_its_place_and_the_others_are_parsed(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.errors import HandOverError
 from engine.stages.segment import Checkpoint
 from tests.stages.made import make_segment
 
@@ -55,7 +56,7 @@ def test_vectors_that_are_not_as_many_as_the_chunks_are_an_error_and_never_a_shi
 ) -> None:
     segment = make_segment(3)
     segment.vectors = None if vectors is None else np.zeros((vectors, 8), np.float32)
-    with pytest.raises(ValueError, match=f"/corpus/file: {vectors or 0} vectors for 3 chunks"):
+    with pytest.raises(HandOverError, match=f"{vectors or 0} vectors for 3 chunks .*/corpus/file"):
         segment.records("model", NOW, {})
 
 

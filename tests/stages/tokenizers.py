@@ -58,7 +58,15 @@ PIECES = (
     ),
 )
 
-_pieces = st.sampled_from(PIECES) | st.text(max_size=30)
+#: Halves of pairs, marks, joiners and signs of direction, digits and letters of any script, without a space.
+_odd = st.characters(categories=("Cs", "Mn", "Mc", "Me", "Cf", "Lo", "Nd"))
+
+#: A few characters of any kind over and over: a run that offers no place to cut.
+_runs = st.builds(
+    lambda text, times: text * times, st.text(_odd, min_size=1, max_size=4), st.integers(1, 400)
+)
+
+_pieces = st.sampled_from(PIECES) | st.text(max_size=30) | st.text(_odd, max_size=30) | _runs
 
 #: Texts of up to 30 pieces, long ones as likely as short ones.
 texts = st.integers(0, 30).flatmap(lambda n: st.lists(_pieces, min_size=n, max_size=n)).map("".join)

@@ -1,0 +1,160 @@
+"""Segments cross a channel as they are; a stream that is cut gives the whole ones before, then ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from multiprocessing import connection
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from engine.runtime import messages as m
+from engine.runtime.child import Child, pipe
+from engine.stages.segment import Segment
+from tests.runtime import children
+
+#: Seconds after which a child that says nothing fails the test.
+PATIENCE_S = 30.0
+
+few = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+
+#: Any text, halves of pairs included: a name or an extracted text may hold them.
+texts = st.text(st.characters(), max_size=20)
+numbers = st.integers(-(2**63), 2**63 - 1)
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> Segment:
+    """Any segment: text with or without ids, or a picture; before or after its vectors."""
+    count = draw(st.integers(0, 4))
+    kind = draw(st.sampled_from(["text", "image"]))
+    lengths = draw(st.lists(st.integers(0, 6), min_size=count, max_size=count))
+    ids = arrays.arrays(np.int32, sum(lengths))
+    vectors = arrays.arrays(np.float32, (count, draw(st.integers(1, 5))))
+    pixels = arrays.arrays(np.uint8, (3, 2, 3))
+    return Segment(
+        attempt=draw(numbers),
+        ordinal=draw(numbers),
+        after=draw(numbers),
+        checkpoint=draw(texts),
+        kind="text" if kind == "text" else "image",
+        source=draw(texts),
+        media_type=draw(texts),
+        page=draw(st.none() | numbers),
+        mtime_ns=draw(numbers),
+        file_size=draw(numbers),
+        size=draw(numbers),
+        maybe_present=draw(st.booleans()),
+        ids=draw(st.lists(texts, min_size=count, max_size=count)),
+        hashes=draw(st.lists(texts, min_size=count, max_size=count)),
+        starts=draw(st.lists(numbers, min_size=count, max_size=count)),
+        ends=draw(st.lists(numbers, min_size=count, max_size=count)),
+        texts=draw(st.lists(texts, min_size=count, max_size=count)),
+        lengths=lengths,
+        token_ids=draw(st.none() | ids),
+        pixels=draw(st.none() | pixels),
+        vectors=draw(st.none() | vectors),
+        refused=draw(st.dictionaries(st.integers(0, 3), texts, max_size=2)),
+    )
+
+
+def same(one: Segment, other: Segment) -> bool:
+    """Whether each field is the same, arrays to the last bit and by their type."""
+    for name in (each.name for each in fields(Segment)):
+        left, right = getattr(one, name), getattr(other, name)
+        if isinstance(left, np.ndarray):
+            if not isinstance(right, np.ndarray) or (left.dtype, left.shape) != (right.dtype, right.shape):
+                return False
+            left, right = left.tobytes(), right.tobytes()
+        if left != right:
+            return False
+    return True
+
+
+def frames(sent: list[Segment]) -> list[bytes]:
+    """What a producer writes for each segment."""
+    found = []
+    for segment in sent:
+        data = bytes(ForkingPickler.dumps(segment))
+        found.append(len(data).to_bytes(4, "big") + data)
+    return found
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A consumer that says back what its channels bring."""
+    folder: Path = tmp_path_factory.mktemp("run")
+    child = Child("echo", children.echo, str(folder))
+    yield child
+    child.kill()
+    child.control.close()
+    child.process.close()
+
+
+def heard(child: Child, name: str, stream: bytes) -> tuple[list[Segment], list[object]]:
+    """The segments that come out of a channel of this stream, and everything else that is told of it."""
+    reader, writer = pipe()
+    child.send_descriptor(m.OpenChannel(name), reader)
+    os.write(writer.fileno(), stream)
+    writer.close()
+    found: list[Segment] = []
+    told: list[object] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while m.ChannelClosed(name) not in told or len(found) < sum(isinstance(one, m.Received) for one in told):
+        assert time.monotonic() < deadline, "the channel's end was never told"
+        connection.wait([child.control], 1.0)
+        for message in child.receive():
+            if isinstance(message, Segment):
+                found.append(message)
+            elif not isinstance(message, m.Stats):
+                told.append(message)
+    return found, told
+
+
+def test_what_a_producer_writes_is_a_length_and_a_pickle() -> None:
+    segment = Segment(1, 2, 3, "", "text", "/a", "text/plain", None, 0, 0, 9, False,
+                      [], [], [], [], [], [], None, None)  # fmt: skip
+    reader, writer = pipe()
+    writer.send(segment)
+    writer.close()
+    with open(reader.fileno(), "rb", closefd=False) as stream:
+        assert stream.read() == frames([segment])[0]
+    reader.close()
+
+
+def test_any_segment_comes_out_as_it_went_in(child: Child) -> None:
+    @few
+    @given(st.lists(segments(), max_size=4))
+    def holds(sent: list[Segment]) -> None:
+        found, told = heard(child, "whole", b"".join(frames(sent)))
+        assert len(found) == len(sent)
+        assert all(same(one, other) for one, other in zip(found, sent, strict=True))
+        assert told == [
+            *(m.Received(each.attempt, each.ordinal, each.size, len(each.ids), "whole") for each in sent),
+            m.ChannelClosed("whole"),
+        ]
+
+    holds()
+
+
+def test_a_stream_that_is_cut_at_any_byte_gives_the_whole_segments_before_it_and_ends(child: Child) -> None:
+    @few
+    @given(st.lists(segments(), min_size=1, max_size=4), st.floats(0, 1))
+    def holds(sent: list[Segment], share: float) -> None:
+        parts = frames(sent)
+        cut = int(share * sum(map(len, parts)))
+        whole = [n for n in range(len(parts) + 1) if sum(map(len, parts[:n])) <= cut][-1]
+        found, told = heard(child, "cut", b"".join(parts)[:cut])
+        assert len(found) == whole
+        assert all(same(one, other) for one, other in zip(found, sent[:whole], strict=True))
+        assert not [message for message in told if isinstance(message, m.Failed)]
+
+    holds()
