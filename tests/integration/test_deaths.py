@@ -115,8 +115,8 @@ def test_a_file_that_crashes_its_parsers_is_tried_alone_at_last_and_then_is_pois
 def test_a_file_whose_parsers_are_killed_from_outside_is_simply_parsed_again(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.write("innocent.txt", "".join(f"{line}: {PROSE}" for line in range(60_000)))
-    with corpus.started("--buffer", "8MiB", text_model="stand-in:16@60000") as process:
-        kill_each_parser(process, corpus, signal.SIGKILL, 5)
+    with corpus.started("--buffer", "8MiB", text_model="stand-in:16@20000") as process:
+        kill_each_parser(process, corpus, signal.SIGKILL, 4)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(120) == 75
     assert corpus.run().code == 0
