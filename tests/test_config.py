@@ -88,6 +88,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         hidden=True,
         images=False,
         exact_images=True,
+        tolerate_truncated=True,
         prune=True,
         skip_failed=True,
         limit=7,

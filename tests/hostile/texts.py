@@ -54,7 +54,7 @@ KINDS = [
         lambda: codecs.BOM_UTF16_LE + _wide("utf-16-le") + b"\x00\xd8" * 50 + _wide("utf-16-le"),
         "indexed",
     ),
-    Kind("NULs in text.txt", lambda: PROSE.encode() * 10 + bytes(100) + PROSE.encode() * 200, "indexed"),
+    Kind("NULs in text.txt", lambda: PROSE.encode() * 10 + bytes(100) + PROSE.encode() * 200, "skipped", "unknown-type"),
     Kind("NULs alone.txt", lambda: bytes(100_000), "skipped", "unknown-type"),
     Kind("control characters.txt", lambda: bytes(range(1, 32)) * 100, "skipped", "unknown-type"),
     Kind("noise.txt", lambda: _noise(200_000), "skipped", "unknown-type"),
