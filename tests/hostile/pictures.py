@@ -227,7 +227,7 @@ KINDS = [
     Kind("profile of 5 MB.webp", lambda: _webp(_canvas(120, 90, 0x20), (b"ICCP", bytes(5 * 2**20)), (saved("webp")[12:16], saved("webp")[20:])), "indexed"),
     Kind("a chunk longer than the file.webp", lambda: b"RIFF\xff\xff\xff\x7fWEBPVP8L\xff\xff\xff\x7f/" + bytes(100), "failed", _PICTURE),
     # JPEG
-    Kind("as large as can be said.jpg", lambda: _resized_jpeg(65500, 65500), "failed", "pixels|picture"),
+    Kind("larger than its data.jpg", lambda: _resized_jpeg(20_000, 20_000), "indexed"),
     Kind("as large as can be said and progressive.jpg", lambda: _resized_jpeg(65500, 65500, progressive=True), "failed", "pixels"),
     Kind("no size.jpg", lambda: _resized_jpeg(0, 0), "failed", _PICTURE),
     Kind("thousands of scans.jpg", lambda: _many_scans(5000), "failed", "scans"),
