@@ -55,8 +55,8 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
-        " --exact-images --tolerate-truncated --prune --skip-failed --limit 7 --dry-run --field b=2 --field a=1=1 --quiet"
-        f" --log-level debug --run-dir {tmp_path}/run".split()
+        " --exact-images --tolerate-truncated --prune --skip-failed --limit 7 --dry-run --field b=2"
+        f" --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
     )
     assert config == Config(
         inputs=(os.path.abspath("a"), os.path.abspath("b")),

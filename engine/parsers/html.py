@@ -46,7 +46,7 @@ logging.getLogger("trafilatura").addHandler(logging.NullHandler())
 
 _DECLARED = re.compile(rb"<(?:meta|\?xml)\b[^>]*?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 
-_LONG_TAG = re.compile(r"<([a-z][a-z0-9]*)(?=[\s/])[^<>]{%d,}" % MAX_TAG, re.I)
+_LONG_TAG = re.compile(rf"<([a-z][a-z0-9]*)(?=[\s/])[^<>]{{{MAX_TAG},}}", re.I)
 
 # As browsers do (WHATWG Encoding): Latin-1 is a name for cp1252.
 _DECLARED_AS = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252"}
@@ -66,9 +66,7 @@ _KEEPS_LINES = frozenset({"pre", "textarea"})
 _CELLS = frozenset({"td", "th"})
 
 
-def parse(
-    path: str, resume: str | None = None, progress: Progress = no_progress
-) -> Iterator[TextSection]:
+def parse(path: str, resume: str | None = None, progress: Progress = no_progress) -> Iterator[TextSection]:
     """The sections of a page's text.
 
     Raises ParseError `html-too-large`, `html-too-deep` or `damaged-html`, and OSError.

@@ -51,8 +51,8 @@ def parse(
 ) -> Iterator[TextSection | SectionFailure]:
     """The text of each page that has any. A broken page is a SectionFailure; the others go on.
 
-    Raises ParseError `encrypted`, `inflates-too-far` or `damaged-pdf`, SkipFileError `pdf-without-text` after the last page, and
-    OSError.
+    Raises ParseError `encrypted`, `inflates-too-far` or `damaged-pdf`, SkipFileError `pdf-without-text`
+    after the last page, and OSError.
     """
     at = from_token(resume) if resume else {}
     unit, first, offset = (int(at.get(key, 0)) for key in ("unit", "page", "start"))

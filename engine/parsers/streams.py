@@ -1,4 +1,4 @@
-"""What the streams of a PDF inflate to, found without reading the document: zlib data is looked for and counted.
+"""What the streams of a PDF inflate to, counted without reading the document.
 
 PDFium inflates a stream whole, and aborts its process where memory does not suffice.
 """
@@ -54,7 +54,8 @@ def check_streams(file: int, progress: Progress = no_progress) -> None:
             except _TooFarError:
                 limit = MAX_INFLATED_BYTES // 1024**2
                 raise ParseError(
-                    "inflates-too-far", f"not a readable PDF: a stream in it inflates to more than {limit} MiB"
+                    "inflates-too-far",
+                    f"not a readable PDF: a stream in it inflates to more than {limit} MiB",
                 ) from None
             begin = -1
 

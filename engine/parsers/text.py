@@ -14,9 +14,7 @@ from engine.records import TextSection
 BLOCK_BYTES = 128 * 1024
 
 
-def parse(
-    path: str, resume: str | None = None, progress: Progress = no_progress
-) -> Iterator[TextSection]:
+def parse(path: str, resume: str | None = None, progress: Progress = no_progress) -> Iterator[TextSection]:
     """The sections of a text file; together they are exactly the decoded file, without a byte order mark.
 
     Newlines stay as they are. What can't be decoded becomes U+FFFD, as do NUL and lone surrogates.

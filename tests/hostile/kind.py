@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`states` it may end in, and a regular expression that its message (or the rule that leaves it out) fits."""
+    """The `states` it may end in, and a regular expression for its message, or the rule that leaves it out."""
 
     name: str
     make: Callable[[], bytes]
@@ -23,7 +24,7 @@ def cuts(name: str, data: Callable[[], bytes], states: str, says: str = "") -> I
     for tenth in range(1, 11):
         yield Kind(
             f"{stem} cut at {tenth} tenths.{suffix}",
-            lambda tenth=tenth: data()[: len(data()) * tenth // 10 - (tenth == 10)],  # type: ignore[misc]
+            partial(_cut, data, tenth),
             states,
             says,
         )
@@ -33,13 +34,17 @@ def flips(name: str, data: Callable[[], bytes], states: str, says: str = "") -> 
     """The file with some bits flipped, differently each time and the same in each run."""
     stem, _, suffix = name.rpartition(".")
     for seed in range(4):
-        yield Kind(f"{stem} flipped {seed}.{suffix}", lambda seed=seed: flipped(data(), seed), states, says)  # type: ignore[misc]
+        yield Kind(f"{stem} flipped {seed}.{suffix}", partial(_flipped, data, seed), states, says)
 
 
-def flipped(data: bytes, seed: int) -> bytes:
+def _cut(data: Callable[[], bytes], tenth: int) -> bytes:
+    return data()[: len(data()) * tenth // 10 - (tenth == 10)]
+
+
+def _flipped(data: Callable[[], bytes], seed: int) -> bytes:
     """One bit in about 200 bytes turned."""
     chosen = random.Random(seed)
-    broken = bytearray(data)
-    for _ in range(max(3, len(data) // 200)):
+    broken = bytearray(data())
+    for _ in range(max(3, len(broken) // 200)):
         broken[chosen.randrange(len(broken))] ^= 1 << chosen.randrange(8)
     return bytes(broken)

@@ -1,4 +1,4 @@
-"""A folder of every kind of hostile file, with healthy ones between them, through the engine as a user runs it."""
+"""A folder of hostile files, healthy ones between them, through the engine as a user runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.hostile import pages, pdfs, pictures, texts
+from tests.hostile import pages, pdfs, picture_parts, pictures, texts
 from tests.hostile.kind import Kind
 from tests.integration.runs import Corpus, Result
 from tests.parsers.pdf_writer import Page, pdf
@@ -24,7 +24,9 @@ HEALTHY_EVERY = 5
 BOUND_S = 110.0
 
 #: What no user should have to read.
-_JARGON = re.compile(r"Traceback|\w(?:Error|Exception)\b|0x[0-9a-f]{4}|[Ee]rrno|<class|object at|Success|_[A-Z]{3}")
+_JARGON = re.compile(
+    r"Traceback|\w(?:Error|Exception)\b|0x[0-9a-f]{4}|[Ee]rrno|<class|object at|Success|_[A-Z]{3}"
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def _healthy(number: int) -> tuple[str, bytes]:
     words = f"Healthy file {number}. {texts.PROSE * 3}"
     if suffix == "pdf":
         data = pdf([Page().text(72, 700, f"Healthy file {number}, page {page}.") for page in range(3)])
-    elif suffix in pictures.FORMATS:
-        data = pictures.saved(suffix, pictures.photo(40 + number, 30))
+    elif suffix in picture_parts.FORMATS:
+        data = picture_parts.saved(suffix, picture_parts.photo(40 + number, 30))
     else:
         data = (f"<html><body><p>{words}" if suffix == "html" else words).encode()
     return f"healthy {number}.{suffix}", data

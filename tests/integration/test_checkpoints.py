@@ -26,7 +26,9 @@ def _words(seed: int, count: int) -> str:
 
 
 def _book(pages: int) -> bytes:
-    return pdf([Page().lines(40, 740, [_words(100 * page + i, 9) for i in range(50)], 8) for page in range(pages)])
+    return pdf(
+        [Page().lines(40, 740, [_words(100 * page + i, 9) for i in range(50)], 8) for page in range(pages)]
+    )
 
 
 def _text(sections: int) -> bytes:

@@ -18,10 +18,11 @@ from engine import parsers
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
+from engine.parsers.reading import hash_file
 from engine.records import Section, SectionFailure, TextSection
 from engine.stages import parse as module
 from engine.stages.chunk import Chunker
-from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage, hash_file
+from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
 
 property_test = settings(

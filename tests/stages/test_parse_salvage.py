@@ -21,7 +21,7 @@ from engine.records import SectionFailure
 from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
-from tests.hostile.pictures import photo, saved
+from tests.hostile.picture_parts import photo, saved
 from tests.parsers.pdf_writer import Page, pdf
 
 SPEC = resolve_text("stand-in:8")
@@ -30,11 +30,14 @@ IMAGES = resolve_image("stand-in:8")
 TEXT = "Größe und Länge, "
 
 
-def parsed(path: Path, job: Callable[[FileJob], FileJob] = lambda job: job, **options: Any) -> list[Any]:
-    """Everything that the stage makes of a file."""
+def parsed(path: Path, done: Segment | None = None, **options: Any) -> list[Any]:
+    """Everything that the stage makes of a file, or what it makes after the segment that is done."""
     status = os.stat(path)
     stage = ParseStage(SPEC, Chunker(SPEC), lambda: IMAGES, **options)
-    return list(stage.parse(job(FileJob(1, str(path), "/corpus/file", status.st_size, status.st_mtime_ns))))
+    job = FileJob(1, str(path), "/corpus/file", status.st_size, status.st_mtime_ns)
+    if done is not None:
+        job = replace(job, last=done.ordinal, checkpoint=done.checkpoint)
+    return list(stage.parse(job))
 
 
 def end_of(path: Path, **options: Any) -> FileEnd:
@@ -97,10 +100,14 @@ def test_a_file_of_known_content_shows_progress_while_it_is_hashed(tmp_path: Pat
 # Text
 
 
-def test_characters_that_could_not_be_decoded_are_counted_and_those_in_the_file_are_not(tmp_path: Path) -> None:
+def test_characters_that_could_not_be_decoded_are_counted_and_those_in_the_file_are_not(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.txt"
     # NULs are taken for text's only behind its first 8 KiB.
-    path.write_bytes((TEXT * 800).encode() + b"\xff \xc3( \xe2\x82." + "\ufffd\ufffd ".encode() + b"\0 the end")
+    path.write_bytes(
+        (TEXT * 800).encode() + b"\xff \xc3( \xe2\x82." + "\ufffd\ufffd ".encode() + b"\0 the end"
+    )
     end = end_of(path)
     assert (end.outcome, end.replaced) == ("parsed", 3)
 
@@ -143,11 +150,7 @@ def test_each_replaced_character_is_counted_by_the_attempt_that_reads_it(tmp_pat
     assert len(segments) > 3
     counts = []
     for segment in segments:
-        resumed = parsed(
-            path,
-            lambda job, segment=segment: replace(job, last=segment.ordinal, checkpoint=segment.checkpoint),  # type: ignore[misc]
-        )
-        counts.append(resumed[-1].replaced)
+        counts.append(parsed(path, segment)[-1].replaced)
     read = sum(text.count("\ufffd") for text in segments[0].texts)
     assert counts[0] == whole.replaced - read
     assert counts[-1] == 0
@@ -157,8 +160,13 @@ def test_each_replaced_character_is_counted_by_the_attempt_that_reads_it(tmp_pat
 # Pictures
 
 
-@pytest.mark.parametrize(("suffix", "takes"), [("jpg", True), ("png", True), ("gif", True), ("tiff", True), ("bmp", True), ("webp", False)])
-def test_a_truncated_picture_names_the_option_that_would_take_it(tmp_path: Path, suffix: str, takes: bool) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "takes"),
+    [("jpg", True), ("png", True), ("gif", True), ("tiff", True), ("bmp", True), ("webp", False)],
+)
+def test_a_truncated_picture_names_the_option_that_would_take_it(
+    tmp_path: Path, suffix: str, takes: bool
+) -> None:
     path = tmp_path / f"a.{suffix}"
     data = saved(suffix)
     path.write_bytes(data[: len(data) * 3 // 4])
@@ -184,7 +192,9 @@ def test_a_whole_picture_is_not_counted_as_truncated(tmp_path: Path) -> None:
     assert end_of(path, tolerate_truncated=True).truncated == 0
 
 
-def test_of_a_truncated_tiff_its_whole_frames_are_taken_and_the_rest_where_that_is_tolerated(tmp_path: Path) -> None:
+def test_of_a_truncated_tiff_its_whole_frames_are_taken_and_the_rest_where_that_is_tolerated(
+    tmp_path: Path,
+) -> None:
     frames = [photo(40 + i, 30) for i in range(5)]
     path = tmp_path / "a.tiff"
     path.write_bytes(saved("tiff", frames[0], save_all=True, append_images=frames[1:])[:-1000])
@@ -218,8 +228,7 @@ def test_a_resumed_document_does_not_load_the_pages_before(
     monkeypatch.setattr(pdf_parser, "_page_text", noting)
     for done in (0, 98, 99, 100, 180, 249):
         loaded.clear()
-        last = segments[done]
-        *rest, end = parsed(path, lambda job, last=last: replace(job, last=last.ordinal, checkpoint=last.checkpoint))  # type: ignore[misc]
+        *rest, end = parsed(path, segments[done])
         assert loaded == list(range(done + 1, 250))
         assert [segment.ids for segment in rest] == [segment.ids for segment in segments[done + 1 :]]
         assert end.outcome == "parsed"
@@ -230,12 +239,7 @@ def test_a_resumed_text_is_not_read_from_its_start(tmp_path: Path) -> None:
     path.write_text("".join(f"line {number} of the log\n" for number in range(200_000)))
     *segments, _ = parsed(path)
     reads: list[int] = []
-    last = segments[-2]
-    parsed(
-        path,
-        lambda job: replace(job, last=last.ordinal, checkpoint=last.checkpoint),
-        on_progress=lambda: reads.append(1),
-    )
+    parsed(path, segments[-2], on_progress=lambda: reads.append(1))
     whole = signs(path)
     hashed = -(-path.stat().st_size // 2**20)
     assert len(reads) - hashed <= 4 < whole - hashed
