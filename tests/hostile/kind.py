@@ -10,7 +10,7 @@ from functools import partial
 
 @dataclass(frozen=True)
 class Kind:
-    """The `states` it may end in, and a regular expression for its message, or the rule that leaves it out."""
+    """The `states` it may end in, and a regular expression for its message, or the rule it is left out by."""
 
     name: str
     make: Callable[[], bytes]

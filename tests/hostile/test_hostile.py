@@ -12,16 +12,13 @@ import pytest
 
 from tests.hostile import pages, pdfs, picture_parts, pictures, texts
 from tests.hostile.kind import Kind
-from tests.integration.runs import Corpus, Result
+from tests.integration.runs import HANG_S, Corpus, Result
 from tests.parsers.pdf_writer import Page, pdf
 
 KINDS = [*texts.KINDS, *pages.KINDS, *pictures.KINDS, *pdfs.KINDS]
 
 #: A healthy file stands before each so many hostile ones.
 HEALTHY_EVERY = 5
-
-#: Seconds that the whole run may take, some three times what it does on two cores.
-BOUND_S = 110.0
 
 #: What no user should have to read.
 _JARGON = re.compile(
@@ -105,7 +102,7 @@ def test_there_are_enough_kinds_and_each_has_a_name_of_its_own() -> None:
 
 def test_the_run_ends_in_its_time_and_says_that_files_failed(outcome: Outcome) -> None:
     assert outcome.result.code == 3
-    assert outcome.seconds < BOUND_S
+    assert outcome.seconds < HANG_S
 
 
 def test_every_file_is_in_exactly_one_state_and_the_summary_counts_them_all(outcome: Outcome) -> None:

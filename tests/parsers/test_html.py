@@ -138,3 +138,22 @@ def test_a_name_that_is_not_utf8_can_be_opened(tmp_path: Path) -> None:
     with open(name, "wb") as file:
         file.write(b"<p>hello</p>")
     assert [section.text for section in parse(name)] == ["hello"]
+
+
+def test_a_tag_of_absurd_length_loses_its_attributes_and_nothing_else() -> None:
+    attributes = " ".join(f"a{i}=b" for i in range(100_000))
+    assert (
+        extract(f"<html><body><p>before</p><p {attributes}>inside</p><p>after</p>")
+        == "before\n\ninside\n\nafter"
+    )
+
+
+def test_a_page_of_very_many_elements_is_taken_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trafilatura.extract", lambda *_, **__: pytest.fail("looked for its main text"))
+    cells = "<tr><td>bee<td>hive" * 20_000
+    assert extract(f"<html><body><table>{cells}</table>").count("bee | hive") == 20_000
+
+
+@pytest.mark.parametrize("name", ["punycode", "idna", "unicode_escape", "zlib_codec", "no-such-set"])
+def test_a_character_set_that_pages_cannot_have_is_not_believed(name: str) -> None:
+    assert decode(f"<html><meta charset={name}><p>Größe \\n-x".encode()).endswith("<p>Größe \\n-x")
