@@ -27,7 +27,7 @@ KINDS = [
     Kind("unclosed inline tags.html", lambda: _body("<b><i><u>" * 30_000 + "bees"), "failed indexed", "deep"),
     Kind("unclosed paragraphs.html", lambda: _body("<p>bees" * 100_000), "indexed"),
     Kind("unclosed lists.html", lambda: _body("<ul><li>bee" * 5_000), "failed indexed", "deep"),
-    Kind("a million entities.html", lambda: _body("&amp;&#x1F41D;" * 300_000), "indexed"),
+    Kind("a million entities.html", lambda: _body("&amp;&#x1F41D;" * 550_000), "indexed"),
     Kind(
         "entities of no character.html",
         lambda: _body("&#0;&#xD800;&#x110000;&#99999999999;" * 5_000),

@@ -268,14 +268,14 @@ KINDS = [
         "text",
     ),
     Kind(
-        "a hundred thousand lines that look like a table.pdf",
+        "thousands of lines that look like a table.pdf",
         lambda: one_page(
             stream(
                 TEXT
                 + b"\n"
                 + b"".join(
                     b"0 %d m 600 %d l S %d 0 m %d 700 l S\n" % (i % 700, i % 700, i % 600, i % 600)
-                    for i in range(9_000)
+                    for i in range(4_000)
                 )
             )
         ),

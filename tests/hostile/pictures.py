@@ -51,7 +51,7 @@ KINDS = [
     Kind("no height.png", lambda: png(10, 0), "failed", _PICTURE),
     Kind(
         "bomb within the limit of pixels.png",
-        lambda: png(5000, 5000, data=bomb(80)),
+        lambda: png(3000, 3000, data=bomb(30)),
         "indexed failed",
         "memory",
     ),

@@ -76,7 +76,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             (corpus.files / name).write_bytes(data)
             healthy.append(name)
     started = time.monotonic()
-    result = corpus.run("--quiet", "--workers", "2", "--parser-memory", "512MiB", "--file-timeout", "4")
+    result = corpus.run("--quiet", "--workers", "2", "--parser-memory", "512MiB", "--file-timeout", "5")
     seconds = time.monotonic() - started
     assert result.code in (0, 3), result.err
     failures: dict[str, list[str]] = {}
