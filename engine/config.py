@@ -68,6 +68,7 @@ class Config:
     hidden: bool
     images: bool
     exact_images: bool
+    tolerate_truncated: bool
     prune: bool
     skip_failed: bool
     limit: int | None
@@ -197,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--hidden", action="store_true", help="take hidden files and folders too")
     add("--no-images", action="store_true", help="leave pictures out")
     add("--exact-images", action="store_true", help="decode pictures in full, as open_clip does")
+    add("--tolerate-truncated", action="store_true", help="take what there is of pictures that end early")
     add("--prune", action="store_true", help="delete the records of files that left the corpus")
     add("--skip-failed", action="store_true", help="don't try again what failed before")
     add("--limit", type=_count(1), metavar="N", help="at most this many files")

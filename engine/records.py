@@ -41,7 +41,8 @@ class TextSection:
 
     `unit` counts the sections of the file upwards from 0 (gaps are allowed, order is not broken); `start` is
     the offset of `text[0]` in the extracted text of the page (of the file where there are no pages);
-    `resume` is the parser's own token with which it can go on right after this section.
+    `resume` is the parser's own token with which it can go on right after this section; `replaced` counts the
+    characters that are U+FFFD because the file's bytes could not be decoded.
     """
 
     unit: int
@@ -49,13 +50,15 @@ class TextSection:
     start: int
     text: str
     resume: str
+    replaced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSection:
     """One picture at the image model's own size: `pixels` is uint8 [height, width, 3], upright RGB.
 
-    `content_hash` is the SHA-256 (hex) of what the picture was decoded from: the file's bytes.
+    `content_hash` is the SHA-256 (hex) of what the picture was decoded from: the file's bytes; `truncated`
+    says that they end too early, or are damaged, and that a part of the picture is missing.
     """
 
     unit: int
@@ -63,6 +66,7 @@ class PictureSection:
     pixels: Pixels
     content_hash: str
     resume: str
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,8 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --file-attempts 3"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
-        " --exact-images --prune --skip-failed --limit 7 --dry-run --field b=2 --field a=1=1 --quiet"
-        f" --log-level debug --run-dir {tmp_path}/run".split()
+        " --exact-images --tolerate-truncated --prune --skip-failed --limit 7 --dry-run --field b=2"
+        f" --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
     )
     assert config == Config(
         inputs=(os.path.abspath("a"), os.path.abspath("b")),
@@ -90,6 +90,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         hidden=True,
         images=False,
         exact_images=True,
+        tolerate_truncated=True,
         prune=True,
         skip_failed=True,
         limit=7,

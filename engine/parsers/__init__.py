@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from engine.errors import SkipFileError
 from engine.models.spec import ImageSpec
 from engine.parsers.media import PICTURE_TYPES, detect
+from engine.parsers.reading import Progress, no_progress
 from engine.records import Kind, Section
 
 __all__ = ["ParseOptions", "detect", "kind_of", "parse"]
@@ -23,12 +24,14 @@ class ParseOptions:
 
     `picture` says what pictures are made into; without it they are skipped by the rule `no-image-model`.
     `exact_images` decodes JPEGs in full, so that vectors equal open_clip's to rounding. `tolerate_truncated`
-    takes what there is of a picture that ends too early.
+    takes what there is of a picture that ends too early. `progress` is called for each block, page or frame
+    that is read, whether anything comes of it or not.
     """
 
     picture: ImageSpec | None = None
     exact_images: bool = False
     tolerate_truncated: bool = False
+    progress: Progress = no_progress
 
 
 def kind_of(media_type: str) -> Kind:
@@ -49,17 +52,23 @@ def parse(path: str, media_type: str, options: ParseOptions, resume: str | None 
         from engine.parsers import image
 
         yield from image.parse(
-            path, media_type, options.picture, options.exact_images, options.tolerate_truncated, resume
+            path,
+            media_type,
+            options.picture,
+            options.exact_images,
+            options.tolerate_truncated,
+            resume,
+            options.progress,
         )
     elif media_type == "application/pdf":
         from engine.parsers import pdf
 
-        yield from pdf.parse(path, resume)
+        yield from pdf.parse(path, resume, options.progress)
     elif media_type == "text/html":
         from engine.parsers import html
 
-        yield from html.parse(path, resume)
+        yield from html.parse(path, resume, options.progress)
     else:
         from engine.parsers import text
 
-        yield from text.parse(path, resume)
+        yield from text.parse(path, resume, options.progress)

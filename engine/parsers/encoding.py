@@ -29,6 +29,14 @@ LEGACY_ENCODINGS = (
 #: What the detector's figure for disorder may differ by, where cp1252 is preferred to a rarer relative.
 CHAOS_TOLERANCE = 0.05
 
+#: Stands for what can't be decoded, until that is counted: no decoder makes a lone surrogate of anything.
+UNDECODABLE = "\udc80"
+
+#: The name of the handler (`errors=`) that puts it there, once where `replace` puts U+FFFD.
+MARK_UNDECODABLE = "engine-mark-undecodable"
+
+codecs.register_error(MARK_UNDECODABLE, lambda error: (UNDECODABLE, error.end))  # type: ignore[attr-defined]
+
 # UTF-32 comes first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from PIL import ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.Image import Image, Resampling, Transpose, fromarray, new
+from PIL.Image import DecompressionBombError, Image, Resampling, Transpose, fromarray, new
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -21,11 +22,18 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from engine.errors import ParseError
 from engine.models.spec import ImageSpec
+from engine.parsers.reading import BLOCK_BYTES, Progress, hash_file, no_progress
 from engine.parsers.sections import from_token, to_token
 from engine.records import PictureSection, Pixels, SectionFailure
 
 #: Largest picture that is decoded, in pixels: Pillow's own warning limit, 1 GiB at 12 bytes a pixel.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+
+#: Most frames of a TIFF that are read: two may be one and the same, so that a small file has any number.
+MAX_FRAMES = 5000
+
+#: Most pixels that a progressive JPEG goes over, all its scans together; scans without data are short.
+MAX_SCANNED_PIXELS = 50 * MAX_PIXELS
 
 #: A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that has this many times the pixels
 #: wanted along each side. Measured on noisy pictures with ViT-B/32: largest 1 - cosine 3e-4 at 1, 3e-5 at 2,
@@ -47,6 +55,13 @@ _UPRIGHT = {
 }
 
 _TURNED = (5, 6, 7, 8)
+
+# What Pillow says, in words for those who don't know Pillow.
+_IN_WORDS = (
+    (re.compile("truncated", re.I), "it ends too early"),
+    (re.compile("data too large"), "its metadata inflates too far"),
+    (re.compile("not identified"), "its beginning is damaged, or it has no size"),
+)
 
 _RESAMPLING = {
     "bicubic": Resampling.BICUBIC,
@@ -73,28 +88,40 @@ def parse(
     exact: bool = False,
     tolerate_truncated: bool = False,
     resume: str | None = None,
+    progress: Progress = no_progress,
 ) -> Iterator[PictureSection | SectionFailure]:
     """The picture in a file, or the frames of a TIFF that has several (its pages).
 
-    Raises ParseError `too-many-pixels` or `damaged-image` (for one frame of several, a SectionFailure stands
-    in its place), and OSError.
+    Raises ParseError `too-many-pixels`, `too-many-scans` or `damaged-image` (for one frame of several, a
+    SectionFailure stands in its place), `too-many-frames` after the last frame that is taken, and OSError.
     """
+    content_hash = hash_file(path, progress)
     with open(path, "rb") as file:
-        content_hash = hashlib.file_digest(file, "sha256").hexdigest()
-        with _errors_as_parse_error(tolerate_truncated):
+        with _errors_as_parse_error():
             image = _open(file, media_type)
-            frames = getattr(image, "n_frames", 1) if media_type == "image/tiff" else 1
-        for frame in range(int(from_token(resume)["frame"]) if resume else 0, frames):
-            page = frame + 1 if frames > 1 else None
+        several = media_type == "image/tiff" and getattr(image, "is_animated", False)
+        for frame in itertools.count(int(from_token(resume)["frame"]) if resume else 0):
+            if frame and not several:
+                return
+            if frame == MAX_FRAMES:
+                raise ParseError(
+                    "too-many-frames", f"of more than {MAX_FRAMES:,} frames the others are left out"
+                )
+            page = frame + 1 if several else None
             try:
-                with _errors_as_parse_error(tolerate_truncated):
-                    pixels = _decode(image, frame, spec, exact)
+                with _errors_as_parse_error():
+                    if not _find_frame(image, frame):
+                        return
+                    pixels, truncated = _decode(image, spec, exact, tolerate_truncated)
             except ParseError as error:
                 if page is None:
                     raise
                 yield SectionFailure(frame, page, error.error_type, str(error))
+                if image.tell() != frame:
+                    return  # where it should tell of the next frame
             else:
-                yield PictureSection(frame, page, pixels, content_hash, to_token(frame=frame + 1))
+                yield PictureSection(frame, page, pixels, content_hash, to_token(frame=frame + 1), truncated)
+            progress()
 
 
 def prepare(image: Image, spec: ImageSpec) -> Pixels:
@@ -113,16 +140,30 @@ def _open(file: BinaryIO, media_type: str) -> ImageFile.ImageFile:
     return image
 
 
-def _decode(image: ImageFile.ImageFile, frame: int, spec: ImageSpec, exact: bool) -> Pixels:
-    if frame:
-        image.seek(frame)
+def _find_frame(image: ImageFile.ImageFile, frame: int) -> bool:
+    """Go to a frame; False where there are no more."""
+    try:
+        if frame:
+            image.seek(frame)
+    except EOFError:
+        return False
+    return True
+
+
+def _decode(
+    image: ImageFile.ImageFile, spec: ImageSpec, exact: bool, tolerate_truncated: bool
+) -> tuple[Pixels, bool]:
+    """The picture, and whether a part of it is missing."""
     size = image.size
     box = None if exact or not isinstance(image, JpegImageFile) else _draft(image, spec)
     # A progressive JPEG holds the coefficients of all its pixels, whatever scale is asked for.
-    width, height = size if image.info.get("progressive") else image.size
+    progressive = bool(image.info.get("progressive"))
+    width, height = size if progressive else image.size
     if width * height > MAX_PIXELS:
         raise ParseError("too-many-pixels", f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
-    image.load()
+    if progressive and _scans(image, MAX_SCANNED_PIXELS // (width * height)):
+        raise ParseError("too-many-scans", f"its {width} x {height} pixels are refined by too many scans")
+    damage = _load(image)
     # After loading: a TIFF turns itself and forgets its orientation then.
     orientation = image.getexif().get(_ORIENTATION, 1)
     upright = _UPRIGHT.get(orientation)
@@ -132,7 +173,51 @@ def _decode(image: ImageFile.ImageFile, frame: int, spec: ImageSpec, exact: bool
         picture = picture.resize(_stored_size(size, orientation, spec), _resampling(spec), box)
     if upright is not None:
         picture = picture.transpose(upright)
-    return _fit(picture, spec) if box is None else _crop(picture, spec)
+    pixels = _fit(picture, spec) if box is None else _crop(picture, spec)
+    if damage is not None:
+        if (pixels == pixels[0, 0]).all():  # nothing of it is there
+            raise damage
+        if not tolerate_truncated:
+            error = _damaged(damage)
+            raise ParseError(error.error_type, f"{error}; --tolerate-truncated takes what there is of it")
+    return pixels, damage is not None
+
+
+def _load(image: ImageFile.ImageFile) -> Exception | None:
+    """Decode a picture; what is wrong with it where only a part could be. Raises what Pillow raises."""
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            image.load()
+        except MemoryError:
+            raise
+        except Exception:
+            raise error from None
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+        return error
+    return None
+
+
+def _scans(image: ImageFile.ImageFile, limit: int) -> bool:
+    """Whether a JPEG has more scans than this; their marker stands nowhere in their data."""
+    file, count, last = image.fp, 0, b""
+    if file is None:
+        return False
+    at = file.tell()
+    file.seek(0)
+    while (block := file.read(BLOCK_BYTES)) and count <= limit:
+        count += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    file.seek(at)
+    return count > limit
 
 
 def _draft(image: JpegImageFile, spec: ImageSpec) -> tuple[float, float, float, float] | None:
@@ -228,10 +313,8 @@ def _crop(image: Image, spec: ImageSpec) -> Pixels:
 
 
 @contextmanager
-def _errors_as_parse_error(tolerate_truncated: bool) -> Iterator[None]:
-    """What Pillow says of a file's content becomes a ParseError; its global switches stay as they were."""
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = tolerate_truncated
+def _errors_as_parse_error() -> Iterator[None]:
+    """What Pillow says of a file's content becomes a ParseError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -245,9 +328,11 @@ def _errors_as_parse_error(tolerate_truncated: bool) -> Iterator[None]:
         raise _damaged(error) from error
     except Exception as error:
         raise _damaged(error) from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _damaged(error: Exception) -> ParseError:
-    return ParseError("damaged-image", f"not a readable picture: {str(error) or type(error).__name__}")
+    if isinstance(error, DecompressionBombError):
+        return ParseError("too-many-pixels", f"its pixels are more than {MAX_PIXELS:,}")
+    said = str(error) or type(error).__name__
+    words = next((words for pattern, words in _IN_WORDS if pattern.search(said)), None)
+    return ParseError("damaged-image", f"not a readable picture: {words or f'its data is damaged ({said})'}")

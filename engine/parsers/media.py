@@ -56,7 +56,10 @@ _TYPE_OF_SUFFIX = {
 # Text by its bytes, but not for reading, and no parser of ours makes sense of it.
 _UNREAD_TEXT = ((b"{\\rtf", "application/rtf"), (b"%!PS", "application/postscript"))
 
-_HTML_START = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
+# Possessive, or else a row of n comments could be parted in 2 ** n ways.
+_HTML_START = re.compile(
+    r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html)\b", re.I | re.S
+)
 _ANY_TAG = re.compile(r"<[a-z!?/]", re.I)
 
 
@@ -95,6 +98,8 @@ def _binary_type(head: bytes) -> str:
     import filetype
 
     media_type = filetype.guess_mime(head)
+    if media_type == "image/apng":  # its first frame is a PNG, for every reader that knows no more
+        media_type = "image/png"
     if media_type in PICTURE_TYPES:
         return str(media_type)
     if media_type is None and b"%PDF-" in head[:PDF_MARK_BYTES]:

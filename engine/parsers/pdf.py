@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from engine.errors import ParseError, SkipFileError
+from engine.parsers.reading import Progress, no_progress
 from engine.parsers.sections import cut, encodable, from_token, to_token
+from engine.parsers.streams import check_streams
 from engine.parsers.tables import Table, TableReader, may_have_table
 from engine.records import SectionFailure, TextSection
 
@@ -23,6 +26,9 @@ PAGES_PER_OPEN = 100
 
 #: So many broken pages in a row end the file: its page count is then an invention.
 MAX_BROKEN_PAGES = 1000
+
+#: Least bytes of a file for each of its pages: one with less has a page tree that leads back to itself.
+MIN_PAGE_BYTES = 8
 
 #: Share of the words PDFium sees inside a table that its rows must hold; else PDFium's text stays (turned
 #: pages, cells drawn over each other).
@@ -40,18 +46,22 @@ _LINE_HYPHEN = re.compile(r"[\ufffe\x02][\r\n]*(?=(\w?))")
 _UNWANTED = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
-def parse(path: str, resume: str | None = None) -> Iterator[TextSection | SectionFailure]:
+def parse(
+    path: str, resume: str | None = None, progress: Progress = no_progress
+) -> Iterator[TextSection | SectionFailure]:
     """The text of each page that has any. A broken page is a SectionFailure; the others go on.
 
-    Raises ParseError `encrypted` or `damaged-pdf`, SkipFileError `pdf-without-text` after the last page, and
-    OSError.
+    Raises ParseError `encrypted`, `inflates-too-far` or `damaged-pdf`, SkipFileError `pdf-without-text`
+    after the last page, and OSError.
     """
     at = from_token(resume) if resume else {}
     unit, first, offset = (int(at.get(key, 0)) for key in ("unit", "page", "start"))
     something = resume is not None
     broken = 0
     with open(path, "rb") as file:
+        check_streams(file.fileno(), progress)
         for index, text in _page_texts(path, file, first):
+            progress()
             # By the page's number alone, so that a page that fails now and then moves no other page's units.
             unit = max(unit, index * UNITS_OF_A_PAGE)
             if isinstance(text, ParseError):
@@ -66,7 +76,8 @@ def parse(path: str, resume: str | None = None) -> Iterator[TextSection | Sectio
             for start, end in cut(text, offset if index == first else 0):
                 something = True
                 unit += 1
-                token = to_token(unit=unit, page=index, start=end)
+                # A page that is done is not even loaded again.
+                token = to_token(unit=unit, page=index + (end == len(text)), start=end % len(text))
                 yield TextSection(unit - 1, index + 1, start, text[start:end], token)
     if not something:
         raise SkipFileError("pdf-without-text")
@@ -83,7 +94,7 @@ def _page_texts(path: str, file: BinaryIO, first: int) -> Iterator[tuple[int, st
     """(index from 0, text) of each page; an error instead of the text of a page that can't be read."""
     while True:
         with closing(_open(file)) as document:
-            count = len(document)
+            count = _page_count(document, file)
             stop = min(count, (first // PAGES_PER_OPEN + 1) * PAGES_PER_OPEN)
             with closing(TableReader(path, first, stop)) as tables:
                 for index in range(first, stop):
@@ -100,7 +111,15 @@ def _open(file: BinaryIO) -> Any:
     except pypdfium2.PdfiumError as error:
         if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise ParseError("encrypted", "the PDF is encrypted; save it without a password") from error
-        raise ParseError("damaged-pdf", f"not a readable PDF: {error}") from error
+        why = "it has no pages" if error.err_code == pdfium.FPDF_ERR_SUCCESS else "its structure is damaged"
+        raise ParseError("damaged-pdf", f"not a readable PDF: {why}") from error
+
+
+def _page_count(document: Any, file: BinaryIO) -> int:
+    count, size = len(document), os.fstat(file.fileno()).st_size
+    if count * MIN_PAGE_BYTES > size:
+        raise ParseError("damaged-pdf", f"not a readable PDF: it claims {count:,} pages in {size:,} bytes")
+    return count
 
 
 def _page_text(document: Any, index: int, tables: TableReader) -> str | ParseError:
@@ -112,6 +131,8 @@ def _page_text(document: Any, index: int, tables: TableReader) -> str | ParseErr
             text = clean(_with_tables(text_page, found) if found else text_page.get_text_range()).strip("\n")
     except (OSError, MemoryError):
         raise
+    except pypdfium2.PdfiumError:
+        return ParseError("damaged-page", "not a readable page: it is damaged or not there")
     except Exception as error:
         return ParseError("damaged-page", f"not a readable page: {str(error) or type(error).__name__}")
     return "" if text.isspace() else text

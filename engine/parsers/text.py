@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from engine.parsers.encoding import find_encoding
+from engine.parsers.encoding import MARK_UNDECODABLE, UNDECODABLE, find_encoding
+from engine.parsers.reading import Progress, no_progress
 from engine.parsers.sections import MAX_SECTION_CHARS, encodable, from_token, section_end, to_token
 from engine.records import TextSection
 
@@ -13,7 +14,7 @@ from engine.records import TextSection
 BLOCK_BYTES = 128 * 1024
 
 
-def parse(path: str, resume: str | None = None) -> Iterator[TextSection]:
+def parse(path: str, resume: str | None = None, progress: Progress = no_progress) -> Iterator[TextSection]:
     """The sections of a text file; together they are exactly the decoded file, without a byte order mark.
 
     Newlines stay as they are. What can't be decoded becomes U+FFFD, as do NUL and lone surrogates.
@@ -29,7 +30,7 @@ def parse(path: str, resume: str | None = None) -> Iterator[TextSection]:
             unit, start, skip, state, offset = (
                 int(at[k]) for k in ("unit", "start", "skip", "state", "byte")
             )
-        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        decoder = codecs.getincrementaldecoder(encoding)(MARK_UNDECODABLE)
         decoder.setstate((b"", state))
         file.seek(offset)
 
@@ -45,7 +46,8 @@ def parse(path: str, resume: str | None = None) -> Iterator[TextSection]:
                 # Blocks end at multiples of their size, wherever reading began: so do a resumed parse's.
                 block = file.read(BLOCK_BYTES - file.tell() % BLOCK_BYTES)
                 ended = not block
-                piece = encodable(decoder.decode(block, final=ended))
+                progress()
+                piece = decoder.decode(block, final=ended)
                 decoded += len(piece)
                 buffer += piece[skip:]
                 skip = max(0, skip - len(piece))
@@ -59,5 +61,6 @@ def parse(path: str, resume: str | None = None) -> Iterator[TextSection]:
             token = to_token(
                 unit=unit, start=end, skip=end - character, byte=byte, state=state_there, encoding=encoding
             )
-            yield TextSection(unit - 1, None, start, buffer[:length], token)
-            buffer, start = buffer[length:], end
+            text, buffer = buffer[:length], buffer[length:]
+            yield TextSection(unit - 1, None, start, encodable(text), token, text.count(UNDECODABLE))
+            start = end

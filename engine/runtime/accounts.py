@@ -47,6 +47,9 @@ class Counts:
     deleted: int = 0
     tokens: int = 0
     bytes_read: int = 0
+    #: Characters that could not be decoded, and pictures that end early, taken all the same.
+    replaced_characters: int = 0
+    truncated_images: int = 0
     #: How many files each skip rule left out.
     rules: dict[str, int] = field(default_factory=dict)
 
@@ -301,6 +304,8 @@ class Accounts:
         active.expected += end.segments
         active.expected_chunks += end.chunks
         self.counts.bytes_read += end.bytes_read
+        self.counts.replaced_characters += end.replaced
+        self.counts.truncated_images += end.truncated
         self._settle_if_done(active)
 
     def lost(self, attempt: int, at_work: bool, crashed: str | None = None) -> FileJob | None:

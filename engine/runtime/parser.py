@@ -34,30 +34,26 @@ def main(
     chunk_size: int | None,
     chunk_overlap: int,
     exact_images: bool,
+    tolerate_truncated: bool,
     memory: int,
 ) -> None:
     """Entry of the process."""
 
     def body(mailbox: Mailbox) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        parser = _Parser(mailbox, output)
         chunker = Chunker(text_spec, chunk_size, chunk_overlap)
-        _Parser(mailbox, output, text_spec, chunker, exact_images).run()
+        parser.run(
+            ParseStage(text_spec, chunker, parser.image_spec, exact_images, tolerate_truncated, mailbox.step)
+        )
 
     run_child(control, run_dir, body, OOM_SCORE)
 
 
 class _Parser:
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        output: Connection,
-        text_spec: TextSpec,
-        chunker: Chunker,
-        exact_images: bool,
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, output: Connection) -> None:
         self._mailbox = mailbox
         self._output = output
-        self._stage = ParseStage(text_spec, chunker, self._image_spec, exact_images)
         self._jobs: deque[FileJob] = deque()
         self._credit = 0
         self._images: ImageSpec | None = None
@@ -65,7 +61,7 @@ class _Parser:
         self._cancelled = False
         self._stopped = False
 
-    def run(self) -> None:
+    def run(self, stage: ParseStage) -> None:
         """Parse what the supervisor sends until it says stop."""
         self._mailbox.start_clock()
         while True:
@@ -75,17 +71,17 @@ class _Parser:
             if not self._jobs:
                 return
             try:
-                self._parse(self._jobs.popleft())
+                self._parse(stage, self._jobs.popleft())
             except _CancelledError:
                 self._answer_cancel()
             except MemoryError:
                 # Outside of the parse call itself: what is left of this process can't be trusted.
                 os._exit(OUT_OF_MEMORY)
 
-    def _parse(self, job: FileJob) -> None:
+    def _parse(self, stage: ParseStage, job: FileJob) -> None:
         self._mailbox.step()
         self._mailbox.send(m.Began(job.attempt))
-        for item in self._stage.parse(job):
+        for item in stage.parse(job):
             self._take()
             if self._cancelled:
                 raise _CancelledError
@@ -115,7 +111,8 @@ class _Parser:
                 self._take(block=True, side="out")
             raise _CancelledError from None
 
-    def _image_spec(self) -> ImageSpec | None:
+    def image_spec(self) -> ImageSpec | None:
+        """The image model; asks for it when the first picture is met."""
         if not self._images_known:
             self._mailbox.send(m.NeedImageModel())
         while not self._images_known:

@@ -83,6 +83,7 @@ class Pipeline:
             config.chunk_size,
             config.chunk_overlap,
             config.exact_images,
+            config.tolerate_truncated,
             config.parser_memory,
             bell=self.bell,
         )

@@ -114,6 +114,10 @@ def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict
         },
         "tokens": counts.tokens,
         "bytes_read": counts.bytes_read,
+        "salvaged": {
+            "replaced_characters": counts.replaced_characters,
+            "truncated_images": counts.truncated_images,
+        },
         "seconds": round(seconds, 3),
         "throughput": {
             "chunks_per_s": round((counts.text_chunks + counts.image_chunks) / seconds, 3),
@@ -140,6 +144,16 @@ def closing_lines(
             f" {counts.records:,} records written, {counts.deleted:,} deleted"
         )
     lines.append(f"index: {totals['records']:,} records of {totals['files']:,} files")
+    salvaged = [
+        f"{count:,} {what}"
+        for count, what in (
+            (counts.replaced_characters, "characters that could not be decoded"),
+            (counts.truncated_images, "pictures that end early"),
+        )
+        if count
+    ]
+    if salvaged:
+        lines.append(f"salvaged: {' and '.join(salvaged)}, taken all the same")
     if failures:
         lines.append(f"failures: {failures:,}, each with its reason in {run_dir / 'failures.jsonl'}")
     return lines

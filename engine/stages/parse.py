@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 from engine import parsers
 from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
+from engine.parsers.reading import Progress, hash_file, no_progress
 from engine.records import (
     Chunk,
     Kind,
@@ -33,9 +33,6 @@ from engine.stages.segment import (
     Checkpoint,
     Segment,
 )
-
-#: Bytes read at a time to hash a file.
-HASH_BLOCK_BYTES = 2**20
 
 _Item = TypeVar("_Item")
 
@@ -68,7 +65,11 @@ Outcome: TypeAlias = Literal["parsed", "unchanged", "skipped", "failed", "change
 
 @dataclass(slots=True)
 class FileEnd:
-    """How the parsing of a file ended. `segments` and `chunks` count what this attempt handed over."""
+    """How the parsing of a file ended. `segments` and `chunks` count what this attempt handed over.
+
+    What of it is salvage, counted where this attempt read it: `replaced` characters that stand for bytes
+    which could not be decoded, `truncated` pictures taken though a part of them is missing.
+    """
 
     outcome: Outcome
     kind: Kind | None = None
@@ -79,6 +80,8 @@ class FileEnd:
     bytes_read: int = 0
     rule: str = ""
     message: str = ""
+    replaced: int = 0
+    truncated: int = 0
 
 
 Parsed: TypeAlias = Segment | SectionFailure | FileEnd
@@ -86,12 +89,18 @@ Parsed: TypeAlias = Segment | SectionFailure | FileEnd
 
 @dataclass
 class ParseStage:
-    """What every file is parsed with. `image_spec` is asked for when the first picture is met."""
+    """What every file is parsed with. `image_spec` is asked for when the first picture is met.
+
+    `on_progress` is called for each block that is hashed or decoded, each page and each frame, whether a
+    segment comes of it or not; it must not raise.
+    """
 
     text_spec: TextSpec
     chunker: Chunker
     image_spec: Callable[[], ImageSpec | None]
     exact_images: bool = False
+    tolerate_truncated: bool = False
+    on_progress: Progress | None = None
 
     def parse(self, job: FileJob) -> Iterator[Parsed]:
         """Segments in the file's order, failed sections between them, and a `FileEnd` last.
@@ -117,7 +126,8 @@ class ParseStage:
         yield end
 
     def _parse(self, job: FileJob, end: FileEnd) -> Iterator[Segment | SectionFailure]:
-        end.content_hash = hash_file(job.path)
+        progress = self.on_progress or no_progress
+        end.content_hash = hash_file(job.path, progress)
         end.bytes_read = job.size
         if job.known_hash == end.content_hash:
             end.outcome = "unchanged"
@@ -129,7 +139,7 @@ class ParseStage:
             picture_spec = self.image_spec()
             if picture_spec is None:
                 raise SkipFileError("no-images", "pictures are left out by --no-images")
-        options = parsers.ParseOptions(picture_spec, self.exact_images)
+        options = parsers.ParseOptions(picture_spec, self.exact_images, self.tolerate_truncated, progress)
         start = Checkpoint.loads(job.checkpoint) if job.checkpoint else Checkpoint()
         previous, found = job.last, job.last >= 0 or bool(job.done)
         for section in _guarded(parsers.parse(job.path, end.media_type, options, start.resume)):
@@ -140,6 +150,10 @@ class ParseStage:
                 yield section
                 start = Checkpoint()
                 continue
+            if isinstance(section, TextSection):
+                end.replaced += section.replaced
+            else:
+                end.truncated += section.truncated
             for segment in self._segments(job, section, start, end.media_type, picture_spec):
                 found = True
                 segment.after, previous = previous, segment.ordinal
@@ -275,12 +289,3 @@ def _has_changed(job: FileJob) -> bool:
     except OSError:
         return False
     return (status.st_size, modified_ns(status)) != (job.size, job.mtime_ns)
-
-
-def hash_file(path: str) -> str:
-    """SHA-256 (hex) of a file's bytes, read in blocks. Raises `OSError`."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -158,9 +158,8 @@ def test_a_second_ctrl_c_ends_a_run_whose_processes_are_stopped(tmp_path: Path) 
     corpus = big_corpus(tmp_path)
     with corpus.started(text_model="stand-in:16@40000") as process:
         wait_for_records(corpus, 1)
-        children = [
-            psutil.Process(pid) for score in ("800", "200", "100") for pid in children_by_score(process, score)
-        ]
+        scores = ("800", "200", "100")
+        children = [psutil.Process(pid) for score in scores for pid in children_by_score(process, score)]
         assert len(children) == 3
         for child in children:
             child.suspend()

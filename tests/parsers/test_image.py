@@ -187,10 +187,10 @@ def test_a_broken_frame_is_reported_and_the_others_go_on(
 ) -> None:
     decode = image_parser._decode
 
-    def break_second(image: Any, frame: int, *rest: Any) -> Pixels:
-        if frame == 1:
+    def break_second(image: Any, *rest: Any) -> tuple[Pixels, bool]:
+        if image.tell() == 1:
             raise OSError("decoder error -2")
-        return decode(image, frame, *rest)
+        return decode(image, *rest)
 
     monkeypatch.setattr(image_parser, "_decode", break_second)
     first, second, third = parse(_tiff_of_three(tmp_path), "image/tiff", _spec())
@@ -308,3 +308,43 @@ def test_a_name_that_is_not_utf8_can_be_opened(tmp_path: Path) -> None:
     with open(name, "wb") as file:
         file.write(out.getvalue())
     assert _pixels(name, "png").shape == (32, 32, 3)
+
+
+def test_frames_beyond_the_limit_are_told_and_those_before_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_parser, "MAX_FRAMES", 2)
+    sections = parse(_tiff_of_three(tmp_path), "image/tiff", _spec())
+    assert [section.page for section in (next(sections), next(sections))] == [1, 2]
+    with pytest.raises(ParseError, match="more than 2 frames") as error:
+        next(sections)
+    assert error.value.error_type == "too-many-frames"
+
+
+def test_a_tiff_whose_second_directory_is_damaged_gives_its_first_frame(tmp_path: Path) -> None:
+    path = Path(_tiff_of_three(tmp_path))
+    data = bytearray(path.read_bytes())
+    at = int.from_bytes(data[4:8], "little")
+    entries = int.from_bytes(data[at : at + 2], "little")
+    link = at + 2 + 12 * entries
+    data[link : link + 4] = (len(data) + 1000).to_bytes(4, "little")
+    path.write_bytes(data)
+    first, second = parse(str(path), "image/tiff", _spec())
+    assert isinstance(first, PictureSection)
+    assert isinstance(second, SectionFailure)
+    assert (first.page, second.page) == (1, 2)
+
+
+def test_a_progressive_jpeg_of_too_many_scans_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(tmp_path, _photo(200, 100), "jpeg", progressive=True)
+    scans = Path(path).read_bytes().count(b"\xff\xda")
+    assert scans > 2
+    monkeypatch.setattr(image_parser, "MAX_SCANNED_PIXELS", 200 * 100 * scans)
+    assert _pixels(path, "jpeg").shape == (32, 32, 3)
+    monkeypatch.setattr(image_parser, "MAX_SCANNED_PIXELS", 200 * 100 * scans - 1)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ParseError, match="200 x 100 pixels are refined by too many scans") as error:
+        _pixels(path, "jpeg")
+    assert error.value.error_type == "too-many-scans"

@@ -94,3 +94,17 @@ def test_a_name_that_is_not_utf8_can_be_opened(tmp_path: Path) -> None:
     with open(name, "wb") as file:
         file.write(b"# Title")
     assert detect(name) == "text/markdown"
+
+
+def test_a_row_of_comments_is_told_from_a_page_at_once(tmp_path: Path) -> None:
+    for end, media_type in ((" words", "text/plain"), ("<html>", "text/html"), ("<!-- <html>", "text/plain")):
+        path = tmp_path / "a.txt"
+        path.write_text("<!-- a -->\n" * 400 + end)
+        assert detect(str(path)) == media_type
+
+
+def test_an_animated_png_is_a_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert detect(str(path)) == "image/png"

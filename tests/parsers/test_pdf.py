@@ -9,6 +9,7 @@ from engine.errors import ParseError, SkipFileError
 from engine.parsers import pdf as pdf_parser
 from engine.parsers.pdf import clean, parse
 from engine.records import SectionFailure, TextSection
+from tests.hostile.pdf_parts import tree
 from tests.parsers.pdf_writer import Page, pdf
 
 RIVERS = [["River", "Length of it", "Mouth"], ["Rhine", "1,230 km", "North Sea"], ["Elbe", "", "North Sea"]]
@@ -197,3 +198,17 @@ def test_a_name_that_is_not_utf8_can_be_opened_tables_included(tmp_path: Path) -
     with open(name, "wb") as file:
         file.write(pdf([Page().table(72, 700, RIVERS)]))
     assert _texts(name) == [ROWS]
+
+
+def test_graph_paper_is_not_read_as_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.parsers.tables.TableReader.read", lambda *_: pytest.fail("read as a table"))
+    page = Page().text(72, 700, "a curve")
+    for i in range(120):
+        page.line(0, 6 * i, 600, 6 * i).line(5 * i, 0, 5 * i, 700)
+    assert _texts(_write(tmp_path, pdf([page]))) == ["a curve"]
+
+
+def test_a_page_tree_that_leads_back_to_itself_is_not_walked(tmp_path: Path) -> None:
+    with pytest.raises(ParseError, match="it claims 100,000 pages in") as error:
+        list(parse(_write(tmp_path, tree(5, 10))))
+    assert error.value.error_type == "damaged-pdf"

@@ -20,10 +20,11 @@ from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.parsers import sections
 from engine.parsers import text as text_parser
+from engine.parsers.reading import hash_file
 from engine.records import Section, SectionFailure, TextSection
 from engine.stages import parse as module
 from engine.stages.chunk import Chunker
-from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage, hash_file
+from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
 from tests.stages.tokenizers import texts
 
