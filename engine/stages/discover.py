@@ -90,7 +90,9 @@ class Discovery:
         last = len(self.inputs)
         for name in _lines(files_from):
             path = os.path.abspath(name)
-            if path in self._ranks or (not os.path.isdir(path) and self._walkers(os.path.dirname(path), last)):
+            if path in self._ranks or (
+                not os.path.isdir(path) and self._walkers(os.path.dirname(path), last)
+            ):
                 continue
             yield from self._input(path, name)
 
