@@ -11,8 +11,8 @@ from engine.errors import DISK_FULL, EngineError, UsageError
 from engine.runtime.limits import RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and no warnings
-#: of LanceDB's own on standard error.
+#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and none of
+#: LanceDB's own warnings on standard error.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",

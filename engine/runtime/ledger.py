@@ -29,8 +29,8 @@ LEDGER_VERSION = 1
 #: Bytes of one packed record id.
 ID_BYTES = 16
 
-#: SQLite's codes for a disk that is full, and for one that fails (a full one can look like that, too), and the
-#: bits of an error code that hold them (sqlite.org/rescode.html).
+#: SQLite's codes for a disk that is full, and for one that fails (a full one can look like that, too), and
+#: the bits of an error code that hold them (sqlite.org/rescode.html).
 UNWRITABLE, PRIMARY_CODE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), 0xFF
 
 #: File systems on which SQLite's write-ahead log is unsafe, because its index lives in shared memory.

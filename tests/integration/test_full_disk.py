@@ -15,8 +15,8 @@ from tests.integration.test_run import PROSE, wait_for_records
 #: Bytes of the small file system.
 DISK_BYTES = 64 * 2**20
 
-#: Files of the corpus, and lines in each. Their vectors alone, which nothing compresses, are 900 kB: more than
-#: any level that is tested leaves room for.
+#: Files of the corpus, and lines in each. Their vectors alone, which nothing compresses, are 900 kB: more
+#: than any level that is tested leaves room for.
 FILES, LINES = 300, 40
 TEXT_MODEL = "stand-in:256"
 
