@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in DISK_FULL:
             raise
         # The last lines of a file of the run directory, written when it was closed.
-        print(f"engine.run: stopped: {config.run_dir}: the disk is full", file=sys.stderr)
+        print("engine.run: stopped: the disk of the run directory is full", file=sys.stderr)
         return 75
     except EngineError as error:
         print(f"engine.run: {error}", file=sys.stderr)

@@ -28,10 +28,6 @@ FILES, LINES = 8, 800
 DISK_BYTES = 192 * 2**20
 
 
-#: One node for all of them, but for the one whose disk is full.
-together = pytest.mark.xdist_group("faults")
-
-
 @dataclass(frozen=True)
 class Node:
     """A node of the tests' own, since it will suffer."""
@@ -112,7 +108,6 @@ def expect_undisturbed(corpus: Corpus, url: str) -> None:
     assert same_vectors(records, plain.records())
 
 
-@together
 def test_a_node_killed_and_restarted_in_mid_run_ends_up_with_everything(tmp_path: Path, node: Node) -> None:
     with loading(tmp_path, node) as (corpus, url, process):
         node.kill()
@@ -121,7 +116,6 @@ def test_a_node_killed_and_restarted_in_mid_run_ends_up_with_everything(tmp_path
     expect_undisturbed(corpus, url)
 
 
-@together
 def test_a_read_only_block_is_waited_for_and_told_of(tmp_path: Path, node: Node) -> None:
     with loading(tmp_path, node) as (corpus, url, process), node.client() as client:
         client.indices.put_settings(index=generation(url), settings={"index.blocks.read_only": True})
@@ -131,7 +125,6 @@ def test_a_read_only_block_is_waited_for_and_told_of(tmp_path: Path, node: Node)
     expect_undisturbed(corpus, url)
 
 
-@together
 def test_an_index_deleted_in_mid_run_ends_it_and_is_not_made_again(tmp_path: Path, node: Node) -> None:
     with loading(tmp_path, node) as (corpus, url, process), node.client() as client:
         client.indices.delete(index=generation(url))
@@ -142,7 +135,6 @@ def test_an_index_deleted_in_mid_run_ends_it_and_is_not_made_again(tmp_path: Pat
     assert (summary["status"], summary["exit_code"]) == ("error", 1)
 
 
-@together
 def test_a_node_down_for_longer_than_the_deadline_ends_the_run_resumable(tmp_path: Path, node: Node) -> None:
     with loading(tmp_path, node, "--database-deadline", "5") as (corpus, url, process):
         node.kill()

@@ -19,9 +19,6 @@ from tests.integration.runs import HANG_S, Corpus
 from tests.records import make_records, make_schema
 from tests.servers import Secured, secured_elasticsearch
 
-#: One server for all of them.
-pytestmark = pytest.mark.xdist_group("secured")
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Secured]:

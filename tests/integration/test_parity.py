@@ -11,8 +11,7 @@ from benchmarks.parity import image_parity, indexed, text_parity
 CORPUS = Path(__file__).resolve().parents[2] / "examples" / "corpus"
 
 #: sentence-transformers and open_clip warn of their own surroundings while they load.
-#: One process indexes the corpus for all of them.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("parity")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
