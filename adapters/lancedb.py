@@ -22,7 +22,7 @@ import lancedb
 from adapters import arrow
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.schema import embedding_field, from_json, merged, model_of, refusals, to_json
-from engine.errors import DatabaseUnavailableError, SchemaMismatchError, UsageError
+from engine.errors import DISK_FULL, DatabaseUnavailableError, DiskFullError, SchemaMismatchError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 #: The table's name, part of the documented layout.
@@ -148,6 +148,8 @@ class LanceAdapter(Adapter):
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if error.errno in DISK_FULL:
+                raise DiskFullError(f"{self._where}: the disk is full") from None
             raise UsageError(f"{self._where}: can't be created: {error.strerror}") from None
         columns = arrow.columns(schema, _metadata(uuid.uuid4().hex, schema))
         self._database().create_table(TABLE, schema=columns)
@@ -155,8 +157,9 @@ class LanceAdapter(Adapter):
     def prepare(self) -> None:
         """Raises `UsageError` where another process writes to the directory: LanceDB takes one writer."""
         if self._lock is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            lock = open(self._directory / ".writer", "a", encoding="utf-8")  # noqa: SIM115 - held until close
+            with self._errors():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                lock = open(self._directory / ".writer", "a", encoding="utf-8")  # noqa: SIM115 - held until close
             deadline = time.monotonic() + WRITER_PATIENCE_S
             while True:
                 try:
@@ -279,7 +282,8 @@ class LanceAdapter(Adapter):
     def _open(self) -> None:
         self.close()
         path = self._directory / f"{TABLE}.lance"
-        if not (path / "_versions").is_dir():
+        # Where there is no version, a creation was cut off by a full disk or a kill: it may be made anew.
+        if not any((path / "_versions").glob("*.manifest")):
             return
         # Held open, so that its inode number can't be given to a directory that replaces it.
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -334,7 +338,7 @@ class LanceAdapter(Adapter):
         except (RuntimeError, OSError) as error:
             text = " ".join(str(error).split())
             if "No space left" in text or "os error 28" in text or "quota exceeded" in text:
-                raise DatabaseUnavailableError(f"{self._where}: the disk is full") from error
+                raise DiskFullError(f"{self._where}: the disk is full") from error
             if "Permission denied" in text or "Read-only file system" in text:
                 raise UsageError(f"{self._where}: not writable") from error
             raise DatabaseUnavailableError(f"{self._where}: {text[:300]}") from error

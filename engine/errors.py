@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+#: What the system says of a disk, or a user's share of it, that has no room left.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class EngineError(Exception):
     """Base of every error that the engine raises on purpose; its text is meant for the user."""
@@ -28,7 +33,7 @@ class DatabaseUnavailableError(EngineError):
 
 
 class DiskFullError(DatabaseUnavailableError):
-    """The database has no space left to write to."""
+    """The database has no room left on its disk: waiting helps only where somebody makes some."""
 
 
 class DeviceLostError(EngineError):

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 
 from engine import config as configuration
 from engine.errors import EngineError, UsageError
+from engine.runtime.limits import RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), and an allocator that doesn't keep an arena for each thread.
+#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and none of
+#: LanceDB's own warnings on standard error.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
+    "LANCEDB_LOG": "error",
 }
 
 
@@ -35,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"engine.run: {error}", file=sys.stderr)
         return 2
+    except RunStoppedError as error:
+        print(f"engine.run: stopped: {error}; the same command goes on from here", file=sys.stderr)
+        return 75
     except EngineError as error:
         print(f"engine.run: {error}", file=sys.stderr)
         return 1

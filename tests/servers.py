@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -28,11 +29,27 @@ def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)
 
 
+#: Ports for servers: below those that the system gives to outgoing connections.
+PORTS = range(20_000, 30_000)
+
+#: What `free_port` has given away, each as a name that the system lets only one process have at a time.
+_claims: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on; no other process is given it here while this one lives."""
+    for port in random.sample(PORTS, len(PORTS)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0vector-streaming-engine-test-{port}")  # abstract: gone with its process
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+    raise RuntimeError(f"no port is free from {PORTS.start} to {PORTS.stop - 1}")
 
 
 @contextmanager

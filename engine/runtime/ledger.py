@@ -21,12 +21,17 @@ from typing import Literal, TypeAlias
 import psutil
 
 from engine.errors import UsageError
+from engine.runtime.limits import RunStoppedError
 
 #: Version of the tables below. A ledger with another one is refused, never converted by guess.
 LEDGER_VERSION = 1
 
 #: Bytes of one packed record id.
 ID_BYTES = 16
+
+#: SQLite's codes for a disk that is full, and for one that fails (a full one can look like that, too), and
+#: the bits of an error code that hold them (sqlite.org/rescode.html).
+UNWRITABLE, PRIMARY_CODE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), 0xFF
 
 #: File systems on which SQLite's write-ahead log is unsafe, because its index lives in shared memory.
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "cifs", "smb", "gpfs", "beegfs", "ceph", "9p", "fuse", "afs")
@@ -121,7 +126,8 @@ _FILE = (
 class Ledger:
     """Open or make the ledger in a run directory. Nothing is durable before `commit`.
 
-    Raises `UsageError` for a ledger of another version, one that is damaged, or a file that is none.
+    Raises `UsageError` for a ledger of another version, one that is damaged, or a file that is none, and
+    `RunStoppedError` where it can't be written now.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -143,6 +149,8 @@ class Ledger:
                 raise sqlite3.DatabaseError(damage)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             self._db.close()
+            if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE in UNWRITABLE:
+                raise RunStoppedError(f"{path}: {error}") from None
             raise UsageError(f"{path}: not a usable ledger ({error}); name another --run-dir") from None
         if found != str(LEDGER_VERSION):
             self._db.close()
@@ -153,7 +161,9 @@ class Ledger:
 
     def commit(self) -> None:
         """Make everything so far durable."""
-        self._db.execute("COMMIT")
+        # A disk that was full has rolled it back and was told of: there is nothing to commit then.
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 
     def close(self) -> None:

@@ -7,27 +7,38 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import UsageError
+from engine.errors import DISK_FULL, UsageError
+from engine.runtime.limits import RunStoppedError
 from engine.runtime.lock import RunLock
 
 
 def claim(run_dir: Path) -> RunLock:
-    """Make the directory and lock it. Raises `UsageError`."""
+    """Make the directory and lock it. Raises `UsageError`; `RunStoppedError` where the disk is full."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         return RunLock(run_dir)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        if error.errno in DISK_FULL:
+            raise RunStoppedError(f"{run_dir}: {reason}") from None
         raise UsageError(f"--run-dir {run_dir}: {reason}; name a directory that can be written") from None
 
 
 class _LogFile(logging.FileHandler):
-    """A log on a disk that may be full, which the run itself notices and tells of."""
+    """A log that is less important than the run: what can't be written is left out without a word.
+
+    A disk that is full is told of by those whose writing matters.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
-        """Say nothing: the default prints a traceback."""
+        """Instead of a traceback on standard error."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 def log_to(run_dir: Path, level: str) -> Callable[[], None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -80,8 +79,7 @@ class Supervisor:
             return self._run()
         except (sqlite3.DatabaseError, OSError) as error:
             # Before the first file; or at the very end, where files are closed on a disk that is full.
-            sys.stderr.write(f"stopped: {self._config.run_dir} can't be written ({error})\n")
-            return EXIT_STOPPED
+            raise RunStoppedError(f"{self._config.run_dir} can't be written ({error})") from error
 
     def _run(self) -> int:
         config = self._config

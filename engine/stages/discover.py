@@ -6,10 +6,11 @@ import errno
 import fnmatch
 import hashlib
 import os
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -57,8 +58,13 @@ Found: TypeAlias = FoundFile | LeftOut | Unreadable
 class Discovery:
     """What to look for. Iterating yields each path once, in the order in which the file system lists it.
 
-    `complete` turns False when anything could not be listed, so that nothing is pruned by mistake. Symbolic
-    links to files are followed; links to folders are not, which makes loops impossible.
+    `inputs` are absolute paths. `complete` turns False when anything could not be listed, so that nothing is
+    pruned by mistake. Symbolic links to files are followed; links to folders are not, which makes loops
+    impossible.
+
+    Inputs may overlap. A path that is an input itself is taken as such; any other belongs to the first input
+    whose walk reaches it, with no link and no hidden or excluded folder in between, and the later ones pass
+    over it. The paths of a list come after the inputs and give way to them, and to what the list had before.
     """
 
     inputs: Sequence[str]
@@ -68,43 +74,93 @@ class Discovery:
     hidden: bool = False
     shard: tuple[int, int] = (0, 1)
     complete: bool = field(default=True, init=False)
+    #: The rank of each input: its first place on the command line.
+    _ranks: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._ranks = {name: rank for rank, name in reversed(list(enumerate(self.inputs)))}
 
     def __iter__(self) -> Iterator[Found]:
-        for name in self.inputs:
+        for name in dict.fromkeys(self.inputs):
             yield from self._input(name, os.path.basename(name))
         if self.files_from is not None:
-            for name in _lines(self.files_from):
-                yield from self._input(os.path.abspath(name), name)
+            yield from _once(self._listed(self.files_from))
+
+    def _listed(self, files_from: str) -> Iterator[Found]:
+        last = len(self.inputs)
+        for name in _lines(files_from):
+            path = os.path.abspath(name)
+            if path in self._ranks or (
+                not os.path.isdir(path) and self._walkers(os.path.dirname(path), last)
+            ):
+                continue
+            yield from self._input(path, name)
 
     def _input(self, path: str, relative: str) -> Iterator[Found]:
         """A file or a folder that was named: a link to a folder is followed here."""
         if os.path.isdir(path):
-            yield from self._walk(path)
+            yield from self._walk(path, self._walkers(path, self._rank(path)))
         else:
             yield from self._look(path, relative)
 
-    def _walk(self, root: str) -> Iterator[Found]:
-        """Depth first with one open listing for each level, so that memory follows the depth alone."""
-        levels = [self._entries(root)]
+    def _rank(self, path: str) -> int:
+        return self._ranks.get(path, len(self.inputs))
+
+    def _walkers(self, folder: str, rank: int) -> list[str]:
+        """The inputs before that rank whose own walk goes through the folder."""
+        walkers, above = [], folder
+        while True:
+            if self._ranks.get(above, rank) < rank and self._walks_to(above, folder):
+                walkers.append(above)
+            if above == (above := os.path.dirname(above)):
+                return walkers
+
+    def _walks_to(self, root: str, folder: str) -> bool:
+        """Whether the walk of the root, where nothing changes meanwhile, goes through a folder below it."""
+        part = folder
+        while len(part) > len(root):
+            hidden = not self.hidden and os.path.basename(part).startswith(".")
+            if hidden or os.path.islink(part) or _matches(_below(root, part), self.exclude):
+                return False
+            part = os.path.dirname(part)
+        return True
+
+    def _walk(self, root: str, walkers: Sequence[str] = ()) -> Iterator[Found]:
+        """Depth first with one open listing for each level, so that memory follows the depth alone.
+
+        `walkers` are earlier inputs that go through the root as well; what any of them meets is theirs.
+        """
+        rank = self._rank(root)
+        levels = [] if walkers and not self.exclude else [(self._entries(root), walkers)]
         while levels:
-            entry = next(levels[-1], None)
+            listing, walkers = levels[-1]
+            entry = next(listing, None)
             if entry is None:
                 levels.pop()
                 continue
             if isinstance(entry, Unreadable):
-                yield entry
+                if not walkers:
+                    yield entry
                 continue
-            relative = entry.path[len(root) :].lstrip("/")
+            path = entry.path
+            relative = _below(root, path)
             rule = "hidden" if not self.hidden and entry.name.startswith(".") else None
             if rule is None and _is_folder(entry):
                 if not _matches(relative, self.exclude):
-                    levels.append(self._entries(entry.path))
+                    through = [each for each in walkers if not _matches(_below(each, path), self.exclude)]
+                    if self._ranks.get(path, rank) < rank:
+                        through.append(path)
+                    # Patterns see the path below the input, so only they can leave something to this walk.
+                    if not through or self.exclude:
+                        levels.append((self._entries(path), through))
                     continue
                 rule = "excluded"
+            if walkers or path in self._ranks:
+                continue
             if rule is None:
-                yield from self._look(entry.path, relative)
-            elif self._in_shard(source_of(entry.path)):
-                yield LeftOut(source_of(entry.path), rule)
+                yield from self._look(path, relative)
+            elif self._in_shard(source_of(path)):
+                yield LeftOut(source_of(path), rule)
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str] | Unreadable]:
         """What the folder holds; where listing it fails, at once or on the way, the failure comes last."""
@@ -174,6 +230,23 @@ def shard_of(source: str, shards: int) -> int:
     if shards == 1:
         return 0
     return int.from_bytes(hashlib.blake2b(source.encode(), digest_size=8).digest()) % shards
+
+
+def _below(root: str, path: str) -> str:
+    """The path as seen from the root above it."""
+    return path[len(root) :].lstrip("/")
+
+
+def _once(items: Iterator[Found]) -> Iterator[Found]:
+    """The items whose path did not come before. Kept on disk, so that memory stays flat for any list."""
+    with closing(sqlite3.connect("")) as seen:  # a temporary file of its own, gone with the connection
+        seen.execute("CREATE TABLE seen (path BLOB PRIMARY KEY) WITHOUT ROWID")
+        for item in items:
+            # Two names can come out as one source; whoever admits files has to tell of that.
+            path = os.fsencode(item.path) if isinstance(item, FoundFile) else item.source.encode()
+            key = hashlib.blake2b(path, digest_size=16).digest()
+            if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (key,)).rowcount:
+                yield item
 
 
 def _matches(relative: str, patterns: Sequence[str]) -> bool:

@@ -315,11 +315,11 @@ class TestOptions:
 
 
 def test_vectors_that_are_not_stored_come_from_the_index_where_the_server_can(
-    request: pytest.FixtureRequest,
+    elasticsearch_url: str, elasticsearch_9_url: str
 ) -> None:
     records = make_records(20)
-    for server, gives in (("elasticsearch_url", False), ("elasticsearch_9_url", True)):
-        url = f"{request.getfixturevalue(server)}/test-{uuid.uuid4().hex}"
+    for server, gives in ((elasticsearch_url, False), (elasticsearch_9_url, True)):
+        url = f"{server}/test-{uuid.uuid4().hex}"
         try:
             with (
                 adapters_closed(url, AdapterOptions(store_vectors=False)) as adapter,

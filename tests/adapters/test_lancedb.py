@@ -11,8 +11,9 @@ import pytest
 
 import adapters
 import adapters.lancedb
-from engine.errors import DatabaseUnavailableError, UsageError
+from engine.errors import DiskFullError, UsageError
 from tests.adapters.contract import DurableContract, adapters_closed, stored, write
+from tests.disks import fill, small_disk
 from tests.records import make_records, make_schema
 
 
@@ -122,10 +123,39 @@ def test_after_an_append_that_failed_nothing_is_taken_as_new(
 
         with monkeypatch.context() as patch:
             patch.setattr(lancedb.table.LanceTable, "add", add_and_fail)
-            with pytest.raises(DatabaseUnavailableError, match="the disk is full"):
+            with pytest.raises(DiskFullError, match="the disk is full"):
                 adapter.write(records, maybe_present=False)
         write(adapter, records)  # the same call again, as the contract allows
         assert len(stored(adapter)) == 5
+
+
+def test_a_table_whose_creation_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    for folder in ("_versions", "_transactions"):
+        (tmp_path / "db" / "chunks.lance" / folder).mkdir(parents=True)
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        assert (adapter.identity(), adapter.schema(), adapter.count()) == (None, None, 0)
+        adapter.ensure_schema(make_schema())
+        write(adapter, make_records(5))
+        assert len(stored(adapter)) == 5
+
+
+def test_an_adapter_goes_on_when_its_full_disk_has_room_again() -> None:
+    with small_disk(16 * 2**20) as disk, adapters_closed(f"lancedb://{disk}/db") as adapter:
+        ballast = fill(disk)
+        with pytest.raises(DiskFullError, match="the disk is full"):
+            adapter.ensure_schema(make_schema())
+        ballast.unlink()
+        adapter.ensure_schema(make_schema())
+        adapter.prepare()
+        write(adapter, make_records(20))
+        for left in (0, 4096, 20_000):
+            ballast = fill(disk, left)
+            with pytest.raises(DiskFullError):
+                adapter.write(make_records(2000, seed=2), maybe_present=False)
+            ballast.unlink()
+        assert adapter.count() == 20
+        write(adapter, make_records(2000, seed=2))
+        assert len(stored(adapter)) == 2020
 
 
 def test_an_index_that_is_replaced_during_a_run_is_not_written_to(tmp_path: Path) -> None:

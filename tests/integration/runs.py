@@ -19,10 +19,10 @@ import psutil
 import adapters
 
 #: Seconds after which a run counts as hung.
-HANG_S = 120.0
+HANG_S = 300.0
 
 #: Seconds to wait for something that a run does early.
-SOON_S = 60.0
+SOON_S = 120.0
 
 
 @dataclass

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import psutil
 import pytest
 from elasticsearch import Elasticsearch
 
+from tests.disks import fill, small_disk
 from tests.integration.runs import HANG_S, Corpus, same_vectors, wait_until
 from tests.integration.test_run import PROSE, wait_for_records
 from tests.servers import free_port, node_folder, require, script
@@ -150,36 +149,23 @@ def test_a_node_down_for_longer_than_the_deadline_ends_the_run_resumable(tmp_pat
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A folder on a file system of its own that is soon full."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    with node_folder() as folder:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=755", "tmpfs", str(folder)]
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
+def full_node() -> Iterator[Node]:
+    """A node whose disk is soon full."""
+    with small_disk(DISK_BYTES) as folder:
+        node = Node(folder, free_port())
         try:
-            yield folder
+            node.start()
+            yield node
         finally:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+            node.stop()
 
 
-def test_a_full_disk_is_waited_for_until_there_is_room(tmp_path: Path, small_disk: Path) -> None:
-    node = Node(small_disk, free_port())
-    try:
-        node.start()
-        with loading(tmp_path, node) as (corpus, url, process), node.client() as client:
-            ballast = small_disk / "ballast"
-            with ballast.open("wb") as file, pytest.raises(OSError, match="No space left"):
-                while True:
-                    file.write(bytes(2**20))
-                    file.flush()
-            wait_until(lambda: trouble(corpus))
-            ballast.unlink()
-            # The server gives a shard up after five failures, until an operator asks for another try.
-            client.cluster.reroute(retry_failed=True, metric="none")
-            assert process.wait(HANG_S) == 0
-        expect_undisturbed(corpus, url)
-    finally:
-        node.stop()
+def test_a_full_disk_is_waited_for_until_there_is_room(tmp_path: Path, full_node: Node) -> None:
+    with loading(tmp_path, full_node) as (corpus, url, process), full_node.client() as client:
+        ballast = fill(full_node.folder)
+        wait_until(lambda: trouble(corpus))
+        ballast.unlink()
+        # The server gives a shard up after five failures, until an operator asks for another try.
+        client.cluster.reroute(retry_failed=True, metric="none")
+        assert process.wait(HANG_S) == 0
+    expect_undisturbed(corpus, url)

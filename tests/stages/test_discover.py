@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import socket
 import sys
@@ -339,10 +340,96 @@ def test_a_shard_depends_on_nothing_but_the_path() -> None:
 # Overlap and laziness
 
 
-def test_inputs_that_overlap_give_a_file_the_same_source_each_time(corpus: Path) -> None:
-    fill(corpus, "deep/a.txt")
-    sources = [item.source for item in Discovery([str(corpus), f"{corpus}/deep", f"{corpus}/deep/a.txt"])]
-    assert sources == [f"{corpus}/deep/a.txt"] * 3
+def test_a_path_below_several_inputs_is_found_once_whatever_becomes_of_it(corpus: Path) -> None:
+    fill(corpus, "deep/a.txt", "deep/b.tmp", "deep/.c", "deep/.d/e.txt", "f.txt")
+    names = [str(corpus), f"{corpus}/deep", f"{corpus}/deep/a.txt"]
+    for inputs in itertools.permutations([*names, str(corpus)]):
+        for exclude in (["*.tmp"], []):
+            items = Counter(item.source for item in Discovery(inputs, exclude=exclude))
+            assert set(items.values()) == {1}
+            assert found(Discovery(inputs, exclude=exclude), corpus) == {
+                "deep/a.txt": "file",
+                "deep/b.tmp": "excluded" if exclude else "file",
+                "deep/.c": "hidden",
+                "deep/.d": "hidden",
+                "f.txt": "file",
+            }
+
+
+def test_a_path_belongs_to_the_first_input_whose_walk_reaches_it(corpus: Path) -> None:
+    fill(corpus, "deep/a.txt", "deep/er/b.txt", "deep/er/c.txt")
+    outer, inner = str(corpus), f"{corpus}/deep"
+    # The pattern fits below the inner input only.
+    assert files(Discovery([inner, outer], exclude=["er/b.*"])) == [f"{inner}/a.txt", f"{inner}/er/c.txt"]
+    assert len(files(Discovery([outer, inner], exclude=["er/b.*"]))) == 3
+    # The outer input leaves the inner one's folder out, or does not get there: it is the inner one's alone.
+    for exclude in (["deep"], ["deep/er"]):
+        assert len(files(Discovery([outer, inner], exclude=exclude))) == 3
+
+
+def test_what_is_named_is_taken_although_another_input_would_leave_it_out(corpus: Path) -> None:
+    fill(corpus, ".env", ".git/config", ".git/.hidden", "real/a.txt")
+    (corpus / "link").symlink_to(corpus / "real")
+    names = [str(corpus), f"{corpus}/.env", f"{corpus}/.git", f"{corpus}/link"]
+    for inputs in itertools.permutations(names):
+        assert found(Discovery(inputs), corpus) == {
+            ".env": "file",
+            ".git/config": "file",
+            ".git/.hidden": "hidden",
+            "real/a.txt": "file",
+            "link/a.txt": "file",
+        }
+        assert len(list(Discovery(inputs))) == 5
+
+
+def test_a_link_between_an_input_and_a_path_makes_it_another_path(corpus: Path) -> None:
+    fill(corpus, "real/sub/a.txt")
+    (corpus / "link").symlink_to(corpus / "real")
+    assert files(Discovery([str(corpus), f"{corpus}/link/sub"])) == [
+        f"{corpus}/link/sub/a.txt",
+        f"{corpus}/real/sub/a.txt",
+    ]
+
+
+def test_a_list_gives_way_to_the_inputs_and_to_its_own_earlier_lines(corpus: Path) -> None:
+    fill(corpus, "in/a.txt", "in/.b", "in/deep/c.txt", "out/d.txt", "out/.e", "out/f.tmp", "in/.g/h.txt")
+    lines = ["in/a.txt", "in/.b", "in/deep", "in", "out", "out/.e", "out/f.tmp", "out", "out/d.txt", "in/.g"]
+    (corpus / "list").write_text("".join(f"{corpus}/{line}\n" for line in lines))
+    discovery = Discovery([f"{corpus}/in"], f"{corpus}/list", exclude=["*.tmp"])
+    assert [os.path.relpath(item.source, corpus) for item in discovery if "/in/" in item.source][-1:] == [
+        "in/.g/h.txt"
+    ]
+    items = list(discovery)
+    assert len(items) == len({item.source for item in items})
+    assert found(discovery, corpus) == {
+        "in/a.txt": "file",
+        "in/.b": "hidden",
+        "in/.g": "hidden",
+        "in/.g/h.txt": "file",
+        "in/deep/c.txt": "file",
+        "out/d.txt": "file",
+        "out/.e": "hidden",
+        "out/f.tmp": "excluded",
+    }
+
+
+def test_names_of_a_list_that_come_out_as_one_source_are_both_found(corpus: Path) -> None:
+    names = [os.fsencode(corpus) + name for name in (b"/x%FF.txt", b"/x\xff.txt")]
+    for name in names:
+        Path(os.fsdecode(name)).write_text("x")
+    (corpus / "list").write_bytes(b"\n".join(names))
+    assert [item.source for item in Discovery([], f"{corpus}/list")] == [f"{corpus}/x%FF.txt"] * 2
+
+
+def test_a_folder_of_two_inputs_that_can_not_be_listed_is_told_once(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(corpus, "deep/locked/a.txt", "deep/b.txt")
+    refuse(monkeypatch, "scandir", f"{corpus}/deep/locked")
+    for exclude in (["*.tmp"], []):
+        discovery = Discovery([str(corpus), f"{corpus}/deep"], exclude=exclude)
+        assert sorted(word(item) for item in discovery if not isinstance(item, FoundFile)) == ["unreadable"]
+        assert not discovery.complete
 
 
 def test_the_first_file_comes_before_the_corpus_is_listed(
