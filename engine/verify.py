@@ -16,7 +16,7 @@ from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
 from engine.runtime.compare import Difference, Finding, Repaired
 from engine.runtime.limits import RunStoppedError
-from engine.search import harmless
+from engine.terminal import harmless
 
 #: Exit codes: ledger and database agree; they differ, or the engine failed; it can't be done as asked;
 #: stopped early, and the same command goes on.
