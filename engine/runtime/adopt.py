@@ -20,16 +20,13 @@ from adapters.base import Adapter
 from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
-from engine.models.resolve import resolve_image, resolve_text
-from engine.models.spec import ImageSpec, TextSpec
-from engine.records import IndexSchema, ModelInfo, SectionFailure, source_of
-from engine.runtime import rundir
+from engine.records import IndexSchema, SectionFailure, source_of
+from engine.runtime import recipe, rundir
 from engine.runtime.books import Pulse, shard_of_folder
 from engine.runtime.generation import text_generation
 from engine.runtime.ledger import Acknowledged, FailureRow, FileRow, FileState, Ledger
 from engine.runtime.lock import RunLock
 from engine.runtime.scratch import packed, scratch
-from engine.stages.chunk import Chunker
 from engine.stages.discover import modified_ns, shard_of
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
@@ -46,8 +43,6 @@ CREATE TABLE records (
   source INTEGER NOT NULL, id BLOB NOT NULL, used INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (source, id)) WITHOUT ROWID;
 """
-
-_CHUNKER = re.compile(r"tokens=(\d+),overlap=(\d+),\w+")
 
 
 @dataclass(slots=True)
@@ -104,8 +99,8 @@ class _Adoption:
         self._pulse = Pulse()
         self._pulse.locks.append(lock)
         self._found = found
-        self._text, self._image = _specs(schema, url)
-        self._chunker = _chunker(schema, self._text, url)
+        self._text, self._image = recipe.specs(schema, url)
+        self._chunker = recipe.chunker(schema, self._text, url)
         self._stage = ParseStage(self._text, self._chunker, lambda: self._image)
         self._done = Adopted()
 
@@ -139,7 +134,7 @@ class _Adoption:
 
     def _config(self, fields: dict[str, str]) -> Config:
         """The options of a run that would make these records, for a repair before the next run."""
-        size, overlap = _sizes(self._schema, self._url)
+        size, overlap = recipe.sizes(self._schema, self._url)
         options = ["--adapter", self._url, "--text-model", self._text.name]
         options += ["--chunk-size", str(size), "--chunk-overlap", str(overlap)]
         options += ["--image-model", self._image.name] if self._image else []
@@ -268,45 +263,6 @@ class _Adoption:
         if kind == "text":
             return text_generation(self._chunker.name, self._text.digest)
         return self._image.digest if self._image else ""
-
-
-def _specs(schema: IndexSchema, url: str) -> tuple[TextSpec, ImageSpec | None]:
-    """The models that the index was made with."""
-    if schema.text_model is None:
-        raise UsageError(f"--adapter {url}: the index names no text model, so that no run made it")
-    text = resolve_text(schema.text_model.name)
-    _check_same(text, schema.text_model, url)
-    image = None
-    if schema.image_model is not None:
-        image = resolve_image(schema.image_model.name)
-        _check_same(image, schema.image_model, url)
-    return text, image
-
-
-def _check_same(spec: TextSpec | ImageSpec, made_with: ModelInfo, url: str) -> None:
-    if (spec.digest, spec.dimensions) != (made_with.digest, made_with.dimensions):
-        raise UsageError(
-            f"--adapter {url}: the index was made with {made_with.name} of digest {made_with.digest[:12]};"
-            f" under that name here is one of digest {spec.digest[:12]}: bring back the files of the first"
-        )
-
-
-def _sizes(schema: IndexSchema, url: str) -> tuple[int, int]:
-    """Chunk size and overlap in tokens."""
-    sizes = _CHUNKER.fullmatch(schema.chunker)
-    if sizes is None:
-        raise UsageError(f"--adapter {url}: the index names no chunker of this engine ({schema.chunker!r})")
-    return int(sizes[1]), int(sizes[2])
-
-
-def _chunker(schema: IndexSchema, spec: TextSpec, url: str) -> Chunker:
-    chunker = Chunker(spec, *_sizes(schema, url))
-    if chunker.name != schema.chunker:
-        raise UsageError(
-            f"--adapter {url}: the index was cut by {schema.chunker}, this engine cuts by {chunker.name};"
-            " index anew into another --run-dir"
-        )
-    return chunker
 
 
 def _status(path: str) -> os.stat_result | None:

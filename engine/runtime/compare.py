@@ -30,6 +30,7 @@ CREATE TABLE expected (
   id BLOB NOT NULL, ledger INTEGER NOT NULL, file INTEGER NOT NULL, wanted INTEGER NOT NULL,
   seen INTEGER NOT NULL DEFAULT {UNSEEN}, PRIMARY KEY (id, ledger)) WITHOUT ROWID;
 CREATE TABLE unwanted (id TEXT NOT NULL);
+CREATE TABLE lost (ledger INTEGER NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (ledger, file)) WITHOUT ROWID;
 """
 
 
@@ -131,7 +132,7 @@ class Comparison:
                 self._db.executemany(add, rows)
                 self._books.beat()
             self.difference.pending += book.ledger.pending()
-        query = "SELECT count(DISTINCT id) FROM expected WHERE wanted"
+        query = "SELECT count(*) FROM (SELECT 1 FROM expected WHERE wanted GROUP BY id)"
         self.difference.acknowledged = self._db.execute(query).fetchone()[0]
 
     def _read_database(self) -> None:
@@ -171,8 +172,8 @@ class Comparison:
 
     def _find_missing(self) -> None:
         difference = self.difference
-        counts = "SELECT seen, count(DISTINCT id) FROM expected WHERE wanted GROUP BY seen"
-        by_seen = dict(self._db.execute(counts).fetchall())
+        ids = "SELECT max(seen) AS seen FROM expected WHERE wanted GROUP BY id"
+        by_seen = dict(self._db.execute(f"SELECT seen, count(*) FROM ({ids}) GROUP BY seen").fetchall())
         difference.sound = by_seen.get(SOUND, 0)
         difference.missing.count = by_seen.get(UNSEEN, 0)
         query = "SELECT id, min(ledger), file FROM expected WHERE wanted AND seen = ? GROUP BY id LIMIT ?"
@@ -180,6 +181,10 @@ class Comparison:
             ledger = self._books.books[number].ledger
             example = Example(record.hex(), ledger.file(file).source, ledger.page_of(file, record))
             difference.missing.examples.append(example)
+        self._db.execute(
+            "INSERT OR IGNORE INTO lost SELECT ledger, file FROM expected WHERE wanted AND seen <> ?",
+            (SOUND,),
+        )
 
     # For the repair
 
@@ -191,8 +196,7 @@ class Comparison:
 
     def files_to_make_again(self, number: int) -> Iterator[int]:
         """The files of one ledger that lack a sound record."""
-        query = "SELECT DISTINCT file FROM expected WHERE ledger = ? AND wanted AND seen <> ?"
-        for (file,) in self._db.execute(query, (number, SOUND)):
+        for (file,) in self._db.execute("SELECT file FROM lost WHERE ledger = ? ORDER BY file", (number,)):
             yield file
 
     def not_sound(self, ids: list[bytes]) -> set[bytes]:
