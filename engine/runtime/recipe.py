@@ -46,6 +46,7 @@ def sizes(schema: IndexSchema, url: str) -> tuple[int, int]:
 
 
 def chunker(schema: IndexSchema, spec: TextSpec, url: str) -> Chunker:
+    """The chunker, where this engine still cuts as it did."""
     cuts = Chunker(spec, *sizes(schema, url))
     if cuts.name != schema.chunker:
         raise UsageError(

@@ -16,7 +16,9 @@ from elasticsearch import Elasticsearch
 class Database(Protocol):
     """An index that somebody else than the engine changes."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """The adapter's URL."""
 
     def delete(self, ids: list[str]) -> None:
         """Delete records."""
