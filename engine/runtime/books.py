@@ -76,14 +76,18 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Book:
-    """One locked run directory with its ledger."""
+    """One locked run directory; `identity` is that of the index which it has filled."""
 
     run_dir: Path
-    ledger: Ledger
+    identity: str | None
+
+    def ledger(self) -> closing[Ledger]:
+        """Its ledger, open for the block: one at a time, since each of many shards takes memory."""
+        return closing(Ledger(self.run_dir))
 
 
 class Books:
-    """Several ledgers of one database, locked while the block lasts.
+    """Several run directories that fill one database, locked while the block lasts.
 
     Raises `UsageError` where a run is at work in one of them, or it is the ledger of another database.
     """
@@ -98,9 +102,9 @@ class Books:
                 lock = rundir.claim(run_dir)
                 self._stack.callback(lock.release)
                 self._pulse.locks.append(lock)
-                ledger = self._stack.enter_context(closing(Ledger(run_dir)))
-                self.books.append(Book(run_dir, ledger))
-                filled = ledger.get("adapter")
+                with closing(Ledger(run_dir)) as ledger:
+                    filled = ledger.get("adapter")
+                    self.books.append(Book(run_dir, ledger.get("identity")))
                 if filled != url:
                     told = (
                         f"its ledger is of {filled}, not of {url}" if filled else "no run has filled it yet"
@@ -128,7 +132,6 @@ class Books:
         """The index that the ledgers are of: that under the URL's name, or one whose load has not ended."""
         with closing(adapters.connect(url)) as adapter:
             for book in self.books:
-                identity = book.ledger.get("identity")
-                if identity is not None and adapter.resume(identity):
+                if book.identity is not None and adapter.resume(book.identity):
                     break
             yield adapter

@@ -106,6 +106,8 @@ class Comparison:
         self._books = books
         self._adapter = adapter
         self.difference = Difference(vectors_checked=adapter.gives_vectors())
+        #: Every chunker that made records.
+        self._chunkers: set[str] = set()
         self._db: sqlite3.Connection = scratch(books.books[0].run_dir, _TABLES)
         try:
             self._read_ledgers()
@@ -127,11 +129,13 @@ class Comparison:
             " ON CONFLICT DO UPDATE SET wanted = max(wanted, excluded.wanted)"
         )
         for number, book in enumerate(self._books):
-            for held in book.ledger.held():
-                rows = [(record, number, held.file, held.wanted) for record in unpacked(held.ids)]
-                self._db.executemany(add, rows)
-                self._books.beat()
-            self.difference.pending += book.ledger.pending()
+            with book.ledger() as ledger:
+                for held in ledger.held():
+                    rows = [(record, number, held.file, held.wanted) for record in unpacked(held.ids)]
+                    self._db.executemany(add, rows)
+                    self._books.beat()
+                self._chunkers.update(name.partition(" ")[0] for name in ledger.generations())
+                self.difference.pending += ledger.pending()
         query = "SELECT count(*) FROM (SELECT 1 FROM expected WHERE wanted GROUP BY id)"
         self.difference.acknowledged = self._db.execute(query).fetchone()[0]
 
@@ -139,13 +143,12 @@ class Comparison:
         schema = self._adapter.schema()
         if schema is None:
             return
-        chunkers = {schema.chunker: None}
-        for book in self._books:
-            chunkers |= dict.fromkeys(name.partition(" ")[0] for name in book.ledger.generations())
+        # The newest first: it made most of them.
+        chunkers = [schema.chunker, *sorted(self._chunkers - {schema.chunker})]
         difference = self.difference
         for row in self._adapter.scan(with_embeddings=difference.vectors_checked):
             difference.in_database += 1
-            self._look(row, schema, list(chunkers))
+            self._look(row, schema, chunkers)
             self._books.beat()
 
     def _look(self, row: Mapping[str, object], schema: IndexSchema, chunkers: list[str]) -> None:
@@ -178,8 +181,8 @@ class Comparison:
         difference.missing.count = by_seen.get(UNSEEN, 0)
         query = "SELECT id, min(ledger), file FROM expected WHERE wanted AND seen = ? GROUP BY id LIMIT ?"
         for record, number, file in self._db.execute(query, (UNSEEN, EXAMPLES)):
-            ledger = self._books.books[number].ledger
-            example = Example(record.hex(), ledger.file(file).source, ledger.page_of(file, record))
+            with self._books.books[number].ledger() as ledger:
+                example = Example(record.hex(), ledger.file(file).source, ledger.page_of(file, record))
             difference.missing.examples.append(example)
         self._db.execute(
             "INSERT OR IGNORE INTO lost SELECT ledger, file FROM expected WHERE wanted AND seen <> ?",

@@ -19,6 +19,7 @@ from engine.errors import UsageError
 from engine.records import source_of
 from engine.runtime.books import Book, Books, missing_shards
 from engine.runtime.compare import Comparison, Finding
+from engine.runtime.ledger import Ledger
 
 #: The list of files that a repair has to make again, in the run directory.
 LIST = "repair.list"
@@ -36,7 +37,8 @@ def check_repairable(folders: list[Path], books: Books, comparison: Comparison, 
             f"--repair: {difference.extra.count:,} records are in no ledger here, and may be those of"
             f" {absent[0]}, which has none; run that shard, or give it a ledger with --adopt, first"
         )
-    other = all(book.ledger.get("identity") != adapter.identity() for book in books)
+    identity = adapter.identity()
+    other = all(book.identity != identity for book in books)
     if other and difference.acknowledged and difference.in_database and not difference.sound:
         raise UsageError(
             f"--repair: another index lies under this name now, with {difference.in_database:,} records of"
@@ -44,7 +46,8 @@ def check_repairable(folders: list[Path], books: Books, comparison: Comparison, 
         )
     for number, book in enumerate(books):
         if next(comparison.files_to_make_again(number), None) is not None:
-            _stored_config(book)
+            with book.ledger() as ledger:
+                _stored_config(book, ledger)
 
 
 def clear(books: Books, comparison: Comparison, adapter: Adapter) -> int:
@@ -55,7 +58,7 @@ def clear(books: Books, comparison: Comparison, adapter: Adapter) -> int:
             adapter.prepare()
         deleted += adapter.delete(ids)
         books.beat()
-    if deleted and not any(book.ledger.get("unpublished") for book in books):
+    if deleted and not any(_unpublished(book) for book in books):
         adapter.publish()
     return deleted
 
@@ -64,18 +67,18 @@ def mark(books: Books, comparison: Comparison, adapter: Adapter) -> None:
     """List the files concerned and book that their records are not there; the database counts as ours."""
     identity = adapter.identity()
     for number, book in enumerate(books):
-        ledger = book.ledger
-        if next(comparison.files_to_make_again(number), None) is not None:
-            files = comparison.files_to_make_again(number)
-            _extend_list(book, (ledger.file(file).path for file in files))
-            for done, file in enumerate(comparison.files_to_make_again(number), 1):
-                ledger.disown(file, comparison.not_sound)
-                if done % COMMIT_FILES == 0:
-                    ledger.commit()
-                    books.beat()
-        if identity is not None:
-            ledger.set("identity", identity)
-        ledger.commit()
+        with book.ledger() as ledger:
+            if next(comparison.files_to_make_again(number), None) is not None:
+                files = comparison.files_to_make_again(number)
+                _extend_list(book, (ledger.file(file).path for file in files))
+                for done, file in enumerate(comparison.files_to_make_again(number), 1):
+                    ledger.disown(file, comparison.not_sound)
+                    if done % COMMIT_FILES == 0:
+                        ledger.commit()
+                        books.beat()
+            if identity is not None:
+                ledger.set("identity", identity)
+            ledger.commit()
 
 
 def to_make(books: Books) -> Iterator[Config]:
@@ -83,11 +86,13 @@ def to_make(books: Books) -> Iterator[Config]:
     for book in books:
         if not (book.run_dir / LIST).exists():
             continue
-        unlistable = (path for path in book.ledger.unlistable() if os.path.exists(path))
+        with book.ledger() as ledger:
+            config = _stored_config(book, ledger)
+            unlistable = tuple(path for path in ledger.unlistable() if os.path.exists(path))
         yield replace(
-            _stored_config(book),
+            config,
             run_dir=book.run_dir,
-            inputs=tuple(unlistable),
+            inputs=unlistable,
             files_from=str(book.run_dir / LIST),
             include=(),
             exclude=(),
@@ -104,10 +109,11 @@ def not_made(books: Books) -> Finding:
     """The files on the lists that could not be made again: they are gone, or can't be parsed any more."""
     found = Finding()
     for book in books:
-        for path in _listed(book.run_dir):
-            row = book.ledger.find(source_of(path))
-            if row is not None and row.state in ("failed", "pending"):
-                found.add({"id": "", "source": row.source})
+        with book.ledger() as ledger:
+            for path in _listed(book.run_dir):
+                row = ledger.find(source_of(path))
+                if row is not None and row.state in ("failed", "pending"):
+                    found.add({"id": "", "source": row.source})
     return found
 
 
@@ -117,8 +123,14 @@ def finish(books: Books) -> None:
         (book.run_dir / LIST).unlink(missing_ok=True)
 
 
-def _stored_config(book: Book) -> Config:
-    stored = book.ledger.get("config")
+def _unpublished(book: Book) -> bool:
+    """Whether a run is still to make the index searchable, and must be left to."""
+    with book.ledger() as ledger:
+        return bool(ledger.get("unpublished"))
+
+
+def _stored_config(book: Book, ledger: Ledger) -> Config:
+    stored = ledger.get("config")
     if stored is None:
         raise UsageError(
             f"--run-dir {book.run_dir}: its ledger does not hold the options of a run, with which records"
