@@ -22,7 +22,7 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.records import IndexSchema, SectionFailure, source_of
 from engine.runtime import recipe, rundir
-from engine.runtime.books import Pulse, shard_of_folder
+from engine.runtime.books import Pulse, shard_folders, shard_of_folder
 from engine.runtime.generation import text_generation
 from engine.runtime.ledger import Acknowledged, FailureRow, FileRow, FileState, Ledger
 from engine.runtime.lock import RunLock
@@ -61,6 +61,8 @@ def adopt(run_dir: Path, url: str) -> Adopted:
     Killed at any moment, the same call goes on. Raises `UsageError` where the ledger has files already, there
     is no index, or its models are not to be had here.
     """
+    if shards := shard_folders(run_dir):
+        raise UsageError(f"--run-dir {run_dir}: holds shards, each with a ledger: name one, as {shards[0]}")
     with closing(adapters.connect(url)) as adapter:
         schema = adapter.schema()
         if schema is None:
@@ -118,7 +120,8 @@ class _Adoption:
                 (record, source),
             )
             if not values:
-                values = {name: str(row[name]) for name in self._schema.fields}
+                given = {name: row[name] for name in self._schema.fields}
+                values = {name: value for name, value in given.items() if isinstance(value, str)}
         ledger = self._ledger
         ledger.set("adapter", self._url)
         ledger.set("identity", adapter.identity() or "")

@@ -342,9 +342,10 @@ def test_shards_are_compared_as_one_and_repaired_each_by_its_own_ledger(corpus: 
     # A shard whose ledger is lost: its records are in no ledger, and nobody may delete them.
     shard = corpus.run_dir / "shards" / "1-of-3"
     (shard / "ledger.sqlite").unlink()
-    refused = verify(corpus, corpus.url, "--repair")
-    assert refused.code == 2
-    assert str(shard) in refused.err
+    for option, told_of in (("--repair", shard), ("--adopt", shard.with_name("0-of-3"))):
+        refused_now = verify(corpus, corpus.url, option)
+        assert refused_now.code == 2
+        assert str(told_of) in refused_now.err
     single = [*command(corpus, corpus.url)[:3], "--run-dir", str(shard), "--adapter", corpus.url, "--adopt"]
     subprocess.run(single, capture_output=True, check=False, timeout=HANG_S)
     assert verify(corpus, corpus.url).code == 0
