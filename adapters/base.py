@@ -109,8 +109,14 @@ class Adapter(ABC):
         """Every record once as a mapping of the record's field names, streamed, in no particular order.
 
         Both embedding fields are left out unless `with_embeddings`; then the record's own one is float32
-        [dimensions] and the other None. `indexed_at` and `mtime` are aware datetimes in UTC.
+        [dimensions] and the other None. `indexed_at` and `mtime` are aware datetimes in UTC. `id` is what
+        `delete` takes. A record that somebody else wrote or altered is given as far as it goes: what it lacks
+        is None.
         """
+
+    def gives_vectors(self) -> bool:
+        """Whether `scan` can give embeddings; True without an index."""
+        return True
 
     @abstractmethod
     def count(self) -> int:

@@ -213,10 +213,13 @@ class LanceAdapter(Adapter):
             names = [name for name in present if with_embeddings or name not in VECTORS]
             for batch in self._table.search().select(names).limit(None).to_batches(SCAN_ROWS):
                 matrices = {name: arrow.matrix_of(batch, name) for name in VECTORS if name in names}
+                valid = {name: batch.column(name).is_valid().to_pylist() for name in matrices}
                 for index, row in enumerate(batch.drop_columns(list(matrices)).to_pylist()):
                     if with_embeddings:
                         own = embedding_field(row["kind"])
-                        row |= {name: matrices[name][index] if name == own else None for name in VECTORS}
+                        there = own in matrices and valid[own][index]
+                        row.update(dict.fromkeys(VECTORS))
+                        row[own] = matrices[own][index] if there else None
                     yield row
 
     def count(self) -> int:

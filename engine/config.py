@@ -7,11 +7,11 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
@@ -92,6 +92,24 @@ class Config:
         values["fields"] = dict(self.fields)
         return values
 
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Config:
+        """The configuration that `as_dict` gave, also as JSON gives it back.
+
+        An option that a newer engine has added gets its default; one that an older engine had is left out.
+        Raises `UsageError` where `values` is something else.
+        """
+        given: dict[str, Any] = parse(["."]).as_dict()
+        try:
+            given.update((name, value) for name, value in values.items() if name in given)
+            given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+            given["run_dir"] = Path(given["run_dir"])
+            given["shard"] = _shard(given["shard"])
+            given["fields"] = tuple(sorted(given["fields"].items()))
+            return Config(**given)
+        except (TypeError, AttributeError, argparse.ArgumentTypeError) as error:
+            raise UsageError(f"not a run's configuration: {error}") from None
+
 
 def parse_bytes(text: str) -> int:
     """`256MiB`, `1.5G` or `4096` in bytes. Raises `ValueError`."""
@@ -120,13 +138,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     if "" in args.inputs:
         # An unset variable of a shell, which must not stand for the working folder.
         raise UsageError("INPUT '' is empty: name a file or folder; the working folder is .")
-    # Before anything that repeats the URL: a password must not reach a terminal or a log.
-    if "@" in args.adapter.partition("://")[2].partition("/")[0]:
-        raise UsageError(
-            "--adapter: the URL holds credentials; give them in the environment instead "
-            "(ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY)"
-        )
-    scheme_of(args.adapter)
+    check_url(args.adapter)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
     if args.shard[1] > 1:
@@ -140,6 +152,17 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         "images": not args.no_images,
     }
     return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+def check_url(url: str) -> None:
+    """Raises `UsageError` for an adapter URL with credentials, or of no known database."""
+    # Before anything that repeats the URL: a password must not reach a terminal or a log.
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise UsageError(
+            "--adapter: the URL holds credentials; give them in the environment instead "
+            "(ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY)"
+        )
+    scheme_of(url)
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.errors import UsageError
+from engine.runtime.reading import read_only
 from engine.stages.discover import Discovery, FoundFile, LeftOut, Unreadable, check_inputs
 
 
@@ -44,7 +45,7 @@ def dry_run(config: Config) -> int:
 def _open(path: Path) -> sqlite3.Connection:
     """The ledger, for reading alone; one without a file in it where there is none."""
     if path.exists():
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        return read_only(path)
     ledger = sqlite3.connect(":memory:")
     ledger.execute("CREATE TABLE files (source, size, mtime_ns, state)")
     return ledger

@@ -25,6 +25,7 @@ from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import Hit, IndexSchema, Kind, ModelInfo, Vector
+from engine.terminal import harmless
 
 KINDS: tuple[Kind, ...] = ("text", "image")
 
@@ -42,12 +43,6 @@ SNIPPET_CHARACTERS = 300
 
 #: Widest line of the output in columns.
 LINE_COLUMNS = 100
-
-#: What acts on a terminal instead of showing there: controls, ends of lines, changes of direction, invisible
-#: tags, halves of characters.
-ACTING = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 #: The headings of the output.
 HEADINGS: dict[Kind, str] = {"text": "texts", "image": "pictures"}
@@ -207,11 +202,6 @@ def _best_start(line: str, query: str, size: int) -> int:
     earliest = min(best - lead, len(line) - size)
     sentence = line.rfind(". ", earliest, best)
     return sentence + 2 if sentence >= 0 else line.find(" ", earliest, best) + 1 or earliest
-
-
-def harmless(text: str) -> str:
-    """The text with an escape for each character that would act on a terminal instead of showing there."""
-    return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def as_json(query: str, hits: Hits) -> str:

@@ -248,3 +248,25 @@ def test_the_version_is_told_and_nothing_else_done(capsys: pytest.CaptureFixture
         parse(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"{engine_version()}\n"
+
+
+def test_a_configuration_comes_back_from_the_json_that_it_was_stored_as(tmp_path: Path) -> None:
+    config = parse(
+        "a caf\udce9 --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
+        " --chunk-size 128 --chunk-overlap 16 --max-ram 8GiB --shard 2/4 --file-timeout 10 --grace 0.5"
+        " --es-index-options hnsw --no-es-store-vectors --include *.txt --exclude x --no-images --limit 7"
+        f" --field b=2 --field a=1=1 --quiet --run-dir {tmp_path}/run".split()
+    )
+    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    plain = parse(["corpus"])
+    assert Config.from_dict(json.loads(json.dumps(plain.as_dict()))) == plain
+
+
+def test_a_configuration_of_another_version_keeps_what_both_know() -> None:
+    stored = parse(["corpus", "--workers", "7", "--limit", "3"]).as_dict()
+    del stored["limit"]
+    found = Config.from_dict({**stored, "no-longer": 1})
+    assert (found.workers, found.limit, found.inputs) == (7, None, (os.path.abspath("corpus"),))
+    for broken in ({"shard": "four"}, {"shard": 4}, {"run_dir": 5}, {"fields": "a=b"}):
+        with pytest.raises(UsageError, match="not a run's configuration"):
+            Config.from_dict(stored | broken)

@@ -18,6 +18,7 @@ from adapters.base import Filters
 from engine import search
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import Hit, IndexSchema, ModelInfo
+from engine.terminal import harmless
 from tests.records import make_records
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "corpus"
@@ -235,12 +236,12 @@ class TestSnippet:
 
     @pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\ud800", "\x7f"])
     def test_what_acts_on_a_terminal_becomes_an_escape(self, character: str) -> None:
-        shown = search.harmless(f"a{character}b")
+        shown = harmless(f"a{character}b")
         assert shown == "a" + character.encode("unicode_escape").decode() + "b"
         assert shown.isprintable()
 
     def test_letters_and_joined_emoji_stay(self) -> None:
-        assert search.harmless("naïve 東京 👩\u200d🚀") == "naïve 東京 👩\u200d🚀"
+        assert harmless("naïve 東京 👩\u200d🚀") == "naïve 東京 👩\u200d🚀"
 
 
 class TestLines:

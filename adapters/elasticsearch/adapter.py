@@ -168,8 +168,11 @@ class ElasticsearchAdapter(Adapter):
         schema = self.schema()
         if schema is None:
             return
-        if with_embeddings:
-            self._check_gives_vectors()
+        if with_embeddings and not self.gives_vectors():
+            raise UsageError(
+                f"{self._location.url}: a server before 9.2 gives no vectors back from an index that was made"
+                " without --es-store-vectors"
+            )
         self._refresh()
         names = (*mapping.PLAIN_FIELDS, *schema.fields)
         vectors = [name for name in mapping.VECTORS if model_of(schema, name.partition("_")[0])]
@@ -195,6 +198,10 @@ class ElasticsearchAdapter(Adapter):
                     after = hits[-1]["sort"]
             finally:
                 self._client.close_point_in_time(id=view)
+
+    def gives_vectors(self) -> bool:
+        index = self._find()
+        return index is None or mapping.gives_vectors(index.mapping)
 
     def count(self) -> int:
         if self._find() is None:
@@ -260,14 +267,6 @@ class ElasticsearchAdapter(Adapter):
     def _find(self) -> Index | None:
         """The index that is meant; None where there is none."""
         return self._generations.find(self._name)
-
-    def _check_gives_vectors(self) -> None:
-        index = self._find()
-        if index is not None and not mapping.gives_vectors(index.mapping):
-            raise UsageError(
-                f"{self._location.url}: a server before 9.2 gives no vectors back from an index that was made"
-                " without --es-store-vectors"
-            )
 
     def _writable(self) -> tuple[Index, IndexSchema]:
         if self._written_to is None or self._schema is None:

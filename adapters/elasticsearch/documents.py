@@ -94,15 +94,24 @@ def delete_line(record_id: str) -> bytes:
 
 def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool) -> dict[str, object]:
     """One search hit as `scan` gives it."""
-    source = hit["_source"]
+    source = hit.get("_source") or {}
     row: dict[str, object] = {name: source.get(name) for name in names}
+    row["id"] = hit["_id"]
     for name in ("indexed_at", "mtime"):
-        row[name] = datetime.fromisoformat(source[name])
+        row[name] = _time(source.get(name))
     if with_embeddings:
         found = hit.get("fields", {})
         for name in VECTORS:
             row[name] = _vector(found[name]) if name in found else None
     return row
+
+
+def _time(value: object) -> datetime | None:
+    """A time as this engine writes it; other writers have other forms, which are none of ours."""
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
 
 
 def _vector(values: Sequence[Any]) -> Vector:

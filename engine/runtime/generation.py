@@ -41,7 +41,7 @@ class Generation:
     def name(self, kind: str) -> str | None:
         """All that shapes the records of a kind besides a file's content, as one word."""
         if kind == "text":
-            return f"{self._chunker.name} {self.text.digest}"
+            return text_generation(self._chunker.name, self.text.digest)
         spec = self.image()
         return spec.digest if spec else None
 
@@ -58,14 +58,14 @@ class Generation:
         their model checked now, not at the first picture.
         """
         config = self._config
-        filled = not config.full and ledger.expects_records()
-        if filled and (opened.identity != ledger.get("identity") or not opened.count):
-            what = "was replaced" if opened.count else "holds nothing"
-            raise UsageError(
-                f"--adapter {config.adapter}: the index that this run directory filled"
-                f" {'is gone' if opened.identity is None else what};"
-                f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-                f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
+        booked = ledger.booked()
+        if booked.least and not config.full:
+            self._check_filled(booked.least, ledger.get("identity"), opened)
+        if opened.count and ledger.get("adapter") is None:
+            self._say(
+                f"the index holds {opened.count:,} records already, of which this run directory knows"
+                " nothing: several may fill one index; one that lost its ledger gets it back with"
+                f" python -m engine.verify --run-dir {config.run_dir} --adapter {config.adapter} --adopt"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
             # A run that meets no picture needs no image model.
@@ -75,6 +75,30 @@ class Generation:
             return "misfit"  # never published, so that nobody misses what a new one leaves behind
         if config.full:
             return "always"
-        if opened.schema is None or opened.count > ledger.totals()["records"]:
+        if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
         return "always" if opened.schema.chunker not in ("", self._chunker.name) else "misfit"
+
+    def _check_filled(self, least: int, identity: str | None, opened: m.Opened) -> None:
+        """Raise `UsageError` where the index is another one, or lacks what was acknowledged."""
+        if opened.identity is None:
+            what = "is gone"
+        elif opened.identity != identity:
+            what = "was replaced"
+        elif not opened.count:
+            what = "holds nothing"
+        elif opened.count < least:
+            what = f"holds {opened.count:,} records, fewer than the {least:,} that were acknowledged"
+        else:
+            return
+        config = self._config
+        raise UsageError(
+            f"--adapter {config.adapter}: the index that this run directory filled {what};"
+            f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
+            f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
+        )
+
+
+def text_generation(chunker: str, digest: str) -> str:
+    """The name of all that shapes text records, by the names of the chunker and of the model's weights."""
+    return f"{chunker} {digest}"

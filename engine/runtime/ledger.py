@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +117,33 @@ class Progress:
     chunks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The packed ids of a segment; `wanted`: the database must hold them, else they are to be deleted."""
+
+    file: int
+    ids: bytes
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Records that the ledger has booked as acknowledged, and how many the database must hold at least.
+
+    The second counts no record that is to be deleted, and of a file with several versions only the largest,
+    because versions may share records.
+    """
+
+    records: int
+    least: int
+
+
+#: What the keys begin with under which the names of generations are remembered.
+_GENERATION = "generation "
+
+#: Whether the database must hold a segment's records: they are not of a version that was replaced.
+_WANTED = "(replaced.version IS NULL OR segments.version >= replaced.version)"
+
 _FILE = (
     "id, source, path, size, mtime_ns, kind, media_type, generation, content_hash, version, state, rule,"
     " attempts, seen"
@@ -164,6 +191,11 @@ class Ledger:
         # A disk that was full has rolled it back and was told of: there is nothing to commit then.
         if self._db.in_transaction:
             self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+
+    def roll_back(self) -> None:
+        """Forget everything since the last commit."""
+        self._db.execute("ROLLBACK")
         self._db.execute("BEGIN")
 
     def close(self) -> None:
@@ -246,6 +278,14 @@ class Ledger:
             "UPDATE files SET kind = ?, media_type = ?, generation = ?, content_hash = ? WHERE id = ?",
             (kind, media_type, generation, content_hash, file),
         )
+        if generation:
+            # Records of a generation may outlive it: ids are only to be checked by who knows its name.
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, '')", (_GENERATION + generation,))
+
+    def generations(self) -> list[str]:
+        """The name of every generation that a file was described with."""
+        names = self._db.execute("SELECT key FROM meta WHERE key GLOB ?", (_GENERATION + "*",))
+        return [key.removeprefix(_GENERATION) for (key,) in names]
 
     def finish(self, file: int, state: FileState, rule: str | None = None) -> None:
         """The file has come to its end in this state."""
@@ -303,14 +343,6 @@ class Ledger:
             self._db.execute("DELETE FROM replaced WHERE file = ?", (file,))
             self._db.execute("DELETE FROM files WHERE id = ?", (file,))
 
-    def expects_records(self) -> bool:
-        """Whether any record must be in the database: one that is neither refused nor to be deleted."""
-        query = (
-            "SELECT 1 FROM segments LEFT JOIN replaced USING (file) WHERE length(ids) > 0"
-            " AND (replaced.version IS NULL OR segments.version >= replaced.version) LIMIT 1"
-        )
-        return self._db.execute(query).fetchone() is not None
-
     def replace_all(self, file: int) -> None:
         """No record of the file is wanted any more, of whatever version."""
         self._db.execute("UPDATE files SET version = version + 1 WHERE id = ?", (file,))
@@ -358,7 +390,7 @@ class Ledger:
     def _ids(self, where: str, file: int, version: int) -> Iterator[list[bytes]]:
         query = f"SELECT ids FROM segments WHERE file = ? AND {where}"
         for (packed,) in self._db.execute(query, (file, version)):
-            yield [packed[i : i + ID_BYTES] for i in range(0, len(packed), ID_BYTES)]
+            yield unpacked(packed)
 
     def drop_older(self, row: FileRow) -> None:
         """What only versions before `row.version` had is deleted; a removed file is forgotten."""
@@ -376,6 +408,53 @@ class Ledger:
             "UPDATE files SET version = 0, generation = '', kind = NULL, media_type = NULL, rule = NULL,"
             " content_hash = NULL, attempts = 0, state = 'pending'"
         )
+
+    # Comparison with the database
+
+    def held(self) -> Iterator[Held]:
+        """Every segment's ids, streamed. Change no segment meanwhile."""
+        query = f"SELECT file, ids, {_WANTED} FROM segments LEFT JOIN replaced USING (file)"
+        for file, packed, wanted in self._db.execute(query):
+            yield Held(file, packed, bool(wanted))
+
+    def page_of(self, file: int, record: bytes) -> int | None:
+        """The page of one record of the file."""
+        query = "SELECT page FROM segments WHERE file = ? AND instr(ids, ?) LIMIT 1"
+        row = self._db.execute(query, (file, record)).fetchone()
+        return None if row is None else row[0]
+
+    def disown(self, file: int, gone: Callable[[list[bytes]], Set[bytes]]) -> None:
+        """Some records of the file are not in the database: their segments, and so the file, are made again.
+
+        `gone` tells which of some ids are meant. The rest of such a segment stays acknowledged.
+        """
+        key = "file = ? AND version = ? AND ordinal = ?"
+        segments = self._db.execute(
+            "SELECT version, ordinal FROM segments WHERE file = ?", (file,)
+        ).fetchall()
+        for version, ordinal in segments:
+            place = (file, version, ordinal)
+            (packed,) = self._db.execute(f"SELECT ids FROM segments WHERE {key}", place).fetchone()
+            ids = unpacked(packed)
+            lost = gone(ids)
+            kept = b"".join(record for record in ids if record not in lost)
+            if not kept:
+                self._db.execute(f"DELETE FROM segments WHERE {key}", place)
+            elif lost:
+                self._db.execute(f"UPDATE segments SET ids = ?, complete = 0 WHERE {key}", (kept, *place))
+        # At least one attempt: what is made again may be in the database by then.
+        self._db.execute(
+            "UPDATE files SET state = 'pending', attempts = max(attempts, 1) WHERE id = ?", (file,)
+        )
+
+    def unlistable(self) -> Iterator[str]:
+        """Paths of pending files that a list with one path a line can't hold."""
+        query = (
+            "SELECT path FROM files WHERE state = 'pending'"
+            " AND (instr(path, x'0A') OR substr(path, -1) = x'0D')"
+        )
+        for (path,) in self._db.execute(query):
+            yield os.fsdecode(path)
 
     # Failures
 
@@ -411,6 +490,26 @@ class Ledger:
             "SELECT count(DISTINCT file), coalesce(sum(length(ids)), 0) FROM segments"
         ).fetchone()
         return {"files": files, "records": size // ID_BYTES}
+
+    def files(self) -> int:
+        """How many files were ever met."""
+        return int(self._db.execute("SELECT count(*) FROM files").fetchone()[0])
+
+    def pending(self) -> int:
+        """How many files have not come to an end."""
+        return int(self._db.execute("SELECT count(*) FROM files WHERE state = 'pending'").fetchone()[0])
+
+    def booked(self) -> Booked:
+        """What is acknowledged, in one pass over the segments without a look at their ids."""
+        versions = (
+            f"SELECT file, sum(length(ids)) AS size, {_WANTED} AS wanted FROM segments"
+            " LEFT JOIN replaced USING (file) GROUP BY file, segments.version"
+        )
+        files = f"SELECT sum(size) AS size, max(size * wanted) AS least FROM ({versions}) GROUP BY file"
+        size, least = self._db.execute(
+            f"SELECT coalesce(sum(size), 0), coalesce(sum(least), 0) FROM ({files})"
+        ).fetchone()
+        return Booked(size // ID_BYTES, least // ID_BYTES)
 
     def distinct_records(self) -> int:
         """Records that the database must hold: versions of one file that are both there share some."""
@@ -454,6 +553,11 @@ def _columns(db: sqlite3.Connection) -> dict[str, list[tuple[str, str]]]:
         table: [(name, kind) for _, name, kind, *_ in db.execute(f"PRAGMA table_info('{table}')")]
         for (table,) in tables
     }
+
+
+def unpacked(ids: bytes) -> list[bytes]:
+    """Packed ids one by one."""
+    return [ids[i : i + ID_BYTES] for i in range(0, len(ids), ID_BYTES)]
 
 
 def _on_network(folder: Path) -> bool:

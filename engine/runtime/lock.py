@@ -7,7 +7,10 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from engine.errors import UsageError
 
@@ -16,6 +19,41 @@ FOREIGN_LOCK_EXPIRY_S = 120.0
 
 #: Seconds that a new run waits for the children of a killed one.
 CHILDREN_DEADLINE_S = 10.0
+
+#: Seconds by which a process's time of birth, counted in ticks since the boot, may be off.
+CLOCK_SLACK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that holds a run directory; `age_s` is how long ago it gave its last sign."""
+
+    host: str
+    pid: int
+    age_s: float
+
+
+def owner_of(run_dir: Path) -> Owner | None:
+    """Who holds the directory now, told without touching the lock, so that no run is kept from starting.
+
+    A process here counts by its number, unless it is younger than the lock's last sign; one elsewhere by that
+    sign alone.
+    """
+    path = run_dir / "lock"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        touched = path.stat().st_mtime
+        owner = Owner(str(told["host"]), int(told["pid"]), max(0.0, time.time() - touched))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if owner.host != socket.gethostname():
+        return owner if owner.age_s < FOREIGN_LOCK_EXPIRY_S else None
+    try:
+        process = psutil.Process(owner.pid)
+        lives = process.status() != psutil.STATUS_ZOMBIE
+        return owner if lives and process.create_time() <= touched + CLOCK_SLACK_S else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 class RunLock:

@@ -6,6 +6,7 @@ child's end; signals only leave a mark that the loop reads.
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import time
@@ -177,6 +178,7 @@ class Supervisor:
             # In one commit with the new identity and the ledger's new beginning.
             self._will_change_index()
         ledger.set("adapter", config.adapter)
+        ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
         # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
         # would write the very ids that are still to be deleted.

@@ -72,6 +72,7 @@ class AdapterContract:
         assert adapter.identity() is None
         assert adapter.schema() is None
         assert adapter.count() == 0
+        assert adapter.gives_vectors()
         assert list(adapter.scan()) == []
         assert adapter.search("text", make_vectors(1)[0], 5) == []
 
@@ -109,6 +110,12 @@ class AdapterContract:
             assert isinstance(vector, np.ndarray)
             assert vector.dtype == np.float32
             assert np.array_equal(vector, record.embedding)
+
+    def test_a_scan_gives_the_ids_that_delete_takes(self, index: Adapter) -> None:
+        write(index, make_records(5))
+        assert index.gives_vectors()
+        assert index.delete([str(row["id"]) for row in index.scan()]) == 5
+        assert index.count() == 0
 
     def test_a_scan_leaves_vectors_out_unless_asked(self, index: Adapter) -> None:
         write(index, make_records(1))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import Filters
+from adapters.base import AdapterOptions, Filters
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
 from tests.adapters.contract import OPTIONS, DurableContract, adapters_closed, stored, write
@@ -112,6 +112,33 @@ class OnRealServer(DurableContract):
             best = adapter.search("text", records[3].embedding, 1)[0]
             assert best.id == records[3].id
             assert best.score == pytest.approx(1.0, abs=1e-5)
+
+    def test_what_somebody_else_wrote_is_scanned_as_far_as_it_goes(self, url: str) -> None:
+        with adapters_closed(url) as adapter, client_of(url) as client:
+            adapter.ensure_schema(make_schema())
+            name = url.rpartition("/")[2]
+            client.index(index=name, id="theirs", document={"id": "mine", "source": "/x"})
+            client.index(index=name, id="when", document={"mtime": 1_700_000_000_000, "kind": "video"})
+            rows = stored(adapter)
+            assert rows.keys() == {"theirs", "when"}
+            assert (rows["theirs"]["source"], rows["theirs"]["kind"], rows["theirs"]["mtime"]) == (
+                "/x",
+                None,
+                None,
+            )
+            assert (rows["when"]["mtime"], rows["when"]["text_embedding"]) == (None, None)
+            assert adapter.delete(list(rows)) == 2
+
+    def test_whether_vectors_come_back_is_told_before_a_scan(self, url: str) -> None:
+        with adapters_closed(url, AdapterOptions(store_vectors=False)) as adapter:
+            adapter.ensure_schema(make_schema())
+            write(adapter, make_records(1))
+            if adapter.gives_vectors():
+                assert stored(adapter)
+            else:
+                with pytest.raises(UsageError, match="gives no vectors back"):
+                    stored(adapter)
+                assert len(list(adapter.scan())) == 1
 
     def test_a_batch_larger_than_one_request_arrives_whole(self, url: str) -> None:
         records = make_records(300)

@@ -85,6 +85,22 @@ def test_a_missing_driver_says_what_to_install(tmp_path: Path) -> None:
     assert "pip install lancedb" in done.stdout
 
 
+def test_what_somebody_else_wrote_is_scanned_as_far_as_it_goes(tmp_path: Path) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema(image=False))
+        records = make_records(3)
+        write(adapter, records)
+        table = lancedb.connect(tmp_path / "db").open_table("chunks")
+        table.update(where=f"id = '{records[1].id}'", values={"text_embedding": None, "mtime": None})
+        table.add(pa.Table.from_pylist([{"id": "theirs", "kind": "image"}, {"source": "/x"}], table.schema))
+        rows = {row["id"]: row for row in adapter.scan(with_embeddings=True)}
+        assert rows.keys() == {*(record.id for record in records), "theirs", None}
+        assert [rows[record.id]["text_embedding"] is None for record in records] == [False, True, False]
+        assert rows[records[1].id]["mtime"] is None
+        assert (rows["theirs"]["image_embedding"], rows["theirs"]["text"]) == (None, None)
+        assert rows[None]["source"] == "/x"
+
+
 def test_many_small_appends_are_compacted_within_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.integration.runs import SOON_S, Corpus, wait_until
-from tests.integration.test_run import PROSE
+from tests.integration.test_run import PROSE, big_corpus, wait_for_records
 
 #: A file that every process with the library maps.
 TORCH, LANCEDB, PYARROW = "libtorch_cpu.so", "lancedb/_lancedb", "libarrow.so"
@@ -58,3 +61,34 @@ def test_a_rerun_without_work_loads_no_model(tmp_path: Path, monkeypatch: pytest
     assert "import time:" in again.err and " torch\n" not in again.err
     peaks = again.summary["peak_pss_bytes"]
     assert peaks["parsers"] == peaks["inference"] == 0 < peaks["supervisor"]
+
+
+#: Runs `engine.status`, then prints the libraries among what it imported.
+STATUS = """
+import sys
+from engine.status import main
+code = main(sys.argv[1:])
+print({"torch", "lancedb", "pyarrow", "elasticsearch", "tokenizers"} & set(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_the_status_of_a_run_at_work_needs_no_library_and_leaves_no_file(tmp_path: Path) -> None:
+    corpus = big_corpus(tmp_path)
+    with corpus.started(text_model="stand-in:16@40000") as process:
+        wait_for_records(corpus, 100)
+        before = {path.name for path in corpus.run_dir.iterdir()}
+        command = [sys.executable, "-c", STATUS, "--run-dir", str(corpus.run_dir), "--json"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=True)
+        after = {path.name for path in corpus.run_dir.iterdir()}
+        assert process.poll() is None
+    assert asked.stderr == "set()\n"
+    # status.json.new comes and goes with each status.
+    assert after - before <= {"status.json.new"}
+    told = json.loads(asked.stdout)
+    assert told["running"] is True
+    (run,) = told["runs"]
+    assert run["owner"]["pid"] == process.pid
+    assert run["status"]["chunks"]["indexed"] >= 100
+    assert told["files"]["pending"] >= 1
+    assert run["summary"] is None

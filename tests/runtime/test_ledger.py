@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.errors import UsageError
 from engine.runtime import ledger as module
-from engine.runtime.ledger import ID_BYTES, Acknowledged, FailureRow, Ledger
+from engine.runtime.ledger import ID_BYTES, Acknowledged, Booked, FailureRow, Ledger
 
 #: In a process of its own: add a file and commit, add another and don't, then die in the way given.
 WRITER = """
@@ -436,3 +436,83 @@ def test_records_that_two_versions_share_are_in_the_database_once(tmp_path: Path
     assert ledger.totals()["records"] == 5
     assert ledger.distinct_records() == 4
     ledger.close()
+
+
+# Comparison with the database
+
+
+def test_segments_of_replaced_versions_are_not_wanted(ledger: Ledger) -> None:
+    replaced(ledger, ("a", "b"), ("b", "c", "d"))
+    ledger.start_version(1, 1, 9)
+    ledger.acknowledge([segment(0, -1, ("e",), 2)])
+    held = [(each.ids[:1], len(each.ids) // ID_BYTES, each.wanted) for each in ledger.held()]
+    assert held == [(b"a", 2, False), (b"b", 3, True), (b"e", 1, True)]
+
+
+def test_what_must_be_there_at_least_is_counted_without_what_is_to_be_deleted(ledger: Ledger) -> None:
+    assert ledger.booked() == Booked(0, 0)
+    replaced(ledger, ("a", "b"), ("b", "c", "d"))
+    ledger.start_version(1, 1, 9)
+    ledger.acknowledge([segment(0, -1, ("c",), 2), segment(1, 0, ("e",), 2)])
+    other = ledger.add("/b", "/b", 1, 1, 1)
+    ledger.acknowledge([Acknowledged(other.id, 0, 0, -1, None, "", ids("x", "y"), True)])
+    assert ledger.booked() == Booked(9, 5)
+    ledger.remove(other.id)
+    assert ledger.booked() == Booked(9, 3)
+
+
+def test_a_segment_that_lacks_a_record_is_made_again_and_its_rest_stays(ledger: Ledger) -> None:
+    row = ledger.add("/a", "/a", 1, 1, 1)
+    ledger.acknowledge([segment(0, -1, ("a", "b")), segment(1, 0, ("c",)), segment(2, 1, ("d", "e"))])
+    ledger.finish(row.id, "indexed")
+    asked: list[list[bytes]] = []
+
+    def gone(some: list[bytes]) -> set[bytes]:
+        asked.append(some)
+        return {ids("b"), ids("c")} & set(some)
+
+    ledger.disown(row.id, gone)
+    assert [len(some) for some in asked] == [2, 1, 2]
+    progress = ledger.progress(row.id, 0)
+    assert (progress.last, progress.done, progress.chunks) == (-1, (2,), 3)
+    now = ledger.file(row.id)
+    assert (now.state, now.attempts) == ("pending", 1)
+    ledger.disown(row.id, set)
+    assert not ledger.has_records(row.id)
+
+
+def test_generations_outlive_the_files_that_were_made_with_them(ledger: Ledger) -> None:
+    row = ledger.add("/a", "/a", 1, 1, 1)
+    ledger.describe(row.id, "text", "text/plain", "", "")
+    assert ledger.generations() == []
+    for generation in ("one d1", "two d1", "one d1"):
+        ledger.describe(row.id, "text", "text/plain", generation, "hash")
+        ledger.start_version(row.id, 1, 1)
+    assert sorted(ledger.generations()) == ["one d1", "two d1"]
+
+
+def test_pending_paths_that_no_list_can_hold_are_found(ledger: Ledger) -> None:
+    names = ["/plain", "/two\nlines", "/ends in\r", "/mid\rdle", "/caf\udce9\n"]
+    for name in names:
+        ledger.add(name.encode("utf-8", "replace").decode(), name, 1, 1, 1)
+    assert set(ledger.unlistable()) == {"/two\nlines", "/ends in\r", "/caf\udce9\n"}
+    ledger.finish(2, "indexed")
+    assert set(ledger.unlistable()) == {"/ends in\r", "/caf\udce9\n"}
+    assert (ledger.files(), ledger.pending()) == (5, 4)
+
+
+def test_the_page_of_a_record_is_that_of_its_segment(ledger: Ledger) -> None:
+    ledger.acknowledge([Acknowledged(1, 0, 5, -1, 9, "", ids("a", "b"), True), segment(6, 5, ("c",))])
+    assert (ledger.page_of(1, ids("b")), ledger.page_of(1, ids("c")), ledger.page_of(1, ids("z"))) == (
+        9,
+        None,
+        None,
+    )
+
+
+def test_rolling_back_forgets_what_was_not_committed(ledger: Ledger) -> None:
+    ledger.add("/a", "/a", 1, 1, 1)
+    ledger.commit()
+    ledger.add("/b", "/b", 1, 1, 1)
+    ledger.roll_back()
+    assert (ledger.find("/a") is not None, ledger.find("/b")) == (True, None)

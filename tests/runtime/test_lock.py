@@ -18,7 +18,7 @@ import pytest
 
 from engine.errors import UsageError
 from engine.runtime import lock as module
-from engine.runtime.lock import FOREIGN_LOCK_EXPIRY_S, RunLock, hold_as_child
+from engine.runtime.lock import FOREIGN_LOCK_EXPIRY_S, RunLock, hold_as_child, owner_of
 
 HOLDER = "from pathlib import Path; from engine.runtime.lock import RunLock; lock = RunLock(Path({0!r}))"
 CHILD = "from engine.runtime.lock import hold_as_child; hold_as_child({0!r})"
@@ -178,3 +178,47 @@ def test_a_held_lock_that_does_not_tell_its_holder_is_refused_all_the_same(
     with pytest.raises(UsageError, match="locked by another process"):
         RunLock(tmp_path)
     lock.release()
+
+
+def test_a_look_tells_who_holds_a_directory_without_touching_it(tmp_path: Path) -> None:
+    assert owner_of(tmp_path) is None
+    assert not list(tmp_path.iterdir())
+    with process(HOLDER, tmp_path) as running:
+        before = (tmp_path / "lock").stat()
+        owner = owner_of(tmp_path)
+        assert owner is not None
+        assert (owner.pid, owner.host) == (running.pid, socket.gethostname())
+        assert 0 <= owner.age_s < 60
+        assert (tmp_path / "lock").stat() == before
+        running.kill()
+        # Dead, and not yet buried.
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
+        assert owner_of(tmp_path) is None
+    assert owner_of(tmp_path) is None
+    lock = RunLock(tmp_path)
+    assert owner_of(tmp_path) is not None
+    lock.release()
+    assert owner_of(tmp_path) is None
+
+
+def test_a_process_that_got_the_number_of_a_dead_owner_is_none(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "boot_id": "x"}))
+    assert owner_of(tmp_path) is not None
+    os.utime(lock, (1, 1))
+    assert owner_of(tmp_path) is None
+
+
+def test_an_owner_elsewhere_counts_while_it_gives_signs_of_life(tmp_path: Path) -> None:
+    foreign(tmp_path, FOREIGN_LOCK_EXPIRY_S / 2)
+    owner = owner_of(tmp_path)
+    assert owner is not None
+    assert (owner.host, owner.pid) == ("node-7", 4242)
+    foreign(tmp_path, FOREIGN_LOCK_EXPIRY_S + 5)
+    assert owner_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "7", "{", '{"host": "a", "pid": "b"}'])
+def test_a_lock_that_tells_nothing_has_no_owner(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lock").write_text(text)
+    assert owner_of(tmp_path) is None

@@ -1,0 +1,27 @@
+"""The ledger for others than its run: read while the run writes, without a trace."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+#: Where SQLite's file header says how it is written, and what stands there for a write-ahead log
+#: (sqlite.org/fileformat.html, 1.3).
+WRITE_VERSION, WAL = 18, 2
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """The ledger, for reading alone; no file is made beside it. Raises `sqlite3.DatabaseError`.
+
+    One that is at rest has no write-ahead log, and SQLite would make one for a reader: it is opened as a file
+    that nobody writes. A reader of a log holds no writer up.
+    """
+    resting = uses_log(path) and not path.with_name(path.name + "-wal").exists()
+    options = "mode=ro&immutable=1" if resting else "mode=ro"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
+
+
+def uses_log(path: Path) -> bool:
+    """Whether the ledger is written through a log, so that its readers never hold up its writer."""
+    with open(path, "rb") as file:
+        return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] == bytes([WAL])

@@ -1,0 +1,56 @@
+"""From what an index remembers back to the models and the chunker that it was made with.
+
+Every function raises `UsageError` where they can't be had here; `url` names the index in the error.
+"""
+
+from __future__ import annotations
+
+import re
+
+from engine.errors import UsageError
+from engine.models.resolve import resolve_image, resolve_text
+from engine.models.spec import ImageSpec, TextSpec
+from engine.records import IndexSchema, ModelInfo
+from engine.stages.chunk import Chunker
+
+_CHUNKER = re.compile(r"tokens=(\d+),overlap=(\d+),\w+")
+
+
+def specs(schema: IndexSchema, url: str) -> tuple[TextSpec, ImageSpec | None]:
+    """The models that the index was made with."""
+    if schema.text_model is None:
+        raise UsageError(f"--adapter {url}: the index names no text model, so that no run made it")
+    text = resolve_text(schema.text_model.name)
+    _check_same(text, schema.text_model, url)
+    image = None
+    if schema.image_model is not None:
+        image = resolve_image(schema.image_model.name)
+        _check_same(image, schema.image_model, url)
+    return text, image
+
+
+def _check_same(spec: TextSpec | ImageSpec, made_with: ModelInfo, url: str) -> None:
+    if (spec.digest, spec.dimensions) != (made_with.digest, made_with.dimensions):
+        raise UsageError(
+            f"--adapter {url}: the index was made with {made_with.name} of digest {made_with.digest[:12]};"
+            f" under that name here is one of digest {spec.digest[:12]}: bring back the files of the first"
+        )
+
+
+def sizes(schema: IndexSchema, url: str) -> tuple[int, int]:
+    """Chunk size and overlap in tokens."""
+    found = _CHUNKER.fullmatch(schema.chunker)
+    if found is None:
+        raise UsageError(f"--adapter {url}: the index names no chunker of this engine ({schema.chunker!r})")
+    return int(found[1]), int(found[2])
+
+
+def chunker(schema: IndexSchema, spec: TextSpec, url: str) -> Chunker:
+    """The chunker, where this engine still cuts as it did."""
+    cuts = Chunker(spec, *sizes(schema, url))
+    if cuts.name != schema.chunker:
+        raise UsageError(
+            f"--adapter {url}: the index was cut by {schema.chunker}, this engine cuts by {cuts.name};"
+            " index anew into another --run-dir"
+        )
+    return cuts

@@ -1,0 +1,16 @@
+"""Text from files and databases, made harmless for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+#: What acts on a terminal instead of showing there: controls, ends of lines, changes of direction, invisible
+#: tags, halves of characters.
+ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def harmless(text: str) -> str:
+    """The text with an escape for each character that would act on a terminal instead of showing there."""
+    return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

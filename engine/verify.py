@@ -1,0 +1,131 @@
+"""`python -m engine.verify --run-dir DIR --adapter URL`: prove that nothing is missing, or mend what is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from engine.config import CommandParser, check_url, engine_version
+from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.run import CHILD_ENVIRONMENT
+from engine.runtime.compare import Difference, Finding, Repaired
+from engine.runtime.limits import RunStoppedError
+from engine.terminal import harmless
+
+#: Exit codes: ledger and database agree; they differ, or the engine failed; it can't be done as asked;
+#: stopped early, and the same command goes on.
+EXIT_AGREE, EXIT_DIFFER, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    try:
+        args = _parser().parse_args(argv)
+        check_url(args.adapter)
+        if args.adopt and (args.repair or len(args.run_dir) > 1):
+            raise UsageError("--adopt: give it one --run-dir, and no --repair")
+        folders = [Path(name).absolute() for name in args.run_dir]
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        return _run(args, folders)
+    except (UsageError, DatabaseUnavailableError) as error:
+        return _failed(error, EXIT_USAGE)
+    except RunStoppedError as error:
+        return _failed(error, EXIT_STOPPED)
+    except EngineError as error:
+        return _failed(error, EXIT_DIFFER)
+    except OSError as error:
+        return _failed(error, EXIT_USAGE)
+    except KeyboardInterrupt:
+        return _failed("interrupted; the same command goes on", EXIT_STOPPED)
+
+
+def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
+    # Imported late: the engine's processes import this module too, and need none of it.
+    from engine.runtime.adopt import adopt
+    from engine.runtime.verification import repair, verify
+
+    told: dict[str, object] = {}
+    repaired = Repaired()
+    if args.adopt:
+        adopted = adopt(folders[0], args.adapter)
+        told["adopted"] = asdict(adopted)
+        if not args.json:
+            print(
+                f"adopted {adopted.records:,} records: {adopted.whole:,} files are whole, {adopted.to_make:,}"
+                f" have something left to make, {adopted.gone:,} are not there any more"
+            )
+    elif args.repair:
+        for name, value in CHILD_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        repaired = repair(folders, args.adapter)
+        told["repaired"] = asdict(repaired)
+    difference = verify(folders, args.adapter)
+    if args.json:
+        print(json.dumps({**difference.as_dict(), **told}))
+    else:
+        for line in as_lines(difference, repaired):
+            print(line)
+    return EXIT_AGREE if difference.agrees and not repaired.not_made.count else EXIT_DIFFER
+
+
+def as_lines(difference: Difference, repaired: Repaired) -> Iterator[str]:
+    """What a person reads: counts, and up to ten examples of each kind of difference."""
+    yield f"{difference.acknowledged:>12,}  records are acknowledged"
+    yield f"{difference.in_database:>12,}  records are in the database"
+    if difference.replaced:
+        yield f"{difference.replaced:>12,}  of older versions, which the next run deletes"
+    yield from _finding(difference.missing, "missing: acknowledged, and not in the database")
+    yield from _finding(difference.extra, "extra: in the database, and in no ledger named here")
+    yield from _finding(difference.wrong, "wrong content")
+    if repaired.deleted:
+        yield f"{repaired.deleted:>12,}  deleted by the repair"
+    if repaired.not_made.count:
+        yield from _finding(repaired.not_made, "files could not be made again; failures.jsonl says why")
+    if not difference.vectors_checked:
+        yield "vectors were not compared: this index does not give them back (--no-es-store-vectors)"
+    if difference.pending:
+        yield f"{difference.pending:,} files have not come to an end: the same engine.run command goes on"
+    yield "ledger and database agree" if difference.agrees else "ledger and database differ"
+
+
+def _finding(finding: Finding, what: str) -> Iterator[str]:
+    yield f"{finding.count:>12,}  {what}"
+    for example in finding.examples:
+        page = "" if example.page is None else f" (page {example.page})"
+        why = f": {example.why}" if example.why else ""
+        yield " " * 14 + harmless(f"{example.id} {example.source}".strip() + page + why)
+    if finding.count > len(finding.examples):
+        yield " " * 14 + "…"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m engine.verify",
+        description="Compare what run directories have booked as acknowledged with what is in the database.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--run-dir", required=True, action="append", metavar="DIR",
+        help="of engine.run, or one with shards/ (repeatable: every run that filled the index)")  # fmt: skip
+    add("--adapter", required=True, metavar="URL", help="the index")
+    add("--repair", action="store_true",
+        help="delete what is extra or wrong, and make again what is missing")  # fmt: skip
+    add("--adopt", action="store_true", help="make a lost ledger anew from the records in the database")
+    add("--json", action="store_true", help="one JSON object on standard output")
+    add("--version", action="version", version=engine_version())
+    return parser
+
+
+def _failed(error: Exception | str, code: int) -> int:
+    print(f"engine.verify: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""`python -m engine.status` tells where a run stands from what lies in its directory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from engine.runtime import ledger as module
+from engine.runtime import rundir
+from engine.runtime.ledger import Acknowledged, FailureRow, Ledger
+from engine.status import main
+
+SUMMARY = {
+    "status": "complete_with_failures",
+    "exit_code": 3,
+    "seconds": 12.5,
+    "files": {"discovered": 3, "indexed": 2, "failed": 1},
+    "throughput": {"chunks_per_s": 4.25, "tokens_per_s": 1000.0, "images_per_s": 0.0},
+}
+
+STATUS = {
+    "database": "it does not answer",
+    "files": {"discovered": 30, "indexed": 20, "pending": 10},
+    "chunks": {"text": 4000, "image": 5, "indexed": 3900, "deleted": 7},
+    "seconds": 61.0,
+    "throughput": {"chunks_per_s": 65.5, "tokens_per_s": 12_345.0, "images_per_s": 0.1},
+    "peak_in_flight_bytes": 3 * 2**20,
+}
+
+
+def fill(folder: Path, failures: int = 2) -> Path:
+    """A run directory with two indexed files and one that failed in so many places."""
+    folder.mkdir(parents=True)
+    with closing(Ledger(folder)) as ledger:
+        ledger.set("adapter", "lancedb:///db")
+        for name, state in (("/a", "indexed"), ("/b", "indexed"), ("/c \x1b[31m", "partial")):
+            row = ledger.add(name, name, 1, 1, 1)
+            ledger.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "", bytes(32), True)])
+            ledger.finish(row.id, state)  # type: ignore[arg-type]
+        for ordinal in range(failures):
+            ledger.fail(FailureRow(row.id, ordinal, ordinal + 1, "parse", "damaged-page", f"font {ordinal}"))
+        ledger.fail(FailureRow(row.id, 90, None, "index", "refused", "too long"))
+    return folder
+
+
+def told(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> str:
+    assert main(["--run-dir", str(folder), *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_run_that_has_ended_is_told_by_its_summary_and_its_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fill(tmp_path / "run")
+    rundir.write_summary(folder, SUMMARY)
+    lines = told(capsys, folder).splitlines()
+    ended = "the last run that ended: complete_with_failures, exit code 3"
+    assert lines[0].startswith(f"{folder}: not running; {ended}, ")
+    assert lines[1:] == [
+        "adapter: lancedb:///db",
+        "last run: 12.5 s; files: 3 discovered, 2 indexed, 1 failed; 4.2 chunks/s, 1,000 tokens/s",
+        "ledger: 2 indexed, 1 partial; 6 records acknowledged",
+        "failures: 3, by reason:",
+        "       2  parse: damaged-page, such as /c \\x1b[31m (page 1): font 0",
+        "       1  index: refused, such as /c \\x1b[31m: too long",
+    ]
+    assert {path.name for path in folder.iterdir()} == {"ledger.sqlite", "summary.json"}
+
+
+def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fill(tmp_path / "run")
+    rundir.write_summary(folder, SUMMARY)
+    lock = rundir.claim(folder)
+    rundir.write_status(folder, STATUS)
+    lines = told(capsys, folder).splitlines()
+    assert "running, process" in lines[0]
+    assert lines[2:7] == [
+        "this run: 61 s; files: 30 discovered, 20 indexed, 10 pending",
+        "chunks: 4,000 text and 5 image embedded, 3,900 records written, 7 deleted",
+        "rates: 65.5 chunks/s, 12,345 tokens/s, 0.1 images/s",
+        "in flight: at most 3.0 MiB so far",
+        "database: it does not answer",
+    ]
+    rundir.write_status(folder, {**STATUS, "in_flight_bytes": 2**20, "database": None})
+    text = told(capsys, folder)
+    assert "in flight: 1.0 MiB, at most 3.0 MiB so far" in text
+    assert "database: answers" in text
+    lock.release()
+    # What a killed run left behind says nothing of a running one.
+    assert "this run" not in told(capsys, folder)
+
+
+def test_shards_are_summed_and_each_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        fill(tmp_path / "shards" / f"{number}-of-3", failures=number)
+    rundir.write_summary(tmp_path / "shards" / "1-of-3", SUMMARY)
+    lock = rundir.claim(tmp_path / "shards" / "2-of-3")
+    lines = told(capsys, tmp_path).splitlines()
+    found = json.loads(told(capsys, tmp_path, "--json"))
+    lock.release()
+    assert lines[0] == f"{tmp_path}: 3 shards, 1 running"
+    assert lines[1] == "  0-of-3: not running; no run has come to an end yet; 3 files, 6 records"
+    assert lines[2].startswith("  1-of-3: not running; the last run that ended: complete_with_failures")
+    assert lines[3].startswith("  2-of-3: running, process")
+    assert lines[4] == "ledger: 6 indexed, 3 partial; 18 records acknowledged"
+    assert [line.split(",")[0].strip() for line in lines[6:]] == [
+        "3  index: refused",
+        "3  parse: damaged-page",
+    ]
+    assert (found["running"], found["records"]) == (True, 18)
+    assert found["files"] == {"indexed": 6, "partial": 3}
+    assert [(one["error_type"], one["count"]) for one in found["failures"]] == [
+        ("refused", 3),
+        ("damaged-page", 3),
+    ]
+    assert [run["summary"] for run in found["runs"]] == [None, SUMMARY, None]
+    assert found["runs"][2]["owner"]["pid"] > 0
+
+
+def test_a_run_without_failures_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Ledger(tmp_path).close()
+    lines = told(capsys, tmp_path).splitlines()
+    assert lines == [
+        f"{tmp_path}: not running; no run has come to an end yet",
+        "ledger: no files yet; 0 records acknowledged",
+        "failures: none",
+    ]
+
+
+def test_a_ledger_without_a_log_is_left_alone_while_its_run_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_on_network", lambda folder: True)
+    folder = fill(tmp_path / "run")
+    assert "2 indexed" in told(capsys, folder)
+    lock = rundir.claim(folder)
+    assert "not read while a run writes it" in told(capsys, folder)
+    lock.release()
+
+
+def test_what_is_no_run_directory_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, why in ((tmp_path, "no ledger.sqlite there"), (tmp_path / "none", "no such directory")):
+        assert main(["--run-dir", str(folder)]) == 2
+        expected = f"engine.status: --run-dir {folder}: {why}; name the directory of a run\n"
+        assert capsys.readouterr().err == expected
+    (tmp_path / "ledger.sqlite").write_bytes(b"garbage " * 1000)
+    assert main(["--run-dir", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "not a readable ledger" in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert main(["--json"]) == 2
+    assert "--run-dir" in capsys.readouterr().err
