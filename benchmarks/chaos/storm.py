@@ -73,17 +73,18 @@ class Storm:
         self._rate = 0
         # Strikes that no new records have followed yet, and the clocks of the next one.
         self._open: list[tuple[Strike, float]] = []
-        self._last_strike = self._last_progress = self._due_since = time.monotonic()
+        self._last_strike = self._last_recovery = self._due_since = time.monotonic()
         self._past: list[Invocation] = []
 
     def run(self) -> Figures:
         """Load after load, until the kills have landed and the last load is done."""
         make(self._corpus, self._settings.megabytes)
-        wanted = self._undisturbed()
-        self.figures.records = len(wanted.records)
+        #: What the undisturbed run left, and every load must leave.
+        self.wanted = self._undisturbed()
+        self.figures.records = len(self.wanted.records)
         self._began = time.monotonic()
         while self.figures.kills < self._settings.kills and self.figures.gave_up is None:
-            self._load(self.figures.rounds, wanted)
+            self._load(self.figures.rounds)
         self.figures.seconds = time.monotonic() - self._began
         return self.figures
 
@@ -111,12 +112,13 @@ class Storm:
 
     # One load
 
-    def _load(self, number: int, wanted: Outcome) -> None:
+    def _load(self, number: int) -> None:
         """Into a fresh index: the same command until it is done; then what is there is compared."""
         url, run_dir = self._database.url(number), self._folder / f"run-{number}"
         command = self._command(url, run_dir, f"stand-in:16@{self._rate}", "stand-in:8@8")
         self._tell(f"load {number} into {url}")
         unprovoked = 0
+        self._due_since = time.monotonic()
         while True:
             invocation = Invocation(command, run_dir, self._folder / f"stderr-{number}")
             code = self._watch(invocation)
@@ -137,7 +139,7 @@ class Storm:
         self._await_orphans()
         self._database.settle()
         self.figures.rounds += 1
-        found = difference(outcome(url, run_dir), wanted)
+        found = difference(outcome(url, run_dir), self.wanted)
         self.figures.add(found)
         for line in found.words:
             self._tell(line)
@@ -197,7 +199,7 @@ class Storm:
             if self._open:
                 self._due_since = now
                 return False
-            since = max(since, self._last_progress)
+            since = max(since, self._last_recovery)
         if now - since < self._strike.delay:
             self._due_since = now
             return False
@@ -230,10 +232,10 @@ class Storm:
 
     def _recovered(self, now: float) -> None:
         """New records were acknowledged: every strike before has been got over."""
-        self._last_progress = now
-        alone = len(self._open) == 1
-        if self._open:
-            self._tell(f"new records {now - self._open[-1][1]:.1f} s after strike {self._open[-1][0].number}")
+        if not self._open:
+            return
+        self._last_recovery, alone = now, len(self._open) == 1
+        self._tell(f"new records {now - self._open[-1][1]:.1f} s after strike {self._open[-1][0].number}")
         for strike, at in self._open:
             self.figures.recoveries.append(Recovery(strike.victim, strike.signal, now - at, alone))
         self._open.clear()
