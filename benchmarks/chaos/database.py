@@ -113,7 +113,8 @@ class Elastic(Database):
 
     def forget(self, round_number: int) -> None:
         with self._node.client() as client:
-            client.indices.delete(index=f"storm-{round_number}-*", ignore_unavailable=True)
+            for index in client.indices.get(index=f"storm-{round_number}-*"):
+                client.indices.delete(index=index)
 
 
 @contextmanager
