@@ -41,7 +41,12 @@ def main() -> int:
         help="seconds of a long stop, beyond the engine's patience; 0 for none (default 45)")  # fmt: skip
     add("--hang-after", type=float, default=120.0, metavar="S",
         help="seconds without progress after which a run hangs (default 120)")  # fmt: skip
-    add("--folder", type=Path, metavar="DIR", help="work there and leave it (default: a temporary one)")
+    add(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="work there and leave it; its story.txt grows as the storm goes on (default: a temporary one)",
+    )
     add("--json", type=Path, metavar="FILE", help="write figures, story and environment there")
     args = parser.parse_args()
     settings = Settings(

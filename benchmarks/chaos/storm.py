@@ -263,4 +263,7 @@ class Storm:
             time.sleep(TICK_S)
 
     def _tell(self, line: str) -> None:
+        """Add to the story, which `story.txt` has while the storm goes on."""
         self.figures.story.append(f"{time.monotonic() - self._began:7.1f} s  {line}")
+        with open(self._folder / "story.txt", "a", encoding="utf-8") as file:
+            file.write(self.figures.story[-1] + "\n")
