@@ -46,8 +46,8 @@ class Node:
     def stop(self) -> None:
         script("stop", *self._options)
 
-    def kill(self) -> None:
-        """SIGKILL each of its processes, and wait for their ends."""
+    def processes(self) -> list[psutil.Process]:
+        """What the node consists of."""
         mine = []
         for process in psutil.process_iter():
             try:
@@ -56,8 +56,14 @@ class Node:
                 continue
             if mark.endswith(f" {self.folder}"):
                 mine.append(process)
-                process.kill()
+        return mine
+
+    def kill(self) -> None:
+        """SIGKILL each of its processes, and wait for their ends."""
+        mine = self.processes()
         assert mine
+        for process in mine:
+            process.kill()
         psutil.wait_procs(mine, timeout=30)
 
     def client(self) -> Elasticsearch:
