@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 import psutil
 
 from engine.errors import UsageError
+from engine.runtime.damage import damage_of, decoded
 from engine.runtime.limits import RunStoppedError
 
 #: Version of the tables below. A ledger with another one is refused, never converted by guess.
@@ -160,8 +161,8 @@ class Ledger:
     def __init__(self, run_dir: Path) -> None:
         path = run_dir / "ledger.sqlite"
         self._db = sqlite3.connect(path, isolation_level=None)
-        # Damaged text is for `_damage` to find, also where it is quoted in a message of SQLite's own.
-        self._db.text_factory = _decoded
+        # Damaged text is for `damage_of` to find, also where it is quoted in a message of SQLite's own.
+        self._db.text_factory = decoded
         try:
             self._db.execute(f"PRAGMA journal_mode = {'TRUNCATE' if _on_network(run_dir) else 'WAL'}")
             # A commit survives a power cut: the database must never hold records that this knows nothing of.
@@ -172,7 +173,7 @@ class Ledger:
                 version = f"INSERT INTO meta VALUES ('version', '{LEDGER_VERSION}');"
                 self._db.executescript("BEGIN;" + _TABLES + version + "COMMIT;")
             found = self.get("version")
-            if found == str(LEDGER_VERSION) and (damage := _damage(self._db)):
+            if found == str(LEDGER_VERSION) and (damage := damage_of(self._db, _TABLES)):
                 raise sqlite3.DatabaseError(damage)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             self._db.close()
@@ -519,40 +520,6 @@ class Ledger:
             ids = [i for slice_ in self._ids("version >= ?", file, 0) for i in slice_]
             shared += len(ids) - len(set(ids))
         return self.totals()["records"] - shared
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "replace")
-
-
-def _damage(db: sqlite3.Connection) -> str | None:
-    """What is wrong with the tables or their pages; None where SQLite can tell nothing.
-
-    Reads the whole ledger. A run would meet the damage in its middle, or take it for what was acknowledged.
-    """
-    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        return str(verdict).partition("\n")[2] or str(verdict)
-    with closing(sqlite3.connect(":memory:")) as sound:
-        sound.executescript(_TABLES)
-        expected = _columns(sound)
-    if _columns(db) != expected:
-        return "its tables have other columns"
-    for table, columns in expected.items():
-        # SQLite stores any type in any column, so a bit can turn a number into a text.
-        mistyped = " OR ".join(f"typeof({name}) NOT IN ('{kind.lower()}', 'null')" for name, kind in columns)
-        if db.execute(f"SELECT 1 FROM {table} WHERE {mistyped} LIMIT 1").fetchone():
-            return f"a value of the wrong type in {table}"
-    return None
-
-
-def _columns(db: sqlite3.Connection) -> dict[str, list[tuple[str, str]]]:
-    """Name and type of each column of each table."""
-    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-    return {
-        table: [(name, kind) for _, name, kind, *_ in db.execute(f"PRAGMA table_info('{table}')")]
-        for (table,) in tables
-    }
 
 
 def unpacked(ids: bytes) -> list[bytes]:
