@@ -104,9 +104,11 @@ def parse(
             if frame and not several:
                 return
             if frame == MAX_FRAMES:
-                raise ParseError(
-                    "too-many-frames", f"of more than {MAX_FRAMES:,} frames the others are left out"
-                )
+                with _errors_as_parse_error():
+                    if not _find_frame(image, frame):
+                        return
+                limit = f"{MAX_FRAMES:,}"
+                raise ParseError("too-many-frames", f"of more than {limit} frames the others are left out")
             page = frame + 1 if several else None
             try:
                 with _errors_as_parse_error():

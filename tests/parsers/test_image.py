@@ -319,6 +319,8 @@ def test_frames_beyond_the_limit_are_told_and_those_before_are_taken(
     with pytest.raises(ParseError, match="more than 2 frames") as error:
         next(sections)
     assert error.value.error_type == "too-many-frames"
+    monkeypatch.setattr(image_parser, "MAX_FRAMES", 3)
+    assert len(list(parse(_tiff_of_three(tmp_path), "image/tiff", _spec()))) == 3
 
 
 def test_a_tiff_whose_second_directory_is_damaged_gives_its_first_frame(tmp_path: Path) -> None:
