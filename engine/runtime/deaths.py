@@ -65,6 +65,9 @@ def crash(child: Child, oom_kills: OomKills) -> str | None:
         return "its parser was killed by SIGKILL: the kernel was out of memory"
     if code == OUT_OF_MEMORY:
         return "its parser ran out of memory (--parser-memory)"
+    if code == -signal.SIGABRT:
+        # C++ libraries have no other answer to memory that is refused.
+        return "its parser was killed by SIGABRT, possibly at the limit of --parser-memory"
     if -code in CRASH_SIGNALS:
         return f"its parser was killed by {signal.Signals(-code).name}"
     return None

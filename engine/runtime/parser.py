@@ -18,6 +18,9 @@ from engine.stages.segment import Segment
 #: Bytes that a parser asks for at a time, so that small segments don't each cost a round trip.
 CREDIT_BLOCK_BYTES = 2**20
 
+#: The descriptor that libraries print to.
+STANDARD_ERROR = 2
+
 #: Of all processes the kernel should take a parser first: it holds nothing that can't be made again.
 OOM_SCORE = 800
 
@@ -40,6 +43,9 @@ def main(
     """Entry of the process."""
 
     def body(mailbox: Mailbox) -> None:
+        # Libraries in C print what they think of a file; that belongs in the log, not on the terminal.
+        with open(os.path.join(run_dir, "run.log"), "ab", buffering=0) as log:
+            os.dup2(log.fileno(), STANDARD_ERROR)
         resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         parser = _Parser(mailbox, output)
         chunker = Chunker(text_spec, chunk_size, chunk_overlap)
