@@ -176,9 +176,8 @@ class Comparison:
     def _find_missing(self) -> None:
         difference = self.difference
         ids = "SELECT max(seen) AS seen FROM expected WHERE wanted GROUP BY id"
-        by_seen = dict(self._db.execute(f"SELECT seen, count(*) FROM ({ids}) GROUP BY seen").fetchall())
-        difference.sound = by_seen.get(SOUND, 0)
-        difference.missing.count = by_seen.get(UNSEEN, 0)
+        counts = f"SELECT coalesce(sum(seen = ?), 0), coalesce(sum(seen = ?), 0) FROM ({ids})"
+        difference.sound, difference.missing.count = self._db.execute(counts, (SOUND, UNSEEN)).fetchone()
         query = "SELECT id, min(ledger), file FROM expected WHERE wanted AND seen = ? GROUP BY id LIMIT ?"
         for record, number, file in self._db.execute(query, (UNSEEN, EXAMPLES)):
             with self._books.books[number].ledger() as ledger:
