@@ -12,7 +12,8 @@ from benchmarks.chaos.outcome import Difference
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Seconds from a strike to the next newly acknowledged records; `alone`: nothing else struck before."""
+    """Seconds from a strike to the next newly acknowledged records; `alone`: nothing else struck before,
+    and nothing was stopped or down."""
 
     victim: str
     signal: str
@@ -65,8 +66,10 @@ class Figures:
 
     def longest(self, alone: bool) -> Recovery | None:
         """The recovery from a kill that took longest."""
-        kills = [each for each in self.recoveries if each.signal == "SIGKILL" and each.alone >= alone]
-        return max(kills, key=lambda each: each.seconds, default=None)
+        return max(self._kills(alone), key=lambda each: each.seconds, default=None)
+
+    def _kills(self, alone: bool) -> list[Recovery]:
+        return [each for each in self.recoveries if each.signal == "SIGKILL" and each.alone >= alone]
 
     def as_dict(self) -> dict[str, object]:
         """For the JSON file."""
@@ -78,11 +81,11 @@ class Figures:
     def table(self) -> Iterator[str]:
         """The lines of the table, in Markdown."""
         signals = ("SIGKILL", "SIGSTOP", "SIGTERM")
-        yield "| struck | " + " | ".join(signals) + " | median s to new records | longest |"
+        yield "| struck | " + " | ".join(signals) + " | median s from one kill to new records | longest |"
         yield "|---|---|---|---|---|---|"
         for victim in sorted({victim for victim, _ in self.landed}):
             counts = " | ".join(str(self.landed[victim, signal]) for signal in signals)
-            times = [each.seconds for each in self.recoveries if each.victim == victim and each.alone]
+            times = [each.seconds for each in self._kills(alone=True) if each.victim == victim]
             spread = f"{statistics.median(times):.1f} | {max(times):.1f}" if times else "- | -"
             yield f"| {victim} | {counts} | {spread} |"
         yield ""
@@ -102,7 +105,7 @@ class Figures:
         yield f"| failures that nothing provoked | {self.unprovoked} |"
         yield f"| processes left behind | {self.orphans} |"
         yield f"| longest life of a child after its supervisor | {self.longest_orphan_s:.1f} s |"
-        for alone, words in ((True, "one kill"), (False, "a kill that others followed")):
+        for alone, words in ((True, "one kill"), (False, "any kill")):
             longest = self.longest(alone)
             if longest is not None:
                 yield f"| longest recovery from {words} | {longest.seconds:.1f} s ({longest.victim}) |"

@@ -27,9 +27,6 @@ SIGNALS: dict[Signal, int] = {"SIGKILL": 74, "SIGSTOP": 18, "SIGTERM": 8}
 #: the others in seconds.
 LONG_SHARE, SHORT_PAUSE_S = 0.2, 3.0
 
-#: Most seconds between a strike, or the recovery from it, and the next one.
-DELAY_S = 2.5
-
 
 @dataclass(frozen=True, slots=True)
 class Strike:
@@ -48,10 +45,13 @@ class Strike:
     delay: float
 
 
-def strikes(seed: int, with_database: bool, long_pause: float | None, patient: float) -> Iterator[Strike]:
+def strikes(
+    seed: int, with_database: bool, long_pause: float | None, patient: float, delay: float
+) -> Iterator[Strike]:
     """The decisions of a seed, without end. `long_pause`: seconds of a long stop; None for none of them.
 
-    `patient`: share of the strikes that wait for the recovery from the last one.
+    `patient`: share of the strikes that wait for the recovery from the last one. `delay`: most
+    seconds between that, or the last strike itself, and the next one.
     """
     source = random.Random(seed)
     victims = {name: weight for name, weight in VICTIMS.items() if with_database or name != "database"}
@@ -66,6 +66,6 @@ def strikes(seed: int, with_database: bool, long_pause: float | None, patient: f
         yield Strike(
             number, victim, source.random(), signal, pause, is_long,
             patient=source.random() < patient,
-            delay=source.uniform(0, DELAY_S),
+            delay=source.uniform(0, delay),
         )  # fmt: skip
         number += 1

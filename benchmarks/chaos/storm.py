@@ -43,9 +43,10 @@ class Settings:
     """A storm's size. `load_seconds`: what an undisturbed load of `megabytes` takes at the stand-in's rate.
 
     `patient`: share of the strikes that wait until the run has recovered from the last one; the others come
-    at once, also while it starts. `file_timeout` and `grace` are the run's own options, in seconds.
-    `long_pause`: seconds of a long stop (None: none). `hang_after`: seconds without progress, all processes
-    at work and the database up, after which a run hangs; more than every deadline of the engine.
+    at once, also while it starts. `delay`: most seconds until the next one. `file_timeout` and `grace` are the
+    run's own options, in seconds. `long_pause`: seconds of a long stop (None: none). `hang_after`: seconds
+    without progress, all processes at work and the database up, after which a run hangs; more than every
+    deadline of the engine.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class Settings:
     load_seconds: float
     workers: int = 2
     patient: float = 0.6
+    delay: float = 2.5
     file_timeout: float = 20.0
     grace: float = 20.0
     long_pause: float | None = 45.0
@@ -65,14 +67,16 @@ class Storm:
 
     def __init__(self, settings: Settings, database: Database, folder: Path) -> None:
         self._settings, self._database, self._folder = settings, database, folder
-        self._plan = strikes(settings.seed, database.strikable, settings.long_pause, settings.patient)
+        self._plan = strikes(
+            settings.seed, database.strikable, settings.long_pause, settings.patient, settings.delay
+        )
         self._strike = next(self._plan)
         self._corpus = folder / "corpus"
         self._began = time.monotonic()
         self.figures = Figures(settings.seed, database.url(0).partition(":")[0])
         self._rate = 0
         # Strikes that no new records have followed yet, and the clocks of the next one.
-        self._open: list[tuple[Strike, float]] = []
+        self._open: list[tuple[Strike, float, bool]] = []
         self._last_strike = self._last_recovery = self._due_since = time.monotonic()
         self._past: list[Invocation] = []
 
@@ -208,6 +212,7 @@ class Storm:
     def _try(self, invocation: Invocation, now: float) -> bool:
         """Let the next strike of the plan land. One that finds no victim for long is passed over."""
         strike = self._strike
+        calm = not (self._open or invocation.stopped or self._database.down)
         if strike.victim == "database":
             landed = self._database.strike(strike)
             told = "database"
@@ -219,7 +224,7 @@ class Storm:
             pause = f" for {strike.pause:.1f} s" if strike.signal == "SIGSTOP" else ""
             self._tell(f"strike {strike.number}: {strike.signal} {told}{pause}")
             self.figures.landed[strike.victim, strike.signal] += 1
-            self._open.append((strike, now))
+            self._open.append((strike, now, calm))
             self._last_strike = now
         elif now - self._due_since < VICTIM_PATIENCE_S:
             return False
@@ -234,9 +239,10 @@ class Storm:
         """New records were acknowledged: every strike before has been got over."""
         if not self._open:
             return
-        self._last_recovery, alone = now, len(self._open) == 1
+        self._last_recovery = now
         self._tell(f"new records {now - self._open[-1][1]:.1f} s after strike {self._open[-1][0].number}")
-        for strike, at in self._open:
+        for strike, at, calm in self._open:
+            alone = calm and len(self._open) == 1
             self.figures.recoveries.append(Recovery(strike.victim, strike.signal, now - at, alone))
         self._open.clear()
 
