@@ -451,6 +451,11 @@ class Accounts:
         self._ledger.acknowledge(self._acknowledged)
         self._acknowledged.clear()
 
+    def close(self) -> None:
+        """Book what is left, and have everything that was skipped in its file. Raises `OSError`."""
+        self.flush()
+        self._skipped_log.flush()
+
     def prune(self, under: tuple[str, ...]) -> Iterator[None]:
         """Mark the files below these folders that discovery did not meet; one a step."""
         after = 0

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from engine.errors import DISK_FULL, UsageError
 from engine.runtime.limits import RunStoppedError
@@ -57,6 +58,17 @@ def log_to(run_dir: Path, level: str) -> Callable[[], None]:
         handler.close()
 
     return end
+
+
+@contextmanager
+def open_skipped(run_dir: Path) -> Iterator[TextIO]:
+    """`skipped.jsonl`, begun anew. What is left to write when it is closed was told of by who flushed it."""
+    file = open(run_dir / "skipped.jsonl", "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def write_status(run_dir: Path, status: Mapping[str, object]) -> None:

@@ -97,7 +97,7 @@ class Supervisor:
             stack.callback(rundir.log_to(config.run_dir, config.log_level))
             self._ledger = Ledger(config.run_dir)
             stack.callback(self._ledger.close)
-            skipped = stack.enter_context(open(config.run_dir / "skipped.jsonl", "w", encoding="utf-8"))
+            skipped = stack.enter_context(rundir.open_skipped(config.run_dir))
             self._invocation = self._ledger.next_run()
             self._accounts = Accounts(
                 self._ledger,
@@ -468,7 +468,7 @@ class Supervisor:
 
     def _tell_end(self, status: str, code: int, why: str) -> int:
         config = self._config
-        self._accounts.flush()
+        self._accounts.close()
         self._ledger.commit()
         # Failures of files that have left the corpus are told no more, where that can be known.
         lines = self._ledger.failures(self._invocation if self._intake.whole else 0)
