@@ -43,10 +43,10 @@ class Settings:
     """A storm's size. `load_seconds`: what an undisturbed load of `megabytes` takes at the stand-in's rate.
 
     `patient`: share of the strikes that wait until the run has recovered from the last one; the others come
-    at once, also while it starts. `delay`: most seconds until the next one. `file_timeout` and `grace` are the
-    run's own options, in seconds. `long_pause`: seconds of a long stop (None: none). `hang_after`: seconds
-    without progress, all processes at work and the database up, after which a run hangs; more than every
-    deadline of the engine.
+    at once, also while it starts. `delay`: most seconds until the next one. `file_timeout` and `grace` are
+    the run's own options, in seconds. `long_pause`: seconds of a long stop (None: none). `hang_after`:
+    seconds without progress, all processes at work and the database up, after which a run hangs; more than
+    every deadline of the engine.
     """
 
     seed: int

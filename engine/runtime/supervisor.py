@@ -400,7 +400,8 @@ class Supervisor:
             self._last_status = now
             self._lock.beat()
             self._progress.show(self._accounts.counts, self._credits.in_flight, self._database.trouble)
-            status = {"database": self._database.trouble, **self._figures()}
+            in_flight = {"in_flight_bytes": self._credits.in_flight}
+            status = {"database": self._database.trouble, **in_flight, **self._figures()}
             rundir.write_status(self._config.run_dir, status)
 
     def _clean(self) -> None:

@@ -373,7 +373,7 @@ STEPS = [
     ("repair", "clear", "after"),
     ("repair", "_extend_list", "after"),
     ("repair", "mark", "after"),
-    ("run", "_preflight", "after"),
+    ("run", "_open", "after"),
     ("repair", "finish", "before"),
 ]
 
