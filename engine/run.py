@@ -11,14 +11,16 @@ from engine.errors import EngineError, UsageError
 from engine.runtime.limits import RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and none of
-#: LanceDB's own warnings on standard error.
+#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, none of
+#: LanceDB's own warnings on standard error, and none of multiprocessing's about a semaphore of tqdm's that a
+#: killed process leaves to be cleaned up.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
     "LANCEDB_LOG": "error",
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
 }
 
 

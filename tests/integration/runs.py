@@ -21,9 +21,9 @@ import adapters
 #: Seconds after which a run counts as hung.
 HANG_S = 300.0
 
-#: Fields of a record that are the same whenever it was written.
+#: Fields of a record that are the same whenever it was written (size and mtime are the file's of that time).
 LASTING_FIELDS = (
-    "source", "kind", "page", "position", "start", "end", "text", "content_hash", "size", "media_type",
+    "source", "kind", "page", "position", "start", "end", "text", "content_hash", "media_type",
 )  # fmt: skip
 
 #: Seconds to wait for something that a run does early.
