@@ -50,9 +50,9 @@ class Config:
     workers: int
     chunk_size: int | None
     chunk_overlap: int
-    buffer: int
+    buffer: int | None
     max_ram: int | None
-    parser_memory: int
+    parser_memory: int | None
     shard: tuple[int, int]
     file_timeout: float
     file_attempts: int
@@ -76,6 +76,7 @@ class Config:
     fields: tuple[tuple[str, str], ...]
     quiet: bool
     log_level: str
+    memory_trace: str | None
 
     @property
     def adapter_options(self) -> AdapterOptions:
@@ -194,11 +195,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--chunk-size", type=_count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
     add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
-    add("--buffer", type=_bytes(1), default=256 * 2**20, metavar="BYTES",
-        help="most bytes between parsing and acknowledgement (default 256MiB)")  # fmt: skip
-    add("--max-ram", type=_bytes(1), metavar="BYTES", help="stop admitting work near this much memory")
-    add("--parser-memory", type=_bytes(LEAST_PARSER_MEMORY), default=2**30, metavar="BYTES",
-        help="limit of each parser process (default 1GiB)")  # fmt: skip
+    add("--buffer", type=_bytes(1), metavar="BYTES",
+        help="most bytes between parsing and acknowledgement"
+        " (default 256MiB, or what --max-ram leaves)")  # fmt: skip
+    add("--max-ram", type=_bytes(1), metavar="BYTES",
+        help="most memory of all processes together (default: 90%% of a container's or job's limit, else 75%%"
+        " of what is free)")  # fmt: skip
+    add("--parser-memory", type=_bytes(LEAST_PARSER_MEMORY), metavar="BYTES",
+        help="limit of each parser process (default 1GiB, or what --max-ram leaves)")  # fmt: skip
+    add(
+        "--memory-trace",
+        metavar="FILE",
+        help="write the memory of each stage over time, a JSON object a line",
+    )
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip

@@ -41,7 +41,7 @@ def test_an_input_alone_takes_the_documented_defaults(
     assert config.inputs == (f"{tmp_path}/corpus",)
     assert config.adapter == DEFAULT_ADAPTER == "lancedb://vectors.lancedb"
     assert config.text_model == "sentence-transformers/all-MiniLM-L6-v2"
-    assert (config.buffer, config.parser_memory, config.max_ram) == (2**28, 2**30, None)
+    assert (config.buffer, config.parser_memory, config.max_ram) == (None, None, None)
     assert (config.shard, config.chunk_size, config.chunk_overlap, config.limit) == ((0, 1), None, 0, None)
     assert (config.device, config.dtype, config.images, config.log_level) == ("auto", "auto", True, "info")
     assert config.workers == default_workers() >= 1
@@ -53,7 +53,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --trust-remote-code --device cuda:1 --dtype float16 --workers 3 --chunk-size 128 --chunk-overlap 16"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
-        " --file-attempts 3"
+        " --file-attempts 3 --memory-trace trace.jsonl"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --tolerate-truncated --prune --skip-failed --limit 7 --dry-run --field b=2"
@@ -98,6 +98,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         fields=(("a", "1=1"), ("b", "2")),
         quiet=True,
         log_level="debug",
+        memory_trace="trace.jsonl",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -64,8 +66,32 @@ def test_peaks_are_the_highest_sums_of_a_stage_in_one_sample(monkeypatch: pytest
     }
 
 
+def test_between_two_readings_of_pss_the_change_of_the_resident_size_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pss, rss = {os.getpid(): 10, 1: 100}, {os.getpid(): 50, 1: 300}
+    monkeypatch.setattr(metrics, "pss_bytes", lambda pid: pss.get(pid, 0))
+    monkeypatch.setattr(metrics, "rss_bytes", lambda pid: rss.get(pid, 0))
+    trace = io.StringIO()
+    sampler = MemorySampler(lambda: [("parsers", 1)], trace=trace)
+    sampler.sample(exact=False)  # what was never read is read
+    assert sampler.total == 110
+    rss[1] = 340
+    sampler.sample(exact=False)
+    assert (sampler.total, sampler.processes) == (150, {os.getpid(): 10, 1: 140})
+    del rss[1]
+    sampler.sample(exact=False)  # it is gone
+    assert sampler.total == 10
+    lines = [json.loads(line) for line in trace.getvalue().splitlines()]
+    assert [(line["supervisor"], line["parsers"], line["total"]) for line in lines] == [
+        (10, 100, 110), (10, 140, 150), (10, 0, 10),
+    ]  # fmt: skip
+    assert [line["exact"] for line in lines] == [False] * 3
+    assert lines[0]["seconds"] <= lines[2]["seconds"]
+
+
 def test_the_thread_samples_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "FIRST_INTERVAL_S", 0.001)
+    monkeypatch.setattr(metrics, "RSS_INTERVAL_S", 0.001)
     sampler = MemorySampler(list)
     sampler.start()
     while not sampler.peaks["total"]:

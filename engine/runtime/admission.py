@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 
 from engine.config import Config
 from engine.errors import EngineError
@@ -13,7 +14,7 @@ from engine.runtime.child import Child
 from engine.runtime.credits import Credits
 from engine.runtime.deaths import OomKills, Restarts, Verdict, crash, verdict
 from engine.runtime.intake import Intake
-from engine.runtime.limits import CANCEL_DEADLINE_S
+from engine.runtime.limits import CANCEL_DEADLINE_S, RETIRED_SHARE
 from engine.runtime.pipeline import ParserSlot, Pipeline
 from engine.stages.parse import FileJob
 from engine.stages.segment import SUBS_PER_UNIT
@@ -114,6 +115,17 @@ class Admission:
             if slot.verdict or (draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
                 slot.child.process.kill()
 
+    def recycle(self, sizes: Mapping[int, int]) -> None:
+        """Memory is scarce: let the largest idle parser end, whose allocator holds on to what it once took.
+
+        `sizes` gives bytes by process id.
+        """
+        idle = [s for s in self._pipeline.parsers.values() if not (s.jobs or s.retired or s.dead) and s.began]
+        slot = max(idle, key=lambda slot: sizes.get(slot.child.pid, 0), default=None)
+        if slot and sizes.get(slot.child.pid, 0) > RETIRED_SHARE * self._pipeline.parser_memory:
+            log.info("%s holds on to %d bytes and is replaced", slot.child.name, sizes[slot.child.pid])
+            self._pipeline.retire(slot)
+
     def cancel(self) -> None:
         """The run is to end: have the parsers leave their files."""
         for slot in self._pipeline.parsers.values():
@@ -123,6 +135,8 @@ class Admission:
         """A parser is dead; what it sent may still be on its way. Raises `EngineError` where all of them die
         before they begin a file."""
         child: Child = slot.child
+        if slot.retired and not slot.jobs and child.process.exitcode == 0:
+            return
         log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
         self._restarts.counts["parser"] += 1
         if slot.began:
@@ -131,7 +145,7 @@ class Admission:
         if self._stillborn >= STILLBORN_PARSERS:
             raise EngineError(
                 f"{self._stillborn} parsers in a row died before they parsed anything: {child.death()};"
-                f" see the run's log, or give more than --parser-memory {self._config.parser_memory}"
+                f" see the run's log, or give more than --parser-memory {self._pipeline.parser_memory}"
             )
 
     def gone(self, slot: ParserSlot) -> None:

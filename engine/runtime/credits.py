@@ -13,23 +13,27 @@ from engine.stages.segment import SEGMENT_BYTES
 LARGEST_SEGMENT_BYTES = SEGMENT_BYTES + 2**20
 
 
+def least_buffer(parsers: int) -> int:
+    """The fewest bytes with which so many parsers can't block each other: each may hold nearly a block while
+    one waits for the largest segment."""
+    return parsers * CREDIT_BLOCK_BYTES + LARGEST_SEGMENT_BYTES
+
+
 class Credits:
     """`limit` bytes, each of them free, held by a parser that hasn't used it yet, or in flight.
 
-    Raises `UsageError` for a limit with which the parsers could block each other for ever: each may hold
-    nearly a block while one waits for the largest segment.
+    Raises `UsageError` for a limit with which the parsers could block each other for ever.
     """
 
     def __init__(self, limit: int, parsers: int) -> None:
-        least = parsers * CREDIT_BLOCK_BYTES + LARGEST_SEGMENT_BYTES
+        least = least_buffer(parsers)
         if limit < least:
             raise UsageError(
                 f"--buffer {limit}: {parsers} parsers and one segment need at least {least}"
                 f" ({-(-least // 2**20)}MiB)"
             )
-        self._limit = limit
+        self._limit = self._free = limit
         self._most = limit - parsers * CREDIT_BLOCK_BYTES
-        self._free = limit
         self._held: dict[str, int] = {}
         self._asked: deque[tuple[str, int]] = deque()
         #: Bytes between a parser's emission and the database's acknowledgement, now and at most so far.
@@ -54,9 +58,20 @@ class Credits:
             )
         self._asked.append((parser, size))
 
-    def grants(self) -> Iterator[tuple[str, int]]:
-        """Who gets how much now: first come, first served, so that a large segment is never starved."""
-        while self._asked and self._asked[0][1] <= self._free:
+    def resize(self, limit: int, parsers: int) -> None:
+        """Another limit, for so many parsers; what is in use beyond it comes back by and by."""
+        self._free += limit - self._limit
+        self._limit, self._most = limit, limit - parsers * CREDIT_BLOCK_BYTES
+
+    def grants(self, share: float = 1.0) -> Iterator[tuple[str, int]]:
+        """Who gets how much now: first come, first served, so that a large segment is never starved.
+
+        Of all bytes only a `share` may be used (0: none; below 1 at least what makes a single segment pass).
+        """
+        reserved = 0 if share >= 1 else int(self._limit * (1 - share))
+        while self._asked and self._asked[0][1] <= self._free and share > 0:
+            if self._free - self._asked[0][1] < reserved and self._free < self._limit:
+                return
             parser, size = self._asked.popleft()
             self._free -= size
             self._held[parser] = self._held.get(parser, 0) + size

@@ -51,7 +51,10 @@ class _Inference:
             window = self._window()
             if window:
                 tokens = [segment.tokens for segment in window]
+                first_picture = self._stage.lacks_image_model and any(s.pixels is not None for s in window)
                 self._stage.embed(window)
+                if first_picture:
+                    self._mailbox.send(m.Loaded())
                 for segment, count in zip(window, tokens, strict=True):
                     self._outbox.put((segment, count))
         self._outbox.put(None)
@@ -72,6 +75,9 @@ class _Inference:
                 chunks += len(message.ids)
             elif isinstance(message, m.UseImages):
                 self._image_spec = message.spec
+            elif isinstance(message, m.Load):
+                self._stage.warm_up()
+                self._mailbox.send(m.Loaded())
             elif isinstance(message, m.Stop):
                 self._stopped = True
         return window

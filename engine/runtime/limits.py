@@ -10,8 +10,12 @@ from types import FrameType
 
 from engine.errors import EngineError
 
-#: Share of `--max-ram` at which no more bytes are admitted, and seconds over it at rest before giving up.
-RAM_ADMISSION_SHARE, RAM_REST_DEADLINE_S = 0.9, 20.0
+#: Shares of the limit of memory between which ever fewer bytes are admitted, and seconds over the second one
+#: at rest before giving up.
+SCARCE_SHARE, NONE_SHARE, RAM_REST_DEADLINE_S = 0.85, 0.95, 20.0
+
+#: Share of its limit above which a parser that has nothing to do is replaced where memory is scarce.
+RETIRED_SHARE = 0.4
 
 #: Seconds that a database without space is waited for: long enough for one that makes room by itself.
 DISK_FULL_DEADLINE_S = 15.0
@@ -114,27 +118,25 @@ class DatabaseWait:
 
 
 class RamGuard:
-    """Holds admission back near `--max-ram` bytes (None: never)."""
+    """Holds admission back near the limit of memory: less and less from `SCARCE_SHARE` of it on, nothing
+    above `NONE_SHARE`."""
 
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._since: float | None = None
 
-    def over(self, total: int, waited_for: bool) -> bool:
-        """Whether nothing more may be admitted, while the processes take `total` bytes.
+    def share(self, total: int, limit: int) -> float:
+        """The share of the buffer that may be used while the processes take `total` of `limit` bytes."""
+        used = total / limit
+        return min(1.0, max(0.0, (NONE_SHARE - used) / (NONE_SHARE - SCARCE_SHARE)))
 
-        `waited_for`: somebody waits for admission with nothing in flight. Raises `EngineError` where that
-        lasts, because waiting would not help.
-        """
-        if self._limit is None or total < RAM_ADMISSION_SHARE * self._limit:
-            self._since = None
-            return False
+    def check(self, total: int, limit: int, stalled: bool) -> None:
+        """Raises `EngineError` where somebody has waited for memory for `RAM_REST_DEADLINE_S` with nothing on
+        its way (`stalled`), because waiting would not help."""
         now = time.monotonic()
-        if not waited_for or self._since is None:
+        if not stalled or total < NONE_SHARE * limit or self._since is None:
             self._since = now
         if now - self._since > RAM_REST_DEADLINE_S:
             raise EngineError(
-                f"--max-ram {self._limit}: the processes take {total} bytes with nothing in flight;"
-                f" give at least {int(total / RAM_ADMISSION_SHARE)}, or fewer --workers"
+                f"--max-ram {limit}: the processes take {total} bytes with nothing in flight;"
+                f" give at least {int(total / SCARCE_SHARE)}, or fewer --workers"
             )
-        return True

@@ -37,6 +37,11 @@ class UseImages:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """To the inference process: load the text model now and try it, so that its memory is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """To a parser: leave the file at hand, forget those that wait."""
 
@@ -143,6 +148,11 @@ class ChannelClosed:
     """From a consumer: nothing more can come from that producer."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """From the inference process: a model is loaded and has embedded its first batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,10 @@ def main(
         # Libraries in C print what they think of a file; that belongs in the log, not on the terminal.
         with open(os.path.join(run_dir, "run.log"), "ab", buffering=0) as log:
             os.dup2(log.fileno(), STANDARD_ERROR)
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        # The supervisor may have set a lower one by now.
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        least = memory if soft == resource.RLIM_INFINITY else min(memory, soft)
+        resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
         parser = _Parser(mailbox, output)
         chunker = Chunker(text_spec, chunk_size, chunk_overlap)
         parser.run(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime import indexer, inference, parser
 from engine.runtime import messages as m
+from engine.runtime.budget import MOST_PARSER_MEMORY
 from engine.runtime.child import Child, pipe
 from engine.runtime.deaths import Verdict
 from engine.stages.parse import FileJob
@@ -36,6 +39,8 @@ class ParserSlot:
     began: bool = False
     cancelled: bool = False
     dead: bool = False
+    #: It gets no more files, and ends when it is done with those that it has.
+    retired: bool = False
     #: Why the supervisor killed it, or what it could not go on from.
     verdict: Verdict | None = None
 
@@ -51,6 +56,8 @@ class Pipeline:
         self._text_spec = text_spec
         self._images: m.UseImages | None = None if config.images else m.UseImages(None)
         self._started = 0
+        #: How many parsers there may be, and the bytes of each. One until the plan of memory is made.
+        self.workers, self.parser_memory = 1, config.parser_memory or MOST_PARSER_MEMORY
         self._past: dict[str, list[m.Stats]] = {"parse": [], "infer": [], "index": []}
         self.bell = threading.Event()
         self.indexer: Child | None = None
@@ -71,6 +78,7 @@ class Pipeline:
         config = self._config
         if self.inference is None:
             self.inference = self._start_inference()
+            self.inference.send(m.Load())
         name = f"parser-{self._started}"
         self._started += 1
         reader, writer = pipe()
@@ -84,7 +92,7 @@ class Pipeline:
             config.chunk_overlap,
             config.exact_images,
             config.tolerate_truncated,
-            config.parser_memory,
+            self.parser_memory,
             bell=self.bell,
         )
         writer.close()
@@ -125,16 +133,16 @@ class Pipeline:
 
     def _living(self) -> list[ParserSlot]:
         """The parsers that can still be given files."""
-        return [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+        return [slot for slot in self.parsers.values() if not (slot.dead or slot.cancelled or slot.retired)]
 
     def has_room(self, size: int) -> bool:
         """Whether a parser would take a file of that many bytes now."""
-        return self._roomy(size) is not None or len(self._living()) < self._config.workers
+        return self._roomy(size) is not None or len(self._living()) < self.workers
 
     def roomy_parser(self, size: int) -> ParserSlot | None:
         """The parser that shall get a file of that many bytes next, started where there are too few."""
         slot = self._roomy(size)
-        if (slot is None or slot.jobs) and len(self._living()) < self._config.workers:
+        if (slot is None or slot.jobs) and len(self._living()) < self.workers:
             return self.start_parser()
         return slot
 
@@ -145,6 +153,21 @@ class Pipeline:
             return slot
         small = all(each <= QUEUED_FILE_BYTES for each in [size, *(job.size for job in slot.jobs)])
         return slot if small and len(slot.jobs) < QUEUED_FILES else None
+
+    def limit(self, workers: int, parser_memory: int) -> None:
+        """From now on so many parsers, with so many bytes each; those that there are too many end."""
+        self.workers, self.parser_memory = workers, parser_memory
+        for slot in self._living()[workers:]:
+            self.retire(slot)
+        for slot in self._living():
+            with suppress(OSError):  # it is dying, or a system without such limits
+                hard = resource.prlimit(slot.child.pid, resource.RLIMIT_DATA)[1]
+                resource.prlimit(slot.child.pid, resource.RLIMIT_DATA, (parser_memory, hard))
+
+    def retire(self, slot: ParserSlot) -> None:
+        """Let a parser end when it is done with the files that it has; another may take its place."""
+        slot.retired = True
+        slot.child.send(m.Stop())
 
     @property
     def idle(self) -> bool:

@@ -71,6 +71,23 @@ def open_skipped(run_dir: Path) -> Iterator[TextIO]:
             file.close()
 
 
+@contextmanager
+def open_trace(name: str | None) -> Iterator[TextIO | None]:
+    """The file for a trace of the run's memory. Raises `UsageError` where it can't be written."""
+    if name is None:
+        yield None
+        return
+    try:
+        file = open(name, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(f"--memory-trace {name}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
 def write_status(run_dir: Path, status: Mapping[str, object]) -> None:
     """Replace `status.json`, which readers may read at any time. It ends with the run."""
     temporary = run_dir / "status.json.new"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,16 +17,17 @@ from typing import TypeVar
 
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
-from engine.metrics import MemorySampler
+from engine.metrics import MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
 from engine.runtime.admission import Admission
 from engine.runtime.background import Background
+from engine.runtime.budget import MOST_BUFFER, Costs, Plan, Wishes, limit_of, plan
 from engine.runtime.child import Child
 from engine.runtime.cleaner import Cleaner
-from engine.runtime.credits import Credits
+from engine.runtime.credits import Credits, least_buffer
 from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
@@ -63,14 +65,18 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pruning: Iterator[None] | None = None
-        self._credits = Credits(config.buffer, config.workers)
+        buffer = config.buffer or max(MOST_BUFFER, least_buffer(config.workers))
+        self._credits = Credits(buffer, config.workers)
+        self._limit = limit_of(config.max_ram, os.environ)
+        #: What is granted before it is made could be more than there is room for.
+        self._plan: Plan | None = None
         self._published = self._complete = self._begun = False
         self._restarts = Restarts()
         self._away = Away()
         self._image_search: Background[ImageSpec | None] | None = None
         self._stop = StopRequest(config.grace)
         self._database = DatabaseWait(config.database_deadline)
-        self._ram = RamGuard(config.max_ram)
+        self._ram = RamGuard()
         self._last_commit = self._last_status = self._last_flush = 0.0
         self._started = self._idle_since = time.monotonic()
 
@@ -114,7 +120,8 @@ class Supervisor:
             self._admission = Admission(
                 config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
             )
-            self._memory = MemorySampler(self._pipeline.pids)
+            trace = stack.enter_context(rundir.open_trace(config.memory_trace))
+            self._memory = MemorySampler(self._pipeline.pids, self._limit.size, trace)
             self._memory.start()
             stack.callback(self._memory.stop)
             return self._run_to_end()
@@ -186,7 +193,6 @@ class Supervisor:
             self._listen()
             self._watch()
             self._tick()
-        self._begun = True
 
     def _prepare(self, renew: m.Renew = "never") -> m.Prepared:
         """Make the index, or check that it fits and add to it what it lacks; or begin it anew."""
@@ -219,10 +225,15 @@ class Supervisor:
 
     def _grant(self) -> None:
         """Hand out credits; where somebody waits for them, the indexer writes what it holds."""
-        stalled = self._credits.blocked and not self._credits.in_flight
-        if not self._ram.over(self._memory.total, stalled):
-            for name, size in self._credits.grants():
-                self._pipeline.parsers[name].child.send(m.Grant(size))
+        if self._plan is None:
+            return
+        total, limit = self._memory.total, self._limit.size
+        share = self._ram.share(total, limit)
+        self._ram.check(total, limit, self._credits.blocked and not self._credits.in_flight)
+        for name, size in self._credits.grants(share):
+            self._pipeline.parsers[name].child.send(m.Grant(size))
+        if share < 1:
+            self._admission.recycle(self._memory.processes)
         now = time.monotonic()
         wanted = (self._credits.blocked or self._admission.idle) and self._credits.in_flight
         if wanted and now - self._last_flush > FLUSH_INTERVAL_S:
@@ -262,6 +273,8 @@ class Supervisor:
         elif isinstance(message, m.ChannelClosed):
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
+        elif isinstance(message, m.Loaded):
+            self._make_plan()
         elif isinstance(message, m.NeedImageModel):
             if self._image_search is None:
                 # A model may have to be fetched first, and nothing else shall wait for that.
@@ -292,6 +305,25 @@ class Supervisor:
             raise StageDiedError(child.name, f"{child.name}: {message.message}")
         else:
             raise EngineError(f"{child.name}: {message.message}")
+
+    def _make_plan(self) -> None:
+        """Every process is there, the model is loaded: how much of everything else there may be.
+
+        Once more when the model for pictures is loaded, too. Raises `UsageError` where nothing fits.
+        """
+        config, pipeline = self._config, self._pipeline
+        sizes = {stage: pss_bytes(pid) for stage, pid in pipeline.pids() if stage != "parsers"}
+        costs = Costs(pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0))
+        bulk = config.bulk_bytes * config.bulk_concurrency
+        wishes = Wishes(config.workers, config.parser_memory, config.buffer, bulk)
+        first, made = self._plan is None, plan(self._limit, costs, wishes)
+        self._plan, self._begun = made, True
+        self._credits.resize(made.buffer, made.workers)
+        pipeline.limit(made.workers, made.parser_memory)
+        for line in made.lines(self._limit):
+            log.info("%s", line)
+            if first:
+                self._progress.say(line)
 
     def _use_images(self) -> None:
         """Once the image model is found, the index is made to hold its vectors; then the parsers go on."""
@@ -410,6 +442,21 @@ class Supervisor:
             self._will_change_index()
             self._tell_indexer(request)
 
+    def _memory_figures(self) -> dict[str, object]:
+        """The limit of memory, and the plan within it (None: nothing had to be parsed)."""
+        made = self._plan
+        planned = (
+            {
+                "workers": made.workers,
+                "parser_memory": made.parser_memory,
+                "buffer": made.buffer,
+                "parts": made.parts,
+            }
+            if made
+            else None
+        )
+        return {"limit_bytes": self._limit.size, "limit_source": self._limit.source, "plan": planned}
+
     def _figures(self) -> dict[str, object]:
         seconds = time.monotonic() - self._started
         figures = report.figures(self._accounts.counts, self._pipeline.stats(), seconds)
@@ -483,6 +530,7 @@ class Supervisor:
             **figures,
             "totals": totals,
             "peak_pss_bytes": self._memory.peaks,
+            "memory": self._memory_figures(),
             "restarts": self._restarts.counts,
             "config": config.as_dict(),
             "environment": report.environment(),

@@ -17,6 +17,9 @@ from engine.stages.segment import Segment
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
 WINDOW_CHUNKS = 128
 
+#: Tokens of the batch that is embedded to warm up: a whole one on a CPU.
+WARM_UP_TOKENS = 2_000
+
 #: Why a vector is not written, whatever the database would say to it.
 NOT_FINITE = "the model gave a vector that is not finite"
 
@@ -30,6 +33,24 @@ class InferStage:
     on_batch: Callable[[], None] | None = None
     _text: TextEmbedder | None = None
     _image: ImageEmbedder | None = None
+
+    @property
+    def lacks_image_model(self) -> bool:
+        """Whether no picture has come yet."""
+        return self._image is None
+
+    def warm_up(self) -> None:
+        """Load the text model and embed a batch of its largest inputs, so that it takes what it will take."""
+        if self._text is None:
+            self._text = self.load_text()
+        spec = self._text.spec
+        if spec.folder is not None:  # a stand-in takes nothing
+            largest = min(spec.max_tokens or WARM_UP_TOKENS, WARM_UP_TOKENS)
+            count = WARM_UP_TOKENS // largest
+            if self._text.effective_mode == "ids":
+                self._text.embed_ids([np.ones(largest, dtype=np.int32)] * count, self.on_batch)
+            else:
+                self._text.embed_texts(["word " * largest] * count, self.on_batch)
 
     def embed(self, window: Sequence[Segment]) -> None:
         """Give each segment of the window its `vectors`, and what of them is `refused`.

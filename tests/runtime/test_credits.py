@@ -159,3 +159,36 @@ def test_a_segment_that_could_never_pass_is_refused_with_what_would_do() -> None
     assert str(refused.value) == (
         f"--buffer {LEAST}: a segment of {LARGEST_SEGMENT_BYTES + 1} bytes needs at least {LEAST + 1} (9MiB)"
     )
+
+
+# Scarce memory
+
+
+def test_while_memory_is_scarce_a_share_of_the_bytes_is_kept_back() -> None:
+    block, size = 2**20, 100 * 2**20
+    credit = Credits(size, 2)
+    for _ in range(100):
+        credit.ask("parser-0", block)
+    assert sum(granted for _, granted in credit.grants(0.25)) == size // 4
+    assert list(credit.grants(0.25)) == []
+    assert list(credit.grants(0.0)) == []
+    assert sum(granted for _, granted in credit.grants()) == size * 3 // 4
+
+
+def test_a_segment_that_is_alone_passes_however_scarce_memory_is() -> None:
+    credit = Credits(100 * 2**20, 2)
+    credit.ask("parser-0", 5 * 2**20)
+    assert list(credit.grants(0.01)) == [("parser-0", 5 * 2**20)]
+
+
+def test_another_limit_holds_what_is_in_use_and_gives_out_no_more_until_it_is_back() -> None:
+    block = 2**20
+    credit = Credits(20 * block, 1)
+    credit.ask("parser-0", 16 * block)
+    assert list(credit.grants()) == [("parser-0", 16 * block)]
+    credit.emitted("parser-0", 16 * block)
+    credit.resize(10 * block, 1)
+    credit.ask("parser-0", block)
+    assert list(credit.grants()) == []
+    credit.acknowledged(16 * block)
+    assert list(credit.grants()) == [("parser-0", block)]
