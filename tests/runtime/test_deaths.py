@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EngineError
-from engine.runtime.child import AWAY_S, OUT_OF_MEMORY, Child
+from engine.runtime.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
 from engine.runtime.deaths import (
     FUTILE_RESTARTS,
     STOPPED_DEADLINE_S,
@@ -119,6 +119,8 @@ def test_a_pause_of_the_whole_process_is_noticed() -> None:
         (signal.SIGKILL, None),
         (signal.SIGSEGV, "its parser was killed by SIGSEGV"),
         (signal.SIGBUS, "its parser was killed by SIGBUS"),
+        (signal.SIGTRAP, "its parser was killed by SIGTRAP"),
+        (signal.SIGSYS, "its parser was killed by SIGSYS"),
         (signal.SIGABRT, "its parser was killed by SIGABRT, possibly at the limit of --parser-memory"),
     ],
 )
@@ -135,6 +137,19 @@ def test_memory_blames_the_file(start: Callable[..., Child], tmp_path: Path) -> 
     child = start(children.exits, OUT_OF_MEMORY)
     child.process.join(30)
     assert crash(child, NO_KILLS) == "its parser ran out of memory (--parser-memory)"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_library_that_ends_its_process_blames_the_file(start: Callable[..., Child], code: int) -> None:
+    child = start(children.exits, code)
+    child.process.join(30)
+    assert crash(child, NO_KILLS) == f"its parser exited with code {code}"
+
+
+def test_a_child_that_lost_its_supervisor_blames_no_file(start: Callable[..., Child]) -> None:
+    child = start(children.exits, ORPHANED)
+    child.process.join(30)
+    assert crash(child, NO_KILLS) is None
 
 
 def test_the_kernel_s_kill_blames_the_file_once(start: Callable[..., Child], tmp_path: Path) -> None:
