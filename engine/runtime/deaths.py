@@ -20,7 +20,8 @@ STUCK_DEADLINE_S = 1800.0
 #: Signals that mean the file at work crashed its parser. SIGTRAP is how PDFium, as Chromium, ends on a broken
 #: assertion; SIGSYS is a forbidden system call.
 CRASH_SIGNALS = (
-    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS,
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
+    signal.SIGSYS,
 )  # fmt: skip
 
 #: Restarts in a row without a newly acknowledged record before the run has failed; seconds before the first
