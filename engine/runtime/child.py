@@ -268,8 +268,8 @@ class Mailbox:
 
 
 def was_stopped(passed_s: float, worked_s: float) -> bool:
-    """Whether all of this process was stopped, which says nothing of its work, in so many seconds of which it
-    had the processor for `worked_s`. A library that lets no other thread run keeps the processor meanwhile."""
+    """Whether all of this process was stopped, which says nothing of its work, in so many seconds, of which
+    it had the processor for `worked_s`. A library that lets no other thread run keeps the processor."""
     return passed_s > AWAY_S and worked_s < passed_s / 2
 
 
