@@ -152,6 +152,8 @@ class Admission:
 
     def collapsed(self) -> None:
         """Every process is gone: all files on their way are parsed again, from what is acknowledged."""
+        # The kernel may have shot the inference process; no parser shall answer for that later.
+        self._oom_kills.settle()
         self._again.clear()
         self._suspects.clear()
         for job in self._accounts.lost_all():

@@ -88,6 +88,10 @@ class OomKills:
         self._files = [*_cgroup_files(root), root / "proc/vmstat"]
         self._accounted = self._count()
 
+    def settle(self) -> None:
+        """Account for all until now: whoever they were, the next process to die was none of them."""
+        self._accounted = self._count()
+
     def take(self) -> bool:
         """Whether there was one that no earlier call accounted for; that one is accounted for now."""
         if self._count() <= self._accounted:

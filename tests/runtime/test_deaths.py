@@ -163,6 +163,14 @@ def test_the_kernel_s_kill_blames_the_file_once(start: Callable[..., Child], tmp
     assert crash(child, kills) is None
 
 
+def test_a_kill_of_another_process_is_not_laid_at_a_parser_s_door(tmp_path: Path) -> None:
+    counters = cgroup(tmp_path, "sys/fs/cgroup/job/memory.events", "0::/job\n", "oom_kill 1\n")
+    kills = OomKills(tmp_path)
+    counters.write_text("oom_kill 2\n")  # the inference process
+    kills.settle()
+    assert not kills.take()
+
+
 def test_kills_are_counted_in_control_groups_of_either_version_or_on_the_machine(tmp_path: Path) -> None:
     first = cgroup(
         tmp_path / "v1",
