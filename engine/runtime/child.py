@@ -71,10 +71,12 @@ class Child:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
             self.process.start()
+        except OSError as error:
+            raise EngineError(f"{name} can't be started: {error.strerror or error}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        # Only the child holds its end now, so that its death reads as the end of the stream here.
-        far_end.close()
+            # Only the child holds its end now, so that its death reads as the end of the stream here.
+            far_end.close()
         self.stats = m.Stats(0.0, 0.0, 0.0)
         #: Nothing more can come from it, and everything that came has been read.
         self.silent = False

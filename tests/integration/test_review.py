@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -23,3 +24,20 @@ def test_a_run_whose_terminal_is_gone_goes_on_to_its_end(tmp_path: Path) -> None
     assert process.wait(HANG_S) == 0
     summary = json.loads((corpus.run_dir / "summary.json").read_text())
     assert (summary["status"], summary["files"]["indexed"]) == ("complete", 1)
+
+
+# It said that the run directory can't be written.
+def test_a_process_that_can_t_be_started_is_named(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.write("a.txt", PROSE)
+    done = subprocess.run(
+        corpus.command(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (14, 14)),
+    )
+    assert done.returncode == 1
+    assert "indexer can't be started: Too many open files" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -22,7 +22,8 @@ CONFIG = cast(Any, SimpleNamespace(images=True, file_timeout=600.0, parser_memor
 def made() -> tuple[Pipeline, Admission]:
     """A pipeline without processes yet, and the admission that watches its parsers."""
     pipeline = Pipeline(CONFIG, cast(Any, None))
-    return pipeline, Admission(CONFIG, pipeline, *cast(Any, (None, None, None)), Restarts())
+    unused = cast(Any, None)
+    return pipeline, Admission(CONFIG, pipeline, unused, unused, unused, Restarts())
 
 
 def threads_of(name: str) -> list[str]:
