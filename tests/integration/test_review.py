@@ -41,3 +41,16 @@ def test_a_process_that_can_t_be_started_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "indexer can't be started: Too many open files" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Seen with two SIGTERM 0.2 s apart: exit code -15 after a summary that said 75.
+def test_a_signal_while_the_command_ends_leaves_its_exit_code(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.write("a.txt", PROSE)
+    kill = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
+    (tmp_path / "sitecustomize.py").write_text(kill)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        corpus.command(), env=os.environ | {"PYTHONPATH": path}, check=False, timeout=HANG_S
+    )
+    assert done.returncode == 0
