@@ -108,9 +108,11 @@ class Admission:
     def watch(self, now: float, draining_s: float) -> None:
         """Kill each parser that is stuck at the moment `now`, or that a run which is to end waits for."""
         for slot in self._pipeline.parsers.values():
-            if slot.dead or slot.verdict:
+            if slot.dead:
                 continue
-            slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            if slot.verdict is None:
+                slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            # One that has told its failure is killed as well: it may be stopped on its way out.
             if slot.verdict or (draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
                 slot.child.process.kill()
 
@@ -150,6 +152,8 @@ class Admission:
 
     def collapsed(self) -> None:
         """Every process is gone: all files on their way are parsed again, from what is acknowledged."""
+        # The kernel may have shot the inference process; no parser shall answer for that later.
+        self._oom_kills.settle()
         self._again.clear()
         self._suspects.clear()
         for job in self._accounts.lost_all():

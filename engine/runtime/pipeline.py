@@ -167,6 +167,7 @@ class Pipeline:
     def remove(self, slot: ParserSlot) -> None:
         """A parser is gone; its times stay."""
         del self.parsers[slot.child.name]
+        slot.child.kill()  # which ends the thread that holds its connection
         self._keep("parse", slot.child)
 
     def _keep(self, stage: str, child: Child | None) -> None:

@@ -23,7 +23,7 @@ from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
 from engine.runtime.admission import Admission
 from engine.runtime.background import Background
-from engine.runtime.child import Child
+from engine.runtime.child import AWAY_S, Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits
 from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
@@ -329,6 +329,7 @@ class Supervisor:
         """Find what died, is stuck, has waited too long, or was asked for by a signal."""
         now = time.monotonic()
         if self._away.look(now):
+            self._idle_since = now
             for child in self._pipeline.children():
                 child.excuse()
         for child in self._pipeline.children():
@@ -433,9 +434,12 @@ class Supervisor:
 
     def _check_moving(self) -> None:
         """Raises `HandOverError` where files are on their way and nothing is: it must have got lost."""
-        if not self._intake.listed or not self._admission.idle or self._credits.in_flight:
-            self._idle_since = time.monotonic()
-        elif time.monotonic() - self._idle_since > IDLE_DEADLINE_S:
+        now = time.monotonic()
+        # A process that is still starting has not read its channel yet.
+        silent = any(now - child.heard_at > AWAY_S for child in self._pipeline.children())
+        if silent or not self._intake.listed or not self._admission.idle or self._credits.in_flight:
+            self._idle_since = now
+        elif now - self._idle_since > IDLE_DEADLINE_S:
             raise HandOverError(
                 "from the parsers to the database",
                 f"{self._accounts.active} files are on their way, and no segment of theirs has arrived"
