@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        # Until the supervisor listens to them, they end the command as Ctrl-C does.
+        signal.signal(number, signal.default_int_handler)
     code = main()
     # The run is over and told of; who asks once more that it stop shall not change its exit code.
     for number in STOP_SIGNALS:

@@ -61,7 +61,7 @@ class Admission:
         self._intake.step()
         jobs: list[tuple[ParserSlot, FileJob]] = []
         while job := self._next_job():
-            slot = self._pipeline.roomy_parser(job.size)
+            slot = self._pipeline.fresh_parser() if job.alone else self._pipeline.roomy_parser(job.size)
             if slot is None:
                 self._again.appendleft(job)
                 break
@@ -125,6 +125,8 @@ class Admission:
         """A parser is dead; what it sent may still be on its way. Raises `EngineError` where all of them die
         before they begin a file."""
         child: Child = slot.child
+        if slot.retired and not slot.jobs:
+            return
         log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
         self._restarts.counts["parser"] += 1
         if slot.began:

@@ -36,6 +36,8 @@ class ParserSlot:
     began: bool = False
     cancelled: bool = False
     dead: bool = False
+    #: It gets no more files, and ends when it is done with those that it has.
+    retired: bool = False
     #: Why the supervisor killed it, or what it could not go on from.
     verdict: Verdict | None = None
 
@@ -125,7 +127,7 @@ class Pipeline:
 
     def _living(self) -> list[ParserSlot]:
         """The parsers that can still be given files."""
-        return [slot for slot in self.parsers.values() if not slot.dead and not slot.cancelled]
+        return [slot for slot in self.parsers.values() if not (slot.dead or slot.cancelled or slot.retired)]
 
     def has_room(self, size: int) -> bool:
         """Whether a parser would take a file of that many bytes now."""
@@ -145,6 +147,17 @@ class Pipeline:
             return slot
         small = all(each <= QUEUED_FILE_BYTES for each in [size, *(job.size for job in slot.jobs)])
         return slot if small and len(slot.jobs) < QUEUED_FILES else None
+
+    def retire(self, slot: ParserSlot) -> None:
+        """Let a parser end when it is done with the files that it has; another may take its place."""
+        slot.retired = True
+        slot.child.send(m.Stop())
+
+    def fresh_parser(self) -> ParserSlot:
+        """A new parser in place of all others: what they went through shall not count against its file."""
+        for slot in self._living():
+            self.retire(slot)
+        return self.start_parser()
 
     @property
     def idle(self) -> bool:

@@ -369,6 +369,9 @@ class Supervisor:
         log.warning("%s", death)
         self._restarts.counts[death.stage] += 1
         for child in self._pipeline.kill():
+            if child.process.exitcode is None:
+                # A second writer beside it could double what it still writes.
+                raise EngineError(f"{death}; {child.name}, process {child.pid}, can't be ended")
             # What the database has acknowledged need not be made again.
             for message in child.receive():
                 if isinstance(message, m.SegmentWritten | m.Deleted):
