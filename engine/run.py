@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from engine import config as configuration
 from engine.errors import EngineError, UsageError
-from engine.runtime.limits import RunStoppedError
+from engine.runtime.limits import STOP_SIGNALS, RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
 #: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, none of
@@ -52,4 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        # Until the supervisor listens to them, they end the command as Ctrl-C does.
+        signal.signal(number, signal.default_int_handler)
+    code = main()
+    # The run is over and told of; who asks once more that it stop shall not change its exit code.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

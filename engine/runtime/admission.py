@@ -62,7 +62,7 @@ class Admission:
         self._intake.step()
         jobs: list[tuple[ParserSlot, FileJob]] = []
         while job := self._next_job():
-            slot = self._pipeline.roomy_parser(job.size)
+            slot = self._pipeline.fresh_parser() if job.alone else self._pipeline.roomy_parser(job.size)
             if slot is None:
                 self._again.appendleft(job)
                 break
@@ -109,9 +109,11 @@ class Admission:
     def watch(self, now: float, draining_s: float) -> None:
         """Kill each parser that is stuck at the moment `now`, or that a run which is to end waits for."""
         for slot in self._pipeline.parsers.values():
-            if slot.dead or slot.verdict:
+            if slot.dead:
                 continue
-            slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            if slot.verdict is None:
+                slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            # One that has told its failure is killed as well: it may be stopped on its way out.
             if slot.verdict or (draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
                 slot.child.process.kill()
 
@@ -135,7 +137,7 @@ class Admission:
         """A parser is dead; what it sent may still be on its way. Raises `EngineError` where all of them die
         before they begin a file."""
         child: Child = slot.child
-        if slot.retired and not slot.jobs and child.process.exitcode == 0:
+        if slot.retired and not slot.jobs:
             return
         log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
         self._restarts.counts["parser"] += 1
@@ -164,6 +166,8 @@ class Admission:
 
     def collapsed(self) -> None:
         """Every process is gone: all files on their way are parsed again, from what is acknowledged."""
+        # The kernel may have shot the inference process; no parser shall answer for that later.
+        self._oom_kills.settle()
         self._again.clear()
         self._suspects.clear()
         for job in self._accounts.lost_all():

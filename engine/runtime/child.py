@@ -71,10 +71,12 @@ class Child:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
             self.process.start()
+        except OSError as error:
+            raise EngineError(f"{name} can't be started: {error.strerror or error}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        # Only the child holds its end now, so that its death reads as the end of the stream here.
-        far_end.close()
+            # Only the child holds its end now, so that its death reads as the end of the stream here.
+            far_end.close()
         self.stats = m.Stats(0.0, 0.0, 0.0)
         #: Nothing more can come from it, and everything that came has been read.
         self.silent = False
@@ -227,10 +229,10 @@ class Mailbox:
 
     def _beat(self) -> None:
         while True:
-            before = time.monotonic()
+            before, worked = time.monotonic(), time.process_time()
             time.sleep(HEARTBEAT_INTERVAL_S)
-            if time.monotonic() - before > AWAY_S:
-                self.step()  # all of this process was stopped, which says nothing of its work
+            if was_stopped(time.monotonic() - before, time.process_time() - worked):
+                self.step()
             with suppress(MemoryError):  # the work will meet it too, and say so
                 self.send(self.heartbeat())
 
@@ -265,6 +267,12 @@ class Mailbox:
         except Exception as error:
             self.send(m.Failed(1, f"channel of {name}: {type(error).__name__}: {error}"))
         self.send(m.ChannelClosed(name))
+
+
+def was_stopped(passed_s: float, worked_s: float) -> bool:
+    """Whether all of this process was stopped, which says nothing of its work, in so many seconds, of which
+    it had the processor for `worked_s`. A library that lets no other thread run keeps the processor."""
+    return passed_s > AWAY_S and worked_s < passed_s / 2
 
 
 def run_child(control: Connection, run_dir: str, body: Callable[[Mailbox], None], oom_score: int = 0) -> None:

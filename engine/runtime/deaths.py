@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.runtime.child import AWAY_S, OUT_OF_MEMORY, Child
+from engine.runtime.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
 
 #: Seconds that a process may be stopped (SIGSTOP) while the others work, before it is replaced.
 STOPPED_DEADLINE_S = 20.0
@@ -17,8 +17,12 @@ STOPPED_DEADLINE_S = 20.0
 #: a vector index of millions takes to compact, or a large model to load from a slow file system.
 STUCK_DEADLINE_S = 1800.0
 
-#: Signals that mean the file at work crashed its parser.
-CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
+#: Signals that mean the file at work crashed its parser. SIGTRAP is how PDFium, as Chromium, ends on a broken
+#: assertion; SIGSYS is a forbidden system call.
+CRASH_SIGNALS = (
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
+    signal.SIGSYS,
+)  # fmt: skip
 
 #: Restarts in a row without a newly acknowledged record before the run has failed; seconds before the first
 #: of them, doubled for each further one.
@@ -70,6 +74,9 @@ def crash(child: Child, oom_kills: OomKills) -> str | None:
         return "its parser was killed by SIGABRT, possibly at the limit of --parser-memory"
     if -code in CRASH_SIGNALS:
         return f"its parser was killed by {signal.Signals(-code).name}"
+    if code >= 0 and code != ORPHANED:
+        # Nothing from outside does that: a library called `exit`, which it would do again for ever.
+        return f"its parser exited with code {code}"
     return None
 
 
@@ -79,6 +86,10 @@ class OomKills:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._files = [*_cgroup_files(root), root / "proc/vmstat"]
+        self._accounted = self._count()
+
+    def settle(self) -> None:
+        """Account for all until now: whoever they were, the next process to die was none of them."""
         self._accounted = self._count()
 
     def take(self) -> bool:

@@ -12,7 +12,7 @@ from engine.records import SectionFailure
 from engine.runtime import messages as m
 from engine.runtime.child import OUT_OF_MEMORY, Mailbox, run_child
 from engine.stages.chunk import Chunker
-from engine.stages.parse import FileEnd, FileJob, ParseStage
+from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 
 #: Bytes that a parser asks for at a time, so that small segments don't each cost a round trip.
@@ -99,6 +99,9 @@ class _Parser:
             elif isinstance(item, SectionFailure):
                 self._mailbox.send(m.SectionFailed(job.attempt, item))
             elif isinstance(item, FileEnd):
+                if item.rule == OUT_OF_MEMORY_RULE:
+                    # It may be for what this process still holds of earlier files: another one shall tell.
+                    os._exit(OUT_OF_MEMORY)
                 self._mailbox.send(m.FileParsed(job.attempt, item))
             self._mailbox.step()
 

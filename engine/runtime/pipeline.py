@@ -169,6 +169,12 @@ class Pipeline:
         slot.retired = True
         slot.child.send(m.Stop())
 
+    def fresh_parser(self) -> ParserSlot:
+        """A new parser in place of all others: what they went through shall not count against its file."""
+        for slot in self._living():
+            self.retire(slot)
+        return self.start_parser()
+
     @property
     def idle(self) -> bool:
         """Whether no parser has a file."""
@@ -190,6 +196,7 @@ class Pipeline:
     def remove(self, slot: ParserSlot) -> None:
         """A parser is gone; its times stay."""
         del self.parsers[slot.child.name]
+        slot.child.kill()  # which ends the thread that holds its connection
         self._keep("parse", slot.child)
 
     def _keep(self, stage: str, child: Child | None) -> None:

@@ -7,7 +7,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,23 +84,36 @@ class ProgressLine:
         if trouble:
             text += f"; waiting for the database: {trouble}"
         if self._bar is not None:
-            self._bar.set_description_str(text)
+            with self._reader_may_be_gone():
+                self._bar.set_description_str(text)
         elif not self._quiet and time.monotonic() - self._printed > LOG_INTERVAL_S:
             self._printed = time.monotonic()
             self.say(text)
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
+        with self._reader_may_be_gone():
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stderr)
+            else:
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
 
     def close(self) -> None:
         """Take the line away."""
         if self._bar is not None:
-            self._bar.close()
+            with self._reader_may_be_gone():
+                self._bar.close()
+
+    @contextmanager
+    def _reader_may_be_gone(self) -> Iterator[None]:
+        """A terminal that was closed, or a pipe that nobody reads, is no reason to end a run."""
+        try:
+            yield
+        except OSError:
+            self._live, self._bar, self._quiet = False, None, True
+            # What is left in the buffer would fail once more at the interpreter's end.
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
 
 
 def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict[str, object]:

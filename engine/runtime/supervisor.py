@@ -25,7 +25,7 @@ from engine.runtime.accounts import Accounts
 from engine.runtime.admission import Admission
 from engine.runtime.background import Background
 from engine.runtime.budget import MOST_BUFFER, Costs, Plan, Wishes, limit_of, plan
-from engine.runtime.child import Child
+from engine.runtime.child import AWAY_S, Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits, least_buffer
 from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
@@ -361,6 +361,7 @@ class Supervisor:
         """Find what died, is stuck, has waited too long, or was asked for by a signal."""
         now = time.monotonic()
         if self._away.look(now):
+            self._idle_since = now
             for child in self._pipeline.children():
                 child.excuse()
         for child in self._pipeline.children():
@@ -400,6 +401,9 @@ class Supervisor:
         log.warning("%s", death)
         self._restarts.counts[death.stage] += 1
         for child in self._pipeline.kill():
+            if child.process.exitcode is None:
+                # A second writer beside it could double what it still writes.
+                raise EngineError(f"{death}; {child.name}, process {child.pid}, can't be ended")
             # What the database has acknowledged need not be made again.
             for message in child.receive():
                 if isinstance(message, m.SegmentWritten | m.Deleted):
@@ -480,9 +484,12 @@ class Supervisor:
 
     def _check_moving(self) -> None:
         """Raises `HandOverError` where files are on their way and nothing is: it must have got lost."""
-        if not self._intake.listed or not self._admission.idle or self._credits.in_flight:
-            self._idle_since = time.monotonic()
-        elif time.monotonic() - self._idle_since > IDLE_DEADLINE_S:
+        now = time.monotonic()
+        # A process that is still starting has not read its channel yet.
+        silent = any(now - child.heard_at > AWAY_S for child in self._pipeline.children())
+        if silent or not self._intake.listed or not self._admission.idle or self._credits.in_flight:
+            self._idle_since = now
+        elif now - self._idle_since > IDLE_DEADLINE_S:
             raise HandOverError(
                 "from the parsers to the database",
                 f"{self._accounts.active} files are on their way, and no segment of theirs has arrived"

@@ -34,6 +34,9 @@ from engine.stages.segment import (
     Segment,
 )
 
+#: The rule of a file that needs more memory than its parser has.
+OUT_OF_MEMORY_RULE = "out-of-memory"
+
 _Item = TypeVar("_Item")
 
 
@@ -118,7 +121,7 @@ class ParseStage:
             end.outcome, end.rule = "failed", "unreadable"
             end.message = (error.strerror or str(error)).lower()
         except MemoryError:
-            end.outcome, end.rule = "failed", "out-of-memory"
+            end.outcome, end.rule = "failed", OUT_OF_MEMORY_RULE
             end.message = "parsing needs more than --parser-memory"
         # A file that is being written may well be empty or damaged for a moment.
         if (end.outcome == "failed" or end.rule == "empty") and _has_changed(job):

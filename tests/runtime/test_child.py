@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from engine.runtime import messages as m
-from engine.runtime.child import ORPHANED, Child, pipe
+from engine.runtime.child import ORPHANED, Child, pipe, was_stopped
 from engine.runtime.lock import RunLock
 from engine.stages.segment import Segment
 from tests.runtime import children
@@ -154,6 +154,12 @@ def test_an_error_is_a_child_s_last_word_with_the_exit_code_it_asks_for(
 
 def test_signals_for_the_supervisor_leave_a_child_alone(start: Start) -> None:
     assert heard(start(children.signals), 1) == [m.Note("alive")]
+
+
+def test_a_process_that_was_stopped_is_told_from_one_whose_library_lets_no_thread_run() -> None:
+    assert was_stopped(passed_s=20, worked_s=1)
+    assert not was_stopped(passed_s=20, worked_s=19.8)
+    assert not was_stopped(passed_s=1.2, worked_s=0)
 
 
 def test_a_child_that_is_killed_is_gone_when_the_call_returns(start: Start) -> None:

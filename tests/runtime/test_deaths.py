@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EngineError
-from engine.runtime.child import AWAY_S, OUT_OF_MEMORY, Child
+from engine.runtime.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
 from engine.runtime.deaths import (
     FUTILE_RESTARTS,
     STOPPED_DEADLINE_S,
@@ -119,6 +119,8 @@ def test_a_pause_of_the_whole_process_is_noticed() -> None:
         (signal.SIGKILL, None),
         (signal.SIGSEGV, "its parser was killed by SIGSEGV"),
         (signal.SIGBUS, "its parser was killed by SIGBUS"),
+        (signal.SIGTRAP, "its parser was killed by SIGTRAP"),
+        (signal.SIGSYS, "its parser was killed by SIGSYS"),
         (signal.SIGABRT, "its parser was killed by SIGABRT, possibly at the limit of --parser-memory"),
     ],
 )
@@ -137,6 +139,19 @@ def test_memory_blames_the_file(start: Callable[..., Child], tmp_path: Path) -> 
     assert crash(child, NO_KILLS) == "its parser ran out of memory (--parser-memory)"
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_library_that_ends_its_process_blames_the_file(start: Callable[..., Child], code: int) -> None:
+    child = start(children.exits, code)
+    child.process.join(30)
+    assert crash(child, NO_KILLS) == f"its parser exited with code {code}"
+
+
+def test_a_child_that_lost_its_supervisor_blames_no_file(start: Callable[..., Child]) -> None:
+    child = start(children.exits, ORPHANED)
+    child.process.join(30)
+    assert crash(child, NO_KILLS) is None
+
+
 def test_the_kernel_s_kill_blames_the_file_once(start: Callable[..., Child], tmp_path: Path) -> None:
     counters = cgroup(tmp_path, "sys/fs/cgroup/job/memory.events", "0::/job\n", "oom 1\noom_kill 1\n")
     kills = OomKills(tmp_path)
@@ -146,6 +161,14 @@ def test_the_kernel_s_kill_blames_the_file_once(start: Callable[..., Child], tmp
     counters.write_text("oom 2\noom_kill 2\n")
     assert crash(child, kills) == "its parser was killed by SIGKILL: the kernel was out of memory"
     assert crash(child, kills) is None
+
+
+def test_a_kill_of_another_process_is_not_laid_at_a_parser_s_door(tmp_path: Path) -> None:
+    counters = cgroup(tmp_path, "sys/fs/cgroup/job/memory.events", "0::/job\n", "oom_kill 1\n")
+    kills = OomKills(tmp_path)
+    counters.write_text("oom_kill 2\n")  # the inference process
+    kills.settle()
+    assert not kills.take()
 
 
 def test_kills_are_counted_in_control_groups_of_either_version_or_on_the_machine(tmp_path: Path) -> None:

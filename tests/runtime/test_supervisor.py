@@ -1,0 +1,52 @@
+"""What got lost is told, and what is only slow is not taken for it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from engine import config as configuration
+from engine.errors import HandOverError
+from engine.runtime.supervisor import IDLE_DEADLINE_S, Supervisor
+
+
+def waiting(tmp_path: Path, silent_s: float, idle_s: float) -> Supervisor:
+    """A supervisor that has waited so long for a file which is with no process, as far as it knows; its
+    inference process was last heard `silent_s` ago."""
+    command = [str(tmp_path), "--adapter", f"lancedb://{tmp_path}/db", "--text-model", "stand-in:8"]
+    supervisor = Supervisor(configuration.parse(command))
+    now = time.monotonic()
+    child = SimpleNamespace(
+        name="parser-0", heard_at=now - silent_s, excuse=lambda: None, process=SimpleNamespace(exitcode=None)
+    )
+    parts: dict[str, Any] = {
+        "_intake": SimpleNamespace(listed=True),
+        "_admission": SimpleNamespace(idle=True, watch=lambda now, draining_s: None),
+        "_accounts": SimpleNamespace(active=1),
+        "_pipeline": SimpleNamespace(children=lambda: [child], parsers={"parser-0": None}),
+        "_idle_since": now - idle_s,
+    }
+    for name, part in parts.items():
+        setattr(supervisor, name, part)
+    return supervisor
+
+
+def test_a_file_that_no_process_has_is_told_after_a_while(tmp_path: Path) -> None:
+    waiting(tmp_path, silent_s=1, idle_s=IDLE_DEADLINE_S - 1)._check_moving()
+    with pytest.raises(HandOverError, match="1 files are on their way, and no segment of theirs"):
+        waiting(tmp_path, silent_s=1, idle_s=IDLE_DEADLINE_S + 1)._check_moving()
+
+
+def test_a_process_that_starts_slowly_is_waited_for(tmp_path: Path) -> None:
+    waiting(tmp_path, silent_s=IDLE_DEADLINE_S + 1, idle_s=IDLE_DEADLINE_S + 1)._check_moving()
+
+
+def test_the_time_in_which_the_run_was_stopped_as_a_whole_does_not_count(tmp_path: Path) -> None:
+    supervisor = waiting(tmp_path, silent_s=1, idle_s=IDLE_DEADLINE_S + 1)
+    supervisor._away = cast(Any, SimpleNamespace(look=lambda now: True))
+    supervisor._watch()
+    supervisor._check_moving()
