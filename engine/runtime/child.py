@@ -17,12 +17,14 @@ from contextlib import contextmanager, suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeAlias
 
 import psutil
 
 from engine.errors import DeviceLostError, EngineError, UsageError
 from engine.runtime import messages as m
 from engine.runtime.lock import hold_as_child
+from engine.runtime.shelf import Descriptor, Place, Shelf
 from engine.stages.segment import Segment
 
 #: Exit codes of a child whose supervisor is gone; of one that has no memory left to go on.
@@ -44,6 +46,9 @@ KILL_DEADLINE_S, LAST_WORDS_S = 5.0, 5.0
 PR_SET_PDEATHSIG = 1
 
 _spawn = mp.get_context("spawn")
+
+#: A message, and the open file that follows it.
+_ToSay: TypeAlias = tuple[object, Connection | Descriptor | None]
 
 #: Follows the last message of a child.
 _END = object()
@@ -85,7 +90,9 @@ class Child:
         self._stuck_s = 0.0
         self._bell = bell or threading.Event()
         self._heard: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._to_say: queue.SimpleQueue[tuple[object, Connection | None] | None] = queue.SimpleQueue()
+        self._to_say: queue.SimpleQueue[tuple[object, Connection | Descriptor | None] | None] = (
+            queue.SimpleQueue()
+        )
         self._reader = threading.Thread(target=self._read, name=f"from {name}", daemon=True)
         self._reader.start()
         threading.Thread(target=self._write, name=f"to {name}", daemon=True).start()
@@ -99,9 +106,9 @@ class Child:
         """Tell the child; one that is dead is found by its sentinel, not here."""
         self._to_say.put((message, None))
 
-    def send_descriptor(self, message: object, connection: Connection) -> None:
-        """Tell the child and hand it a connection, which is closed here once it is handed over."""
-        self._to_say.put((message, connection))
+    def send_descriptor(self, message: object, opened: Connection | Descriptor) -> None:
+        """Tell the child and hand it an open file, which is closed here once it is handed over."""
+        self._to_say.put((message, opened))
 
     def receive(self) -> Iterator[object]:
         """What the child has said, as far as it is here; a child that died has its last words read."""
@@ -187,6 +194,8 @@ class Mailbox:
         self._started = self._stepped = time.monotonic()
         self._waits = {"in": 0.0, "out": 0.0}
         self._waits_since: tuple[str, float] | None = None
+        self._shelves: dict[str, Shelf] = {}
+        self._shelf_came = threading.Condition()
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -241,10 +250,13 @@ class Mailbox:
             while True:
                 message = self._control.recv()
                 if isinstance(message, m.OpenChannel):
-                    with socket.socket(fileno=os.dup(self._control.fileno())) as wire:
-                        (descriptor,) = reduction.recvfds(wire, 1)
-                    channel = Connection(descriptor, writable=False)
+                    channel = Connection(self._descriptor(), writable=False)
                     threading.Thread(target=self._receive, args=(message.name, channel), daemon=True).start()
+                elif isinstance(message, m.OpenShelf):
+                    shelf = Shelf(self._descriptor(), message.picture_bytes)
+                    with self._shelf_came:
+                        self._shelves[message.name] = shelf
+                        self._shelf_came.notify_all()
                 else:
                     self.inbox.put(message)
         except (EOFError, OSError):
@@ -253,6 +265,21 @@ class Mailbox:
             # Without this thread the process would be deaf, and nobody would know.
             os._exit(OUT_OF_MEMORY)
 
+    def _descriptor(self) -> int:
+        """The one that follows a message."""
+        with socket.socket(fileno=os.dup(self._control.fileno())) as wire:
+            return int(reduction.recvfds(wire, 1)[0])
+
+    def shelf(self, name: str, wait: bool = False) -> Shelf | None:
+        """The shelf for a parser's pictures; None, unless it is waited for, where there is none yet.
+
+        A picture may overtake the news of its shelf, because another thread reads it.
+        """
+        with self._shelf_came:
+            if wait:
+                self._shelf_came.wait_for(lambda: name in self._shelves)
+            return self._shelves.get(name)
+
     def _receive(self, name: str, channel: Connection) -> None:
         """Read one producer's channel to its end; a producer that is stuck holds up this thread alone."""
         try:
@@ -260,12 +287,19 @@ class Mailbox:
                 while True:
                     segment: Segment = channel.recv()
                     chunks = len(segment.ids)
+                    if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
+                        # A copy, so that the place is free for the next one; credits bound how many wait.
+                        segment.pixels = shelf.look(segment.place).copy()
+                        shelf.free(segment.place)
+                        segment.place = None
                     self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
                     self.inbox.put(segment)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except Exception as error:
             self.send(m.Failed(1, f"channel of {name}: {type(error).__name__}: {error}"))
+        with self._shelf_came:
+            self._shelves.pop(name, None)
         self.send(m.ChannelClosed(name))
 
 

@@ -54,6 +54,15 @@ class OpenChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenShelf:
+    """To a parser and to the inference process: the shelf for that parser's pictures, of so many bytes each;
+    its descriptor follows on the same connection."""
+
+    name: str
+    picture_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """To the indexer: make the index, or check and extend it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections import deque
+from multiprocessing import current_process
 from multiprocessing.connection import Connection
 
 from engine.models.spec import ImageSpec, TextSpec
@@ -114,6 +115,10 @@ class _Parser:
                 if self._cancelled:
                     raise _CancelledError
         self._credit -= segment.size
+        shelf = self._mailbox.shelf(current_process().name)
+        if shelf is not None and segment.pixels is not None:
+            segment.place = shelf.put(segment.pixels)
+            segment.pixels = None if segment.place else segment.pixels
         try:
             with self._mailbox.waiting("out"):
                 self._output.send(segment)

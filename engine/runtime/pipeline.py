@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import threading
 import time
@@ -18,6 +19,7 @@ from engine.runtime import messages as m
 from engine.runtime.budget import MOST_PARSER_MEMORY
 from engine.runtime.child import Child, pipe
 from engine.runtime.deaths import Verdict
+from engine.runtime.shelf import Descriptor, make_shelf
 from engine.stages.parse import FileJob
 
 #: Files that wait in a parser's own queue, while they are small: enough to hide a round trip.
@@ -97,10 +99,10 @@ class Pipeline:
         )
         writer.close()
         self.inference.send_descriptor(m.OpenChannel(name), reader)
-        if self._images is not None:
-            child.send(self._images)
-        log.info("%s started, process %d", name, child.pid)
         slot = self.parsers[name] = ParserSlot(child)
+        if self._images is not None:
+            self._tell_images(slot, self._images)
+        log.info("%s started, process %d", name, child.pid)
         return slot
 
     def _start_inference(self) -> Child:
@@ -127,9 +129,19 @@ class Pipeline:
     def use_images(self, spec: ImageSpec | None) -> None:
         """Tell every process, also those to come, the image model: the inference process before the rest."""
         self._images = m.UseImages(spec)
-        for child in self.children():
-            if child is not self.indexer:
-                child.send(self._images)
+        if self.inference is not None:
+            self.inference.send(self._images)
+        for slot in self.parsers.values():
+            self._tell_images(slot, self._images)
+
+    def _tell_images(self, slot: ParserSlot, images: m.UseImages) -> None:
+        """A parser learns the image model, and gets a shelf for its pictures before."""
+        if images.spec is not None and self.inference is not None and (shelf := make_shelf()) is not None:
+            height, width = images.spec.size
+            message = m.OpenShelf(slot.child.name, 3 * height * width)
+            self.inference.send_descriptor(message, Descriptor(os.dup(shelf)))
+            slot.child.send_descriptor(message, Descriptor(shelf))
+        slot.child.send(images)
 
     def _living(self) -> list[ParserSlot]:
         """The parsers that can still be given files."""

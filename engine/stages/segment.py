@@ -74,6 +74,9 @@ class Segment:
     pixels: Pixels | None
     vectors: Vector | None = None
     refused: dict[int, str] = field(default_factory=dict)
+    #: Where a picture stands that doesn't travel inside; whoever moves segments between processes knows what
+    #: that means.
+    place: object = None
 
     @property
     def tokens(self) -> int:
