@@ -164,7 +164,7 @@ class ElasticsearchAdapter(Adapter):
                 raise UsageError(f"{self._location.url}: {one} can't be deleted: {item.reason}")
         return sum(item.status == 200 for item in items)
 
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         schema = self.schema()
         if schema is None:
             return
@@ -184,6 +184,7 @@ class ElasticsearchAdapter(Adapter):
                     page = self._client.search(
                         pit={"id": view, "keep_alive": SCAN_KEEP_ALIVE},
                         size=SCAN_ROWS,
+                        query=None if source is None else {"term": {"source": source}},
                         sort=["_shard_doc"],
                         search_after=after,
                         track_total_hits=False,

@@ -218,6 +218,10 @@ class Scene:
         known = plans if images else {"text": plans["text"]}
         self.accounts = Accounts(ledger, ledger.next_run(), known.get, self.skipped, skip_failed)
         self.cleaner = Cleaner(ledger)
+        for kind, plan in known.items():
+            ledger.adopt_plan(kind, plan)
+        #: What the database turns out to hold of `FILE` when it is swept.
+        self.stray: list[str] = []
 
     @property
     def counts(self) -> Counts:
@@ -254,8 +258,12 @@ class Scene:
         ids: set[str] = set()
         while not self.cleaner.idle:
             for request in self.cleaner.requests():
-                ids.update(request.ids)
-                self.cleaner.deleted(request.request)
+                if isinstance(request, m.Delete):
+                    ids.update(request.ids)
+                    self.cleaner.deleted(request.request)
+                else:
+                    there = self.stray if request.source == FILE.source else []
+                    self.cleaner.found(m.Found(request.request, [packed(one).hex() for one in there], True))
         return ids
 
     def failures(self) -> list[dict[str, object]]:

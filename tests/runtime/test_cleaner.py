@@ -37,6 +37,13 @@ def change(ledger: Ledger, name: str, old: int, shared: int = 0) -> int:
     return file
 
 
+def asked_for(cleaner: Cleaner) -> list[m.Delete]:
+    """The next requests, none of which is a sweep."""
+    requests = list(cleaner.requests())
+    assert all(isinstance(request, m.Delete) for request in requests)
+    return [request for request in requests if isinstance(request, m.Delete)]
+
+
 def answer(cleaner: Cleaner, requests: list[m.Delete]) -> list[str]:
     for request in requests:
         cleaner.deleted(request.request)
@@ -56,7 +63,7 @@ def test_many_files_share_a_request_and_a_large_one_takes_several(ledger: Ledger
     cleaner = Cleaner(ledger)
     rounds = []
     while not cleaner.idle:
-        requests = list(cleaner.requests())
+        requests = asked_for(cleaner)
         rounds.append([len(request.ids) for request in requests])
         answer(cleaner, requests)
     assert rounds == [[7, 4], [1]]
@@ -66,7 +73,7 @@ def test_many_files_share_a_request_and_a_large_one_takes_several(ledger: Ledger
 def test_no_more_requests_are_under_way_than_allowed(ledger: Ledger) -> None:
     change(ledger, "/large", 40)
     cleaner = Cleaner(ledger)
-    first = list(cleaner.requests())
+    first = asked_for(cleaner)
     assert len(first) == module.REQUESTS
     assert list(cleaner.requests()) == []
     answer(cleaner, first[:1])
@@ -76,7 +83,7 @@ def test_no_more_requests_are_under_way_than_allowed(ledger: Ledger) -> None:
 def test_a_file_is_kept_in_the_ledger_until_its_last_request_is_answered(ledger: Ledger) -> None:
     change(ledger, "/a", 8)
     cleaner = Cleaner(ledger)
-    requests = list(cleaner.requests())
+    requests = asked_for(cleaner)
     assert list(cleaner.requests()) == []
     answer(cleaner, requests[:1])
     list(cleaner.requests())
@@ -99,29 +106,29 @@ def test_a_file_whose_ids_are_all_shared_is_done_without_a_request(ledger: Ledge
 def test_shared_ids_are_never_asked_for(ledger: Ledger) -> None:
     change(ledger, "/a", 5, shared=2)
     cleaner = Cleaner(ledger)
-    asked = answer(cleaner, list(cleaner.requests()))
+    asked = answer(cleaner, asked_for(cleaner))
     assert [bytes.fromhex(record).strip() for record in asked] == [b"/a 2", b"/a 3", b"/a 4"]
 
 
 def test_requests_that_were_lost_with_the_process_are_made_again(ledger: Ledger, tmp_path: Path) -> None:
     change(ledger, "/a", 3)
     ledger.commit()
-    asked = [set(request.ids) for request in Cleaner(ledger).requests()]
+    asked = [set(request.ids) for request in asked_for(Cleaner(ledger))]
     ledger.close()
     reopened = Ledger(tmp_path)
-    assert [set(request.ids) for request in Cleaner(reopened).requests()] == asked
+    assert [set(request.ids) for request in asked_for(Cleaner(reopened))] == asked
     reopened.close()
 
 
 def test_a_file_that_is_removed_while_it_is_cleaned_is_cleaned_once_more(ledger: Ledger) -> None:
     file = change(ledger, "/a", 3)
     cleaner = Cleaner(ledger)
-    requests = list(cleaner.requests())
+    requests = asked_for(cleaner)
     ledger.remove(file)
     answer(cleaner, requests)
     asked: list[str] = []
     while not cleaner.idle:
-        asked += answer(cleaner, list(cleaner.requests()))
+        asked += answer(cleaner, asked_for(cleaner))
     assert [bytes.fromhex(record).strip() for record in asked] == [b"/a new"]
     assert ledger.find("/a") is None
 
@@ -130,11 +137,11 @@ def test_files_that_are_replaced_later_are_found_too(ledger: Ledger) -> None:
     files = [change(ledger, f"/{number}", 2) for number in range(2)]
     ledger.drop_older(ledger.file(files[0]))
     cleaner = Cleaner(ledger)
-    answer(cleaner, list(cleaner.requests()))
+    answer(cleaner, asked_for(cleaner))
     ledger.start_version(files[0], 1, 3)
     ledger.acknowledge([Acknowledged(files[0], 2, 0, -1, None, "", bytes(ID_BYTES), True)])
     ledger.replace(files[0])
     asked: list[str] = []
     while not cleaner.idle:
-        asked += answer(cleaner, list(cleaner.requests()))
+        asked += answer(cleaner, asked_for(cleaner))
     assert [bytes.fromhex(record).strip() for record in asked] == [b"/0 new"]
