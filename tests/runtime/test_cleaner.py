@@ -10,7 +10,7 @@ import pytest
 from engine.runtime import cleaner as module
 from engine.runtime import messages as m
 from engine.runtime.cleaner import Cleaner
-from engine.runtime.ledger import ID_BYTES, Acknowledged, Ledger
+from engine.runtime.ledger import DOUBTFUL, ID_BYTES, Acknowledged, Ledger
 
 
 @pytest.fixture
@@ -145,3 +145,89 @@ def test_files_that_are_replaced_later_are_found_too(ledger: Ledger) -> None:
     while not cleaner.idle:
         asked += answer(cleaner, asked_for(cleaner))
     assert [bytes.fromhex(record).strip() for record in asked] == [b"/0 new"]
+
+
+def doubtful(ledger: Ledger, name: str, *booked: str) -> int:
+    """A file that is to be swept, with so many ids booked; its number."""
+    file = ledger.add(name, name, 1, 1, 1).id
+    ledger.open_attempt(file, known=False)
+    ledger.acknowledge([Acknowledged(file, 0, 0, -1, None, "", b"".join(map(packed, booked)), True)])
+    ledger.sweep(file)
+    return file
+
+
+def packed(name: str) -> bytes:
+    return name.encode().ljust(ID_BYTES)[:ID_BYTES]
+
+
+def next_request(cleaner: Cleaner) -> m.Delete | m.Sweep:
+    (request,) = cleaner.requests()
+    return request
+
+
+def test_a_sweep_deletes_slice_by_slice_what_no_segment_names(ledger: Ledger) -> None:
+    ledger.adopt_plan("text", "tokens-256-0 model")
+    ledger.adopt_plan("text", "tokens-64-0 model")
+    doubtful(ledger, "/a", "one", "two")
+    cleaner = Cleaner(ledger)
+    told: list[object] = []
+    for slice_ in (["one", "stray"], ["two"], ["another", "one"]):
+        request = next_request(cleaner)
+        assert isinstance(request, m.Sweep)
+        assert (request.source, request.chunkers) == ("/a", ("tokens-256-0", "tokens-64-0"))
+        assert list(cleaner.requests()) == []
+        names = [packed(name).hex() for name in slice_]
+        cleaner.found(m.Found(request.request, names, last="another" in slice_))
+        if "two" not in slice_:
+            deletion = next_request(cleaner)
+            assert isinstance(deletion, m.Delete)
+            told += deletion.ids
+            assert not cleaner.idle
+            cleaner.deleted(deletion.request)
+    assert list(cleaner.requests()) == []
+    assert cleaner.idle
+    assert told == [packed("stray").hex(), packed("another").hex()]
+
+
+def test_a_sweep_that_was_cut_off_begins_anew_and_takes_no_late_answer(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    doubtful(ledger, "/a", "one")
+    ledger.commit()
+    cleaner = Cleaner(ledger)
+    lost = next_request(cleaner)
+    cleaner.reset()
+    request = next_request(cleaner)
+    cleaner.found(m.Found(lost.request, [packed("stray").hex()], last=True))
+    assert list(cleaner.requests()) == []
+    cleaner.found(m.Found(request.request, [packed("stray").hex()], last=True))
+    deletion = next_request(cleaner)
+    ledger.close()  # the answer never comes
+    reopened = Ledger(tmp_path)
+    after = Cleaner(reopened)
+    assert isinstance(deletion, m.Delete)
+    assert not after.idle
+    assert isinstance(next_request(after), m.Sweep)
+    reopened.close()
+
+
+def test_a_removed_file_is_forgotten_when_it_is_both_cleaned_and_swept(ledger: Ledger) -> None:
+    file = doubtful(ledger, "/a", "one")
+    ledger.remove(file)
+    cleaner = Cleaner(ledger)
+    deletion, sweep = cleaner.requests()
+    cleaner.deleted(deletion.request)
+    assert ledger.find("/a") is not None
+    cleaner.found(m.Found(sweep.request, [], last=True))
+    assert list(cleaner.requests()) == []
+    assert cleaner.idle
+    assert ledger.find("/a") is None
+
+
+def test_a_file_that_is_parsed_once_more_before_it_was_swept_stays_doubtful(ledger: Ledger) -> None:
+    file = doubtful(ledger, "/a", "one")
+    assert ledger.open_attempt(file, known=True) == DOUBTFUL
+    assert Cleaner(ledger).idle
+    ledger.end_sweep(file)
+    ledger.sweep(file)
+    assert not Cleaner(ledger).idle
