@@ -454,9 +454,7 @@ class Ledger:
 
     def sweep(self, file: int, least: int = OPEN) -> None:
         """The file has come to its end: what no segment names is to be deleted, if it is so doubtful."""
-        self._db.execute(
-            "UPDATE unsettled SET doubt = ? WHERE file = ? AND doubt >= ?", (SWEEP, file, least)
-        )
+        self._db.execute("UPDATE unsettled SET doubt = ? WHERE file = ? AND doubt >= ?", (SWEEP, file, least))
 
     def next_sweep(self) -> FileRow | None:
         """The first file, by number, that is to be swept."""

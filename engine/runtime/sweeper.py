@@ -22,7 +22,7 @@ from engine.runtime.ledger import FileRow, Ledger
 class Sweeper:
     """One file after the other, and one request at a time; `numbers` gives each request its number.
 
-    A file's mark in the ledger goes with the last of its records, so that a sweep that is cut off begins anew.
+    A file's mark in the ledger goes with the last of its records: a sweep that is cut off begins anew.
     """
 
     def __init__(self, ledger: Ledger, numbers: Iterator[int]) -> None:

@@ -133,8 +133,8 @@ class AdapterContract:
         assert {row["id"] for row in scan} == {record.id for record in records}
 
     def test_a_scan_of_one_source_gives_its_records_alone(self, index: Adapter) -> None:
-        wanted = "/corpus/it's 100 % ü \\ \"x\".txt"
-        near = ["/corpus/it's 100 % ü \\ \"x\".tx", wanted + "/y", wanted.upper(), "/corpus/other"]
+        wanted = '/corpus/it\'s 100 % ü \\ "x".txt'
+        near = ['/corpus/it\'s 100 % ü \\ "x".tx', wanted + "/y", wanted.upper(), "/corpus/other"]
         vectors = make_vectors(8)
         kinds: tuple[Kind, Kind] = ("text", "image")
         mine = [make_record(f"mine {i}", i, vectors[i], kinds[i % 2], wanted) for i in range(4)]
