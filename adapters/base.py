@@ -105,9 +105,11 @@ class Adapter(ABC):
         """Delete by id; ids that are not there are no error. Returns how many were deleted."""
 
     @abstractmethod
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         """Every record once as a mapping of the record's field names, streamed, in no particular order.
 
+        With `source`, those of that file alone, found by the database. What is written or deleted while a
+        scan goes on may be in it or not; no other record is left out or given twice for that.
         Both embedding fields are left out unless `with_embeddings`; then the record's own one is float32
         [dimensions] and the other None. `indexed_at` and `mtime` are aware datetimes in UTC. `id` is what
         `delete` takes. A record that somebody else wrote or altered is given as far as it goes: what it lacks

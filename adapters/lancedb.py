@@ -204,14 +204,17 @@ class LanceAdapter(Adapter):
             self._changes += 1
         return deleted
 
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         self._refresh()
         if self._table is None:
             return
         with self._errors():
             present = self._table.schema.names
             names = [name for name in present if with_embeddings or name not in VECTORS]
-            for batch in self._table.search().select(names).limit(None).to_batches(SCAN_ROWS):
+            query = self._table.search().select(names).limit(None)
+            if source is not None:
+                query = query.where(f"source = {_quoted(source)}")
+            for batch in query.to_batches(SCAN_ROWS):
                 matrices = {name: arrow.matrix_of(batch, name) for name in VECTORS if name in names}
                 valid = {name: batch.column(name).is_valid().to_pylist() for name in matrices}
                 for index, row in enumerate(batch.drop_columns(list(matrices)).to_pylist()):

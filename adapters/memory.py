@@ -70,10 +70,11 @@ class MemoryAdapter(Adapter):
         records = self._existing().records
         return sum(records.pop(record_id, None) is not None for record_id in ids)
 
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         index = _INDEXES.get(self._name)
         for record in list(index.records.values()) if index else []:
-            yield as_row(record, with_embeddings)
+            if source in (None, record.source):
+                yield as_row(record, with_embeddings)
 
     def count(self) -> int:
         index = _INDEXES.get(self._name)

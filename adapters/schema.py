@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from engine.errors import SchemaMismatchError
-from engine.records import IndexSchema, Kind, ModelInfo, Record, Vector
+from engine.records import IndexSchema, Kind, ModelInfo, Record, Vector, record_id
+
+#: The fields of a record that tell where in its file it is from.
+PLACE = ("page", "start", "end")
 
 
 def to_json(schema: IndexSchema) -> dict[str, object]:
@@ -57,6 +60,23 @@ def merged(existing: IndexSchema, wanted: IndexSchema, where: str) -> IndexSchem
 def model_of(schema: IndexSchema, kind: str) -> ModelInfo | None:
     """The model of that kind's vectors."""
     return schema.text_model if kind == "text" else schema.image_model
+
+
+def is_made_with(row: Mapping[str, object], schema: IndexSchema, chunkers: Iterable[str]) -> bool:
+    """Whether a row of `scan` has the id of a record of this index that one of these chunkers made.
+
+    A picture needs no chunker.
+    """
+    kind, source = str(row["kind"]), str(row["source"])
+    model = model_of(schema, kind)
+    if model is None:
+        return False
+    page, start, end = (place if isinstance(place, int) else None for place in map(row.get, PLACE))
+    if kind == "image":
+        start, end, chunkers = None, None, ("",)
+    content, digest = str(row["content_hash"]), model.digest
+    ids = (record_id(source, page, start, end, content, name, digest) for name in chunkers)
+    return any(one == row["id"] for one in ids)
 
 
 def embedding_field(kind: Kind) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
+import elastic_transport
 import elasticsearch
 import numpy as np
 
@@ -12,10 +14,10 @@ from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.elasticsearch import documents, mapping, query
 from adapters.elasticsearch.bulk import BulkSender, Item
 from adapters.elasticsearch.generations import Generations, Index, loading_alias
-from adapters.elasticsearch.location import Location
+from adapters.elasticsearch.location import Location, reason_of
 from adapters.elasticsearch.version import BASE64_VECTORS, server_version
 from adapters.schema import merged, model_of, refusals
-from engine.errors import EngineError, UsageError
+from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 #: Records in one page of a scan: about 8 MB of JSON with vectors of 384 dimensions.
@@ -164,7 +166,7 @@ class ElasticsearchAdapter(Adapter):
                 raise UsageError(f"{self._location.url}: {one} can't be deleted: {item.reason}")
         return sum(item.status == 200 for item in items)
 
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         schema = self.schema()
         if schema is None:
             return
@@ -184,6 +186,7 @@ class ElasticsearchAdapter(Adapter):
                     page = self._client.search(
                         pit={"id": view, "keep_alive": SCAN_KEEP_ALIVE},
                         size=SCAN_ROWS,
+                        query=None if source is None else {"term": {"source": source}},
                         sort=["_shard_doc"],
                         search_after=after,
                         track_total_hits=False,
@@ -196,8 +199,15 @@ class ElasticsearchAdapter(Adapter):
                     if len(hits) < SCAN_ROWS:
                         return
                     after = hits[-1]["sort"]
+            except elasticsearch.NotFoundError as error:
+                raise DatabaseUnavailableError(
+                    f"{self._location.url}: a scan was cut off: the server restarted, or it paused for longer"
+                    f" than {SCAN_KEEP_ALIVE} ({reason_of(error.body)})"
+                ) from None
             finally:
-                self._client.close_point_in_time(id=view)
+                # Where it can't be closed, the server does so itself in a while.
+                with suppress(elasticsearch.ApiError, elastic_transport.TransportError):
+                    self._client.close_point_in_time(id=view)
 
     def gives_vectors(self) -> bool:
         index = self._find()

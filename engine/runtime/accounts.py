@@ -17,7 +17,7 @@ from typing import IO
 from engine.errors import EngineError, HandOverError
 from engine.records import Kind, SectionFailure
 from engine.runtime import messages as m
-from engine.runtime.ledger import ID_BYTES, Acknowledged, FailureRow, FileRow, FileState, Ledger
+from engine.runtime.ledger import DOUBTFUL, ID_BYTES, Acknowledged, FailureRow, FileRow, FileState, Ledger
 from engine.stages.discover import Found, FoundFile, LeftOut, modified_ns
 from engine.stages.parse import FileEnd, FileJob
 
@@ -80,6 +80,10 @@ class Active:
     crashes: int = 0
     #: A process died that had to do with it, so that its records may be in the database.
     bereft: bool = False
+    #: An attempt before this dispatch never came to its end; and it may have been at other content, or with
+    #: other chunks or another model.
+    unended: bool = False
+    doubtful: bool = False
     attempts: list[int] = field(default_factory=list)
     #: Chunks of the segments that the inference process has received and the database hasn't answered; and
     #: of those that were answered before that news came in.
@@ -178,6 +182,9 @@ class Accounts:
         else:
             return False
         self.counts.discovered += 1
+        if row.state in ("indexed", "skipped"):
+            # It may have had other content for a while, in a run that was killed.
+            self._ledger.sweep(row.id, DOUBTFUL)
         return True
 
     def _current(self, row: FileRow, found: FoundFile) -> bool:
@@ -199,7 +206,9 @@ class Accounts:
             self._ledger.start_attempt(row.id)
         # A changed file's new version starts with its first acknowledgement: it may prove to be unchanged.
         version = row.version if current else row.version + 1
+        doubt = self._ledger.open_attempt(row.id, known=current)
         active = Active(row, found.path, found.size, found.mtime_ns, version, started=current)
+        active.unended, active.doubtful = doubt is not None, doubt == DOUBTFUL
         self.active += 1
         if found.size == 0:
             active.end = FileEnd("skipped", rule="empty")
@@ -380,30 +389,48 @@ class Accounts:
         if end.outcome == "unchanged":
             self._ledger.touch(row.id, active.size, active.mtime_ns)
             self.counts.unchanged += 1
+            self._close(active, True)
             return
         if end.rule in OPTIONAL_RULES and self._ledger.has_records(row.id):
             # Left out by an option of this run, which says nothing of the records that are there.
             self._skip(row.source, end.rule, end.message)
+            self._close(active, False)
             return
         self._start(active)
         if end.kind is not None and end.outcome != "skipped":
             self._describe(active, end.kind, end.media_type, end.content_hash)
         if end.outcome == "changed" and self._again(active):
+            self._close(active, False)
             return
         has_new = self._ledger.progress(row.id, active.version).chunks > 0
         if end.outcome == "skipped" and not active.failures:
             self._ledger.replace_all(row.id)
             self._ledger.finish(row.id, "skipped", end.rule)
             self._skip(row.source, end.rule, end.message)
+            self._close(active, True)
             return
         if end.outcome in ("failed", "changed"):
             self._fail(active, WHOLE_FILE, None, "parse", end.rule, end.message)
-        if end.outcome == "parsed" and not active.failures:
-            self._finish(row.id, "indexed")
-        else:
-            self._finish(row.id, "partial" if has_new else "failed")
+        whole = end.outcome == "parsed" and not active.failures
+        self._finish(row.id, "indexed" if whole else "partial" if has_new else "failed")
         if has_new:
             self._ledger.replace(row.id)
+        if whole and not active.doubtful:
+            # The same again as in every attempt, whatever became of those.
+            self._ledger.close_attempts(row.id)
+        else:
+            self._close(active, active.doubtful and has_new)
+
+    def _close(self, active: Active, replaced: bool) -> None:
+        """Book whether the database may hold records of the file that the ledger doesn't know.
+
+        They are deleted where the file has been `replaced` by what the ledger does know; otherwise they stay,
+        with the mark that they may be there, until an attempt comes to a better end.
+        """
+        if not active.unended and not active.bereft:
+            self._ledger.close_attempts(active.row.id)
+        elif replaced:
+            self._ledger.sweep(active.row.id)
 
     def _again(self, active: Active) -> bool:
         """Whether a file that changed while it was read is tried once more, with its new size and time."""

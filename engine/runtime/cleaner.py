@@ -1,11 +1,16 @@
-"""Deletes the records that a changed or removed file left behind, once its new ones are acknowledged."""
+"""Deletes the records that a changed or removed file left behind, once its new ones are acknowledged.
+
+Most of them the ledger names. Others only a sweep finds: those that a killed run had written and not booked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 from engine.runtime import messages as m
 from engine.runtime.ledger import FileRow, Ledger
+from engine.runtime.sweeper import Sweeper
 
 #: Ids in one delete request (nearly twice as many at most) and files that one ends, and requests under way at
 #: once: together they bound the memory.
@@ -25,15 +30,21 @@ class Cleaner:
         self._after = 0
         #: The requests that are not answered yet, and the files of which each deletes the last records.
         self._under_way: dict[int, list[FileRow]] = {}
-        self._number = 0
+        self._numbers = count(1)
+        self._sweeper = Sweeper(ledger, self._numbers)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to delete."""
-        return self._row is None and not self._under_way and self._ledger.next_replaced() is None
+        named = self._row is None and not self._under_way and self._ledger.next_replaced() is None
+        return named and self._sweeper.idle
 
-    def requests(self) -> Iterator[m.Delete]:
+    def requests(self) -> Iterator[m.Delete | m.Sweep]:
         """The next requests to send. What they rest on must be durable by then: commit the ledger first."""
+        yield from self._deletes()
+        yield from self._sweeper.requests()
+
+    def _deletes(self) -> Iterator[m.Delete]:
         while len(self._under_way) < REQUESTS:
             ids: list[str] = []
             ended: list[FileRow] = []
@@ -47,19 +58,25 @@ class Cleaner:
             if not ids:
                 self._end(ended)
                 return
-            self._number += 1
-            self._under_way[self._number] = ended
-            yield m.Delete(self._number, ids)
+            number = next(self._numbers)
+            self._under_way[number] = ended
+            yield m.Delete(number, ids)
 
     def deleted(self, request: int) -> None:
         """The database has deleted that request's ids."""
         for row in self._under_way.pop(request, []):
             self._ledger.drop_older(row)
+        self._sweeper.deleted(request)
+
+    def found(self, answer: m.Found) -> None:
+        """The database holds these records of the file that is swept."""
+        self._sweeper.found(answer)
 
     def reset(self) -> None:
         """The requests that are under way are lost: ask for them again."""
         self._row, self._slices, self._after = None, iter(()), 0
         self._under_way.clear()
+        self._sweeper.reset()
 
     def _next_file(self) -> FileRow | None:
         """The file at hand, or the next one that waits."""

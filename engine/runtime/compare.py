@@ -10,8 +10,8 @@ from itertools import islice
 import numpy as np
 
 from adapters.base import Adapter
-from adapters.schema import embedding_field, model_of
-from engine.records import IndexSchema, record_id, text_hash
+from adapters.schema import embedding_field, is_made_with, model_of
+from engine.records import IndexSchema, text_hash
 from engine.runtime.books import Books
 from engine.runtime.ledger import unpacked
 from engine.runtime.scratch import packed, scratch
@@ -221,17 +221,10 @@ def fault(
     model = model_of(schema, str(kind))
     if model is None:
         return f"the index has no {kind} model"
-    content, text = str(row["content_hash"]), row["text"]
-    start, end, page = (row[name] for name in ("start", "end", "page"))
-    if kind == "image":
-        start = end = None
-        chunkers = [""]
-    elif not isinstance(text, str) or text_hash(text) != content:
+    text = row["text"]
+    if kind == "text" and (not isinstance(text, str) or text_hash(text) != row["content_hash"]):
         return "its text is not what its content_hash says"
-    source = str(row["source"])
-    page, start, end = (place if isinstance(place, int) else None for place in (page, start, end))
-    digest = model.digest
-    if all(record_id(source, page, start, end, content, name, digest) != row["id"] for name in chunkers):
+    if not is_made_with(row, schema, chunkers):
         return "its id is not the digest of its fields"
     if not with_vector:
         return None

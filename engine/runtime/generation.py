@@ -45,6 +45,11 @@ class Generation:
         spec = self.image()
         return spec.digest if spec else None
 
+    def known(self) -> dict[str, str]:
+        """The name of each kind whose model is known by now."""
+        kinds = ("text",) if self._image is None else ("text", "image")
+        return {kind: name for kind in kinds if (name := self.name(kind)) is not None}
+
     def schema(self) -> IndexSchema:
         """What the index must be made for, as far as it is known by now."""
         image = self._image.info if self._image else None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import queue
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import adapters
 from adapters.base import Adapter, AdapterOptions
+from adapters.schema import is_made_with
 from engine.errors import (
     AccessError,
     DatabaseUnavailableError,
@@ -28,6 +30,9 @@ from engine.stages.segment import Segment
 
 #: Seconds before the first try again of a database that doesn't answer, and the most between two tries.
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
+
+#: Ids in one answer to `Sweep`.
+SWEEP_IDS = 1000
 
 #: Its work is acknowledged late, so it should outlive the parsers.
 OOM_SCORE = 100
@@ -61,6 +66,8 @@ class _Indexer:
         self._models: dict[Kind, str] = {}
         self._begun = False
         self._stopped = False
+        #: The file whose records are being named, and those that were not yet.
+        self._scan: tuple[str, Iterator[str]] | None = None
         #: Something was written, so that the run has more to lose than a start.
         self._wrote = False
 
@@ -124,6 +131,8 @@ class _Indexer:
             ids = message.ids
             self._begin(adapter)
             self._mailbox.send(m.Deleted(message.request, self._insist(lambda: adapter.delete(ids))))
+        elif isinstance(message, m.Sweep):
+            self._mailbox.send(self._found(message, adapter))
         elif isinstance(message, m.Flush):
             self._flush(stage)
         elif isinstance(message, m.Publish):
@@ -133,6 +142,25 @@ class _Indexer:
             self._mailbox.send(m.Published(self._insist(adapter.state)))
         elif isinstance(message, m.Stop):
             self._stopped = True
+
+    def _found(self, message: m.Sweep, adapter: Adapter) -> m.Found:
+        """The next slice of a file's ids; the scan stays open in between, so that memory stays flat."""
+
+        def next_ids() -> list[str]:
+            if self._scan is None or self._scan[0] != message.source:
+                self._scan = message.source, _ids_made_with(adapter, message.source, message.chunkers)
+            try:
+                return list(islice(self._scan[1], SWEEP_IDS))
+            except BaseException:
+                # It gives nothing more. From the start again: ids that come twice do no harm.
+                self._scan = None
+                raise
+
+        ids = self._insist(next_ids)
+        last = len(ids) < SWEEP_IDS
+        if last:
+            self._scan = None
+        return m.Found(message.request, ids, last)
 
     def _begin(self, adapter: Adapter) -> None:
         """Before the first change of this run, so that a run that changes nothing leaves all as it is."""
@@ -189,6 +217,15 @@ class _Indexer:
                     self._mailbox.send(m.DatabaseState(None))
                 self._mailbox.step()
                 return result
+
+
+def _ids_made_with(adapter: Adapter, source: str, chunkers: tuple[str, ...]) -> Iterator[str]:
+    """The ids of a file's records that any of these chunkers made."""
+    schema = adapter.schema()
+    if schema is not None:
+        for row in adapter.scan(source=source):
+            if is_made_with(row, schema, chunkers):
+                yield str(row["id"])
 
 
 def _fit(adapter: Adapter, schema: IndexSchema, renew: m.Renew) -> bool:

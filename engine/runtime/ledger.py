@@ -6,6 +6,10 @@ acknowledged, and is complete when that is each of them; what is not is parsed a
 A file's `version` grows when its content, its chunks or its model change. The rows of older versions stay
 until the newest one is acknowledged, because their records are still in the database; then the ids that the
 new version doesn't share are deleted there, and the rows here.
+
+A row in `unsettled` says that the database may hold records of the file that no segment names: an attempt at
+it was sent, and has not come to its end. Where what is parsed afterwards is the same, the records are the
+same; where it may be another, the file is doubtful, and swept when it has come to its end.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from engine.runtime.damage import damage_of, decoded
 from engine.runtime.limits import RunStoppedError
 
 #: Version of the tables below. A ledger with another one is refused, never converted by guess.
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
 
 #: Bytes of one packed record id.
 ID_BYTES = 16
@@ -56,7 +60,12 @@ CREATE TABLE failures (
   file INTEGER NOT NULL, ordinal INTEGER NOT NULL, page INTEGER, stage TEXT NOT NULL,
   error_type TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (file, ordinal)) WITHOUT ROWID;
 CREATE TABLE replaced (file INTEGER PRIMARY KEY, version INTEGER NOT NULL);
+CREATE TABLE unsettled (file INTEGER PRIMARY KEY, doubt INTEGER NOT NULL);
 """
+
+#: What `unsettled` says of a file: the attempts were at the version that the ledger knows; or some were at
+#: another one, or with other chunks or another model; or it is to be swept, being at its end.
+OPEN, DOUBTFUL, SWEEP = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +289,27 @@ class Ledger:
             (kind, media_type, generation, content_hash, file),
         )
         if generation:
-            # Records of a generation may outlive it: ids are only to be checked by who knows its name.
-            self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, '')", (_GENERATION + generation,))
+            self._remember(generation)
 
     def generations(self) -> list[str]:
-        """The name of every generation that a file was described with."""
+        """The name of every generation of which there may be records."""
         names = self._db.execute("SELECT key FROM meta WHERE key GLOB ?", (_GENERATION + "*",))
         return [key.removeprefix(_GENERATION) for (key,) in names]
+
+    def adopt_plan(self, kind: str, generation: str) -> None:
+        """What is parsed from now on becomes records of this generation; commit before any can be written.
+
+        Attempts that had not come to their end when it was another are doubtful.
+        """
+        key = f"plan {kind}"
+        if self.get(key) not in (None, generation):
+            self._db.execute("UPDATE unsettled SET doubt = ? WHERE doubt = ?", (DOUBTFUL, OPEN))
+        self.set(key, generation)
+        self._remember(generation)
+
+    def _remember(self, generation: str) -> None:
+        # Records of a generation may outlive it: ids are only to be checked by who knows its name.
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, '')", (_GENERATION + generation,))
 
     def finish(self, file: int, state: FileState, rule: str | None = None) -> None:
         """The file has come to its end in this state."""
@@ -339,10 +362,17 @@ class Ledger:
         """The file left the corpus: it is forgotten when its records are deleted."""
         self._db.execute("UPDATE files SET state = 'removed' WHERE id = ?", (file,))
         self.replace_all(file)
+        self.sweep(file)
         if not self.has_records(file):
             # What was replaced may be gone already, and its mark not: another file may get this number.
             self._db.execute("DELETE FROM replaced WHERE file = ?", (file,))
-            self._db.execute("DELETE FROM files WHERE id = ?", (file,))
+        self._forget_removed(file)
+
+    def _forget_removed(self, file: int) -> None:
+        nothing_left = " AND ".join(
+            f"NOT EXISTS (SELECT 1 FROM {table} WHERE file = files.id)" for table in ("replaced", "unsettled")
+        )
+        self._db.execute(f"DELETE FROM files WHERE id = ? AND state = 'removed' AND {nothing_left}", (file,))
 
     def replace_all(self, file: int) -> None:
         """No record of the file is wanted any more, of whatever version."""
@@ -373,10 +403,7 @@ class Ledger:
 
         One iteration at a time: they share a table.
         """
-        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS kept (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._db.execute("DELETE FROM kept")
-        for ids in self._ids("version >= ?", file, version):
-            self._db.executemany("INSERT OR IGNORE INTO kept VALUES (?)", [(i,) for i in ids])
+        self._gather("kept", file, version)
         stale: list[str] = []
         for ids in self._ids("version < ?", file, version):
             for record in ids:
@@ -388,6 +415,13 @@ class Ledger:
         if stale:
             yield stale
 
+    def _gather(self, table: str, file: int, version: int) -> None:
+        """Put the ids of this version and of later ones into a temporary table."""
+        self._db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._db.execute(f"DELETE FROM {table}")
+        for ids in self._ids("version >= ?", file, version):
+            self._db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?)", [(i,) for i in ids])
+
     def _ids(self, where: str, file: int, version: int) -> Iterator[list[bytes]]:
         query = f"SELECT ids FROM segments WHERE file = ? AND {where}"
         for (packed,) in self._db.execute(query, (file, version)):
@@ -398,11 +432,53 @@ class Ledger:
         key = (row.id, row.version)
         self._db.execute("DELETE FROM segments WHERE file = ? AND version < ?", key)
         self._db.execute("DELETE FROM replaced WHERE file = ? AND version = ?", key)
-        self._db.execute("DELETE FROM files WHERE id = ? AND version = ? AND state = 'removed'", key)
+        self._forget_removed(row.id)
+
+    # Attempts that may have left records of which nothing is known
+
+    def open_attempt(self, file: int, known: bool) -> int | None:
+        """The file is about to be parsed, at the version that the ledger knows (`known`) or at another one.
+
+        Commit before its records can reach the database. Returns how doubtful the file is by attempts that
+        have not come to their end; None where there is none.
+        """
+        row = self._db.execute("SELECT doubt FROM unsettled WHERE file = ?", (file,)).fetchone()
+        before = None if row is None else int(row[0])
+        doubt = OPEN if known and before in (None, OPEN) else DOUBTFUL
+        self._db.execute("INSERT OR REPLACE INTO unsettled VALUES (?, ?)", (file, doubt))
+        return None if before is None else doubt
+
+    def close_attempts(self, file: int) -> None:
+        """Segments name every record of the file that is in the database."""
+        self._db.execute("DELETE FROM unsettled WHERE file = ?", (file,))
+
+    def sweep(self, file: int, least: int = OPEN) -> None:
+        """The file has come to its end: what no segment names is to be deleted, if it is so doubtful."""
+        self._db.execute("UPDATE unsettled SET doubt = ? WHERE file = ? AND doubt >= ?", (SWEEP, file, least))
+
+    def next_sweep(self) -> FileRow | None:
+        """The first file, by number, that is to be swept."""
+        query = "SELECT file FROM unsettled WHERE doubt = ? ORDER BY file LIMIT 1"
+        row = self._db.execute(query, (SWEEP,)).fetchone()
+        return None if row is None else self.file(row[0])
+
+    def begin_sweep(self, file: int) -> None:
+        """From now on `unnamed` is about this file."""
+        self._gather("named", file, 0)
+
+    def unnamed(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that no segment of the file named when its sweep began."""
+        known = "SELECT 1 FROM named WHERE id = ?"
+        return [one for one in ids if not self._db.execute(known, (bytes.fromhex(one),)).fetchone()]
+
+    def end_sweep(self, file: int) -> None:
+        """The database holds nothing more of the file that no segment names."""
+        self._db.execute("DELETE FROM unsettled WHERE file = ? AND doubt = ?", (file, SWEEP))
+        self._forget_removed(file)
 
     def begin_again(self) -> None:
         """The index is empty: every file is as if it had never been indexed, and those that left are gone."""
-        for table in ("segments", "failures", "replaced"):
+        for table in ("segments", "failures", "replaced", "unsettled"):
             self._db.execute(f"DELETE FROM {table}")
         self._db.execute("DELETE FROM files WHERE state = 'removed'")
         self._db.execute(

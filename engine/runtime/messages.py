@@ -82,6 +82,18 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """To the indexer: name some records of this file that any of these chunkers made; `Found` answers.
+
+    Asked again for the same file, it names the next ones.
+    """
+
+    request: int
+    source: str
+    chunkers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Flush:
     """To the indexer: write what waits, someone is blocked."""
 
@@ -217,6 +229,15 @@ class Deleted:
 
     request: int
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """From the indexer: the answer to `Sweep`; `last`: there are no more."""
+
+    request: int
+    ids: list[str]
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,8 @@ class Supervisor:
         prepared = self._await(m.Prepared)
         if prepared.identity is not None:
             self._ledger.set("identity", prepared.identity)
+        for kind, name in self._generation.known().items():
+            self._ledger.adopt_plan(kind, name)
         return prepared
 
     # Admission
@@ -270,6 +272,10 @@ class Supervisor:
             self._cleaner.deleted(message.request)
             self._ledger.commit()
             self._clean()
+        elif isinstance(message, m.Found):
+            self._cleaner.found(message)
+            self._ledger.commit()
+            self._clean()
         elif isinstance(message, m.ChannelClosed):
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
@@ -332,6 +338,7 @@ class Supervisor:
             spec = search.result()
             if spec is not None:
                 self._prepare()
+                self._ledger.commit()
             self._pipeline.use_images(spec)
 
     def _tell_indexer(self, message: object) -> None:

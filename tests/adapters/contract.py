@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import pytest
 import adapters
 from adapters.base import Adapter, AdapterOptions, Filters
 from engine.errors import SchemaMismatchError, UsageError
-from engine.records import IndexSchema, ModelInfo, Record
+from engine.records import IndexSchema, Kind, ModelInfo, Record
 from tests.records import DIMENSIONS, MTIME, make_record, make_records, make_schema, make_vectors
 
 #: Bytes of the longest text that the engine makes.
@@ -130,6 +131,30 @@ class AdapterContract:
         scan = index.scan()
         assert not isinstance(scan, list)
         assert {row["id"] for row in scan} == {record.id for record in records}
+
+    def test_a_scan_of_one_source_gives_its_records_alone(self, index: Adapter) -> None:
+        wanted = '/corpus/it\'s 100 % ü \\ "x".txt'
+        near = ['/corpus/it\'s 100 % ü \\ "x".tx', wanted + "/y", wanted.upper(), "/corpus/other"]
+        vectors = make_vectors(8)
+        kinds: tuple[Kind, Kind] = ("text", "image")
+        mine = [make_record(f"mine {i}", i, vectors[i], kinds[i % 2], wanted) for i in range(4)]
+        others = [make_record(f"other {i}", i, vectors[4 + i], source=near[i]) for i in range(4)]
+        write(index, [*mine, *others])
+        assert {row["id"] for row in index.scan(source=wanted)} == {record.id for record in mine}
+        assert list(index.scan(source="/nowhere")) == []
+        (row,) = index.scan(with_embeddings=True, source=near[3])
+        assert np.array_equal(np.asarray(row["text_embedding"]), others[3].embedding)
+
+    def test_records_may_be_deleted_while_their_source_is_scanned(self, index: Adapter) -> None:
+        records = make_records(2500)
+        write(index, [*records, *make_records(10, seed=1)])
+        seen: list[str] = []
+        scan = index.scan(source=records[0].source)
+        while ids := [str(row["id"]) for row in islice(scan, 1000)]:
+            seen += ids
+            assert index.delete(ids) == len(ids)
+        assert sorted(seen) == sorted(record.id for record in records)
+        assert index.count() == 10
 
     def test_writing_again_leaves_one_record_of_each_id(self, index: Adapter) -> None:
         records = make_records(20)

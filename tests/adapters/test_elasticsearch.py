@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import elasticsearch
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import adapters
 from adapters.base import AdapterOptions, Filters
+from adapters.elasticsearch.adapter import ElasticsearchAdapter
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
 from tests.adapters.contract import OPTIONS, DurableContract, adapters_closed, stored, write
@@ -55,6 +57,31 @@ class OnRealServer(DurableContract):
             adapter.ensure_schema(make_schema())
             name = url.rpartition("/")[2]
             assert list(client.indices.get_alias(name=name).body) == [f"{name}-000001"]
+
+    def test_a_scan_whose_view_the_server_has_lost_may_be_made_again(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("adapters.elasticsearch.adapter.SCAN_ROWS", 10)
+        with adapters_closed(url) as adapter, client_of(url) as client:
+            assert isinstance(adapter, ElasticsearchAdapter)
+            adapter.ensure_schema(make_schema())
+            records = make_records(25)
+            write(adapter, records)
+            views: list[str] = []
+            opened = adapter._client.open_point_in_time
+
+            def remembered(**how: Any) -> Any:
+                answer = opened(**how)
+                views.append(answer["id"])
+                return answer
+
+            monkeypatch.setattr(adapter._client, "open_point_in_time", remembered)
+            scan = adapter.scan(source=records[0].source)
+            next(scan)
+            client.close_point_in_time(id=views[0])
+            with pytest.raises(DatabaseUnavailableError, match=r"a scan was cut off: the server restarted"):
+                list(scan)
+            assert len(list(adapter.scan(source=records[0].source))) == 25
 
     def test_a_plain_index_of_this_engine_is_used_as_it_is(self, url: str) -> None:
         with adapters_closed(url) as adapter, client_of(url) as client:

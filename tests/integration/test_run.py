@@ -64,11 +64,11 @@ def children_by_score(supervisor: psutil.Popen, score: str = "800") -> list[int]
     return [child.pid for child in supervisor.children() if told(child.pid) == score]
 
 
-def undisturbed(corpus: Corpus) -> dict[str, dict[str, object]]:
+def undisturbed(corpus: Corpus, *options: str) -> dict[str, dict[str, object]]:
     """The records of the same files by a run of its own."""
     other = copy(corpus)
     other.root = corpus.root / "undisturbed"
-    assert other.run().code == 0
+    assert other.run(*options).code == 0
     return other.records()
 
 

@@ -28,6 +28,9 @@ from engine.stages.parse import FileEnd, FileJob
 #: Far more than any simulated run needs; a run that never ends fails instead of hanging.
 MOST_ACTIONS = 20_000
 
+#: Ids in one answer to a sweep: so few that one file takes several.
+SWEEP_IDS = 2
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -75,9 +78,13 @@ def chunk_id(path: str, chunk: str) -> str:
 
 @dataclass
 class Database:
-    """The ids that are there; it outlives the runs."""
+    """The ids that are there, and of which file each is or was; it outlives the runs."""
 
     ids: set[str] = field(default_factory=set)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def ids_of(self, source: str) -> list[str]:
+        return [record for record in sorted(self.ids) if self.sources[record] == source]
 
 
 @dataclass
@@ -136,7 +143,13 @@ class Run:
     """One invocation of the engine over `corpus`, as far as the accounts can tell."""
 
     def __init__(
-        self, folder: Path, corpus: Mapping[str, Content], database: Database, random: Random, run: int = 0
+        self,
+        folder: Path,
+        corpus: Mapping[str, Content],
+        database: Database,
+        random: Random,
+        plan: str = "plan",
+        prune: bool = False,
     ) -> None:
         self.ledger = Ledger(folder)
         # Nothing here survives a power cut, and nothing has to: what counts is what was committed.
@@ -146,14 +159,19 @@ class Run:
         self.corpus, self.database, self.random = corpus, database, random
         self.skipped = io.StringIO()
         number = self.ledger.next_run()
-        self.accounts = Accounts(self.ledger, number, lambda kind: f"plan of {kind}", self.skipped)
+        self.accounts = Accounts(self.ledger, number, lambda kind: f"{plan} of {kind}", self.skipped)
+        self.ledger.adopt_plan("text", f"{plan} of text")
+        self.ledger.commit()
+        self.prune = prune
         self.cleaner = Cleaner(self.ledger)
         self.parsers: list[Parser] = []
         self.deaths = self.collapses = 0
         #: How often each file was at work when its parser crashed.
         self.crashes: Counter[str] = Counter()
         self.inference: deque[object] = deque()
-        self.indexer_in: deque[Segment | m.Delete] = deque()
+        self.indexer_in: deque[Segment | m.Delete | m.Sweep] = deque()
+        #: The ids that the indexer is still to name of the file that is swept.
+        self.sweep: Iterator[str] | None = None
         self.indexer: deque[object] = deque()
         self.waiting: deque[FoundFile] = deque()
 
@@ -176,6 +194,9 @@ class Run:
             if not possible:
                 break
             self.random.choice(possible)()
+        if self.prune:
+            for _ in self.accounts.prune(("/",)):
+                pass
         self._clean()
         self.ledger.close()
         return True
@@ -258,6 +279,8 @@ class Run:
             self.accounts.written(message)
         elif isinstance(message, m.Deleted):
             self.cleaner.deleted(message.request)
+        elif isinstance(message, m.Found):
+            self.cleaner.found(message)
         elif isinstance(message, Parser):
             self._bury(message)
 
@@ -287,6 +310,7 @@ class Run:
         for wire in (self.inference, self.indexer_in, self.indexer):
             wire.clear()
         self.cleaner.reset()
+        self.sweep = None
         self.parsers = [Parser()]
         for job in self.accounts.lost_all():
             self._give(self.parsers[0], job)
@@ -338,11 +362,19 @@ class Run:
             self.indexer.append(m.Deleted(item.request, len(self.database.ids & set(item.ids))))
             self.database.ids -= set(item.ids)
             return
+        if isinstance(item, m.Sweep):
+            self.sweep = self.sweep or iter(self.database.ids_of(item.source))
+            ids = list(itertools.islice(self.sweep, SWEEP_IDS))
+            last = len(ids) < SWEEP_IDS
+            self.sweep = None if last else self.sweep
+            self.indexer.append(m.Found(item.request, ids, last))
+            return
         ids = [chunk_id(item.path, chunk) for chunk in item.piece.chunks]
         taken = ids[item.piece.refused :]
         if not item.maybe_present and self.database.ids & set(ids):
             raise RuntimeError(f"{item.path}: records that are there would be appended again")
         self.database.ids |= set(taken)
+        self.database.sources |= dict.fromkeys(taken, item.path)
         self.indexer.append(
             m.SegmentWritten(
                 attempt=item.attempt,

@@ -66,6 +66,13 @@ def expected(corpus: dict[str, Content]) -> set[str]:
     return {record for path, content in corpus.items() for record in content.ids(path)}
 
 
+def strays(folder: Path, database: Database) -> set[str]:
+    """Records that the ledger doesn't name, but for those of files that are to be tried again."""
+    done = {path for path, state in states(folder).items() if state != "failed"}
+    gone = set(database.sources.values()) - set(states(folder))
+    return {one for path in done | gone for one in database.ids_of(path)} - acknowledged(folder)
+
+
 # Any order of events
 
 
@@ -171,6 +178,34 @@ def test_a_change_after_a_kill_never_leaves_the_ledger_with_records_that_were_de
         assert fits(run.accounts.counts, corpus)
         assert acknowledged(Path(name)) <= database.ids
         assert expected(corpus) <= database.ids
+        assert not strays(Path(name), database)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[dict[str, Content]]:
+    """What the corpus is in each of some runs: files come, change, turn back to what they were, and go."""
+    kinds = {path: [draw(contents(mtime_ns)) for mtime_ns in (1, 2)] for path in ("/a", "/b", "/c")}
+    corpus = st.fixed_dictionaries({}, optional={path: st.sampled_from(kinds[path]) for path in kinds})
+    return draw(st.lists(corpus, min_size=2, max_size=4))
+
+
+@property_test
+@given(histories(), st.lists(st.integers(0, 100), min_size=3, max_size=3), st.integers(0, 2), randoms)
+def test_whatever_was_killed_and_changed_the_database_holds_nothing_that_the_ledger_does_not(
+    history: list[dict[str, Content]], kills: list[int], collapses: int, random: Random
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        database = Database()
+        for corpus, actions in zip(history[:-1], kills, strict=False):
+            Run(Path(name), corpus, database, random, random.choice("xy"), prune=True).go(
+                0, actions, collapses
+            )
+        run = Run(Path(name), history[-1], database, random, random.choice("xy"), prune=True)
+        assert run.go(collapses=collapses)
+        assert fits(run.accounts.counts, history[-1])
+        assert set(states(Path(name))) == set(history[-1])
+        assert expected(history[-1]) <= acknowledged(Path(name)) <= database.ids
+        assert not strays(Path(name), database)
 
 
 @property_test
@@ -218,6 +253,10 @@ class Scene:
         known = plans if images else {"text": plans["text"]}
         self.accounts = Accounts(ledger, ledger.next_run(), known.get, self.skipped, skip_failed)
         self.cleaner = Cleaner(ledger)
+        for kind, plan in known.items():
+            ledger.adopt_plan(kind, plan)
+        #: What the database turns out to hold of `FILE` when it is swept.
+        self.stray: list[str] = []
 
     @property
     def counts(self) -> Counts:
@@ -254,8 +293,12 @@ class Scene:
         ids: set[str] = set()
         while not self.cleaner.idle:
             for request in self.cleaner.requests():
-                ids.update(request.ids)
-                self.cleaner.deleted(request.request)
+                if isinstance(request, m.Delete):
+                    ids.update(request.ids)
+                    self.cleaner.deleted(request.request)
+                else:
+                    there = self.stray if request.source == FILE.source else []
+                    self.cleaner.found(m.Found(request.request, [packed(one).hex() for one in there], True))
         return ids
 
     def failures(self) -> list[dict[str, object]]:
@@ -562,6 +605,115 @@ def test_what_is_on_its_way_when_a_parser_dies_is_not_made_again(scene: Scene) -
     assert scene.counts.pending == 1
     scene.accounts.written(written(job, 1, "second", after=0))
     assert (scene.counts.indexed, scene.counts.pending) == (1, 0)
+
+
+# What a run had written and not booked
+
+
+def other_runs(scene: Scene, **how: object) -> Scene:
+    """The next invocation, after one that was killed when `stray` was written and not booked."""
+    scene.begin(FILE)
+    following = again(scene, **how)  # type: ignore[arg-type]
+    following.stray = ["stray", "new"]
+    return following
+
+
+@pytest.mark.parametrize("how", [{}, {"plans": PLANS | {"text": "another model"}}])
+def test_a_file_that_changed_or_is_made_otherwise_after_a_kill_is_swept(
+    scene: Scene, how: dict[str, object]
+) -> None:
+    second = other_runs(scene, **how)
+    second.index(FILE if how else TOUCHED, "new")
+    assert second.deletes() == {packed("stray").hex()}
+    assert second.ledger.totals() == {"files": 1, "records": 1}
+    assert second.deletes() == set()
+
+
+def test_the_same_again_after_a_kill_is_not_swept(scene: Scene) -> None:
+    second = other_runs(scene)
+    second.index(FILE, "new")
+    assert list(second.cleaner.requests()) == []
+    assert again(scene).accounts.admit(FILE) is None
+
+
+def test_a_run_that_nothing_happens_to_sweeps_nothing(scene: Scene) -> None:
+    scene.index(FILE, "old")
+    second = again(scene)
+    second.index(TOUCHED, "old")
+    assert list(second.cleaner.requests()) == []
+    third = again(scene)
+    third.parsed(third.begin(replace(FILE, mtime_ns=3)), 0, "failed", rule="damaged", message="torn")
+    assert list(third.cleaner.requests()) == []
+    assert again(scene).ledger.open_attempt(1, known=True) is None
+
+
+def test_a_change_of_a_change_after_a_kill_is_swept(scene: Scene) -> None:
+    scene.index(FILE, "old")
+    again(scene).begin(TOUCHED)  # killed; nothing of this version is booked
+    third = again(scene)
+    third.stray = ["stray", "old", "new"]
+    third.index(replace(FILE, mtime_ns=3), "new")
+    assert third.deletes() == {packed("old").hex(), packed("stray").hex()}
+
+
+@pytest.mark.parametrize("mtime_ns", [1, 3])
+def test_a_change_that_was_taken_back_after_a_kill_is_swept(scene: Scene, mtime_ns: int) -> None:
+    scene.index(FILE, "old")
+    again(scene).begin(TOUCHED)
+    third = again(scene)
+    third.stray = ["stray", "old"]
+    found = replace(FILE, mtime_ns=mtime_ns)
+    if work := third.accounts.admit(found):
+        job = third.accounts.dispatch(work)
+        assert job is not None
+        third.parsed(job, 0, "unchanged")
+    assert third.counts.unchanged == 1
+    assert third.deletes() == {packed("stray").hex()}
+
+
+def test_a_file_that_is_empty_after_a_kill_is_swept(scene: Scene) -> None:
+    second = other_runs(scene)
+    work = second.accounts.admit(replace(TOUCHED, size=0))
+    assert work is not None
+    assert second.accounts.dispatch(work) is None
+    assert second.deletes() == {packed("stray").hex(), packed("new").hex()}
+
+
+def test_a_file_that_is_gone_after_a_kill_is_swept_before_it_is_forgotten(scene: Scene) -> None:
+    second = other_runs(scene)
+    for _ in second.accounts.prune(("/corpus/",)):
+        pass
+    assert second.ledger.find(FILE.source) is not None
+    assert second.deletes() == {packed("stray").hex(), packed("new").hex()}
+    assert second.ledger.find(FILE.source) is None
+
+
+def test_a_file_whose_new_version_fails_after_a_kill_is_swept_when_one_comes_through(scene: Scene) -> None:
+    second = other_runs(scene)
+    second.parsed(second.begin(TOUCHED), 0, "failed", rule="damaged", message="torn")
+    assert second.deletes() == set()
+    third = again(scene)
+    third.stray = ["stray", "new"]
+    third.index(TOUCHED, "new")
+    assert third.deletes() == {packed("stray").hex()}
+
+
+def test_a_file_that_changes_after_every_process_died_is_swept_within_the_run(
+    scene: Scene, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("now longer")
+    found = FoundFile(str(path), FILE.source, 3, 1)
+    scene.begin(found)
+    scene.stray = ["stray", "new"]
+    (job,) = scene.accounts.lost_all()
+    scene.parsed(job, 0, "changed")
+    job_again = scene.accounts.dispatch(scene.accounts.again.popleft())
+    assert job_again is not None
+    assert scene.deletes() == set()
+    scene.segment(job_again, 0, "new")
+    scene.parsed(job_again, 1)
+    assert scene.deletes() == {packed("stray").hex()}
 
 
 # What does not add up

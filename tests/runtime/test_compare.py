@@ -160,8 +160,8 @@ def test_what_several_ledgers_share_counts_once(tmp_path: Path, ledger: Ledger, 
 class Twice(MemoryAdapter):
     """A database that holds one record twice, and one whose id nobody could delete."""
 
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
-        rows = list(super().scan(with_embeddings))
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
+        rows = list(super().scan(with_embeddings, source))
         yield from [*rows, rows[0], rows[0], {**rows[1], "id": None}]
 
 
@@ -230,7 +230,7 @@ class Large(MemoryAdapter):
 
     size = 0
 
-    def scan(self, with_embeddings: bool = False) -> Iterator[dict[str, object]]:
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         row = as_row(sound(1)[0], with_embeddings)
         for number in range(self.size):
             yield {**row, "id": f"{number:032x}"}

@@ -80,3 +80,13 @@ def test_a_fresh_directory_over_a_filled_index_is_told_how_a_lost_ledger_comes_b
     assert checked(tmp_path, ledger, "any", 0) == []
     assert checked(tmp_path, ledger, None, 0) == []
     ledger.close()
+
+
+def test_a_kind_is_known_once_its_model_is(tmp_path: Path) -> None:
+    options = ("--text-model", "stand-in:8", "--image-model", "stand-in:4")
+    config = parse([".", "--adapter", URL, "--run-dir", str(tmp_path), *options])
+    generation = Generation(config, lambda line: None)
+    assert generation.known() == {"text": generation.name("text")}
+    image = generation.image()
+    assert image is not None
+    assert generation.known() == {"text": generation.name("text"), "image": image.digest}

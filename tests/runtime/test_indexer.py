@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from adapters import memory
 from adapters.base import AdapterOptions
+from adapters.memory import MemoryAdapter
 from engine.errors import (
     AccessError,
     DatabaseUnavailableError,
@@ -16,8 +19,11 @@ from engine.errors import (
     SchemaMismatchError,
     UsageError,
 )
+from engine.records import Record, record_id
+from engine.runtime import indexer as module
 from engine.runtime import messages as m
 from engine.runtime.indexer import IndexerOptions, _Indexer
+from tests.records import make_records, make_schema
 
 
 class Told:
@@ -93,3 +99,75 @@ def test_an_index_gone_after_a_write_fails_the_run_and_not_the_command(told: Tol
 def test_a_model_that_does_not_fit_stays_a_matter_of_configuration(told: Told) -> None:
     with pytest.raises(SchemaMismatchError):
         make_indexer(told, wrote=True)._insist(failing(SchemaMismatchError("another model")))
+
+
+# Sweeps
+
+
+def made_with(chunker: str, record: Record) -> Record:
+    """The record as that chunker would have made it."""
+    digest = ("d" if record.kind == "text" else "e") * 64
+    where = (record.page, record.start, record.end)
+    return replace(record, id=record_id(record.source, *where, record.content_hash, chunker, digest))
+
+
+class Unsteady(MemoryAdapter):
+    """A database that goes away in the middle of a scan, once."""
+
+    steady = False
+
+    def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
+        for number, row in enumerate(super().scan(with_embeddings, source)):
+            if number == 3 and not self.steady:
+                self.steady = True
+                raise DatabaseUnavailableError("no answer")
+            yield row
+
+
+@pytest.fixture
+def index() -> Iterator[Unsteady]:
+    adapter = Unsteady("sweeps")
+    adapter.ensure_schema(make_schema())
+    yield adapter
+    memory.drop("sweeps")
+
+
+def found(indexer: _Indexer, index: MemoryAdapter, source: str) -> list[list[str]]:
+    """The slices of a whole sweep."""
+    slices: list[list[str]] = []
+    while True:
+        answer = indexer._found(m.Sweep(len(slices), source, ("mine", "older")), index)
+        assert answer.request == len(slices)
+        slices.append(answer.ids)
+        if answer.last:
+            return slices
+
+
+def test_a_sweep_names_what_this_runs_chunkers_made_of_the_file_and_nothing_else(
+    told: Told, index: Unsteady, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SWEEP_IDS", 4)
+    index.steady = True
+    texts = make_records(6)
+    mine = [made_with(("mine", "older")[i % 2], record) for i, record in enumerate(texts)]
+    pictures = [made_with("", record) for record in make_records(1, "image")]
+    theirs = [made_with("theirs", record) for record in texts]
+    elsewhere = [made_with("mine", record) for record in make_records(3, seed=1)]
+    index.write([*theirs, *mine, *pictures, *elsewhere], maybe_present=False)
+    indexer = make_indexer(told, wrote=True)
+    slices = found(indexer, index, texts[0].source)
+    assert [len(ids) for ids in slices] == [4, 3]
+    assert {one for ids in slices for one in ids} == {record.id for record in (*mine, *pictures)}
+    assert [len(ids) for ids in found(indexer, index, elsewhere[0].source)] == [3]
+    assert found(indexer, index, "/nowhere") == [[]]
+
+
+def test_a_sweep_that_the_database_cuts_off_leaves_nothing_out(
+    told: Told, index: Unsteady, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SWEEP_IDS", 2)
+    records = [made_with("mine", record) for record in make_records(5)]
+    index.write(records, maybe_present=False)
+    slices = found(make_indexer(told, wrote=False), index, records[0].source)
+    assert told.states == ["no answer", None]
+    assert {one for ids in slices for one in ids} == {record.id for record in records}

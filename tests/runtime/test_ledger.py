@@ -141,7 +141,7 @@ def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path
     ledger = Ledger(tmp_path)
     ledger.set("version", "99")
     ledger.close()
-    with pytest.raises(UsageError, match="ledger version 99, this engine reads 1; name another --run-dir"):
+    with pytest.raises(UsageError, match="ledger version 99, this engine reads 2; name another --run-dir"):
         Ledger(tmp_path)
     with pytest.raises(UsageError, match="version 99"):
         Ledger(tmp_path)

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from engine.errors import UsageError
 from engine.runtime import ledger as module
-from engine.runtime.ledger import ID_BYTES, Acknowledged, FailureRow, FileRow, Ledger
+from engine.runtime.ledger import DOUBTFUL, ID_BYTES, OPEN, SWEEP, Acknowledged, FailureRow, FileRow, Ledger
 
 SOURCES = ("/a", "/b")
 
@@ -61,6 +61,7 @@ class File:
     state: str = "pending"
     attempts: int = 0
     replaced: int | None = None
+    doubt: int | None = None
     failures: dict[int, str] = field(default_factory=dict)
     segments: dict[tuple[int, int], Acknowledged] = field(default_factory=dict)
 
@@ -76,6 +77,10 @@ class File:
     def replace(self) -> None:
         if any(version < self.version for version, _ in self.segments):
             self.replaced = self.version
+
+    @property
+    def forgotten(self) -> bool:
+        return self.state == "removed" and self.replaced is None and self.doubt is None
 
 
 class Life(RuleBasedStateMachine):
@@ -165,8 +170,50 @@ class Life(RuleBasedStateMachine):
         self.ledger.remove(number)
         file.version, file.state, file.failures = file.version + 1, "removed", {}
         file.replace()
+        if file.doubt is not None:
+            file.doubt = SWEEP
         if not file.segments:
+            file.replaced = None
+        if file.forgotten:
             del self.files[source]
+
+    @rule(source=sources, known=st.booleans())
+    def open_attempt(self, source: str, known: bool) -> None:
+        number, file = self.met(source)
+        before = file.doubt
+        file.doubt = OPEN if known and before in (None, OPEN) else DOUBTFUL
+        assert self.ledger.open_attempt(number, known) == (None if before is None else file.doubt)
+
+    @rule(source=sources)
+    def close_attempts(self, source: str) -> None:
+        number, file = self.met(source)
+        self.ledger.close_attempts(number)
+        file.doubt = None
+
+    @rule(source=sources, least=st.sampled_from((OPEN, DOUBTFUL)))
+    def ask_for_a_sweep(self, source: str, least: int) -> None:
+        number, file = self.met(source)
+        self.ledger.sweep(number, least)
+        if file.doubt is not None and file.doubt >= least:
+            file.doubt = SWEEP
+
+    @rule()
+    def sweep(self) -> None:
+        row = self.ledger.next_sweep()
+        if row is not None:
+            self.ledger.end_sweep(row.id)
+            file = self.files[row.source]
+            file.doubt = None
+            if file.forgotten:
+                del self.files[row.source]
+
+    @rule(plan=st.sampled_from("ab"))
+    def adopt_plan(self, plan: str) -> None:
+        another = self.ledger.get("plan text") not in (None, plan)
+        self.ledger.adopt_plan("text", plan)
+        for file in self.files.values():
+            if another and file.doubt == OPEN:
+                file.doubt = DOUBTFUL
 
     @rule(meanwhile=st.booleans())
     def clean(self, meanwhile: bool) -> None:
@@ -183,7 +230,7 @@ class Life(RuleBasedStateMachine):
         file.segments = {key: each for key, each in file.segments.items() if key[0] >= row.version}
         if file.replaced == row.version:
             file.replaced = None
-        if file.state == "removed" and file.version == row.version:
+        if file.forgotten:
             del self.files[row.source]
 
     @precondition(lambda self: self.deaths > 1)
@@ -246,17 +293,25 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def knows_which_records_are_there_and_which_must_go(self) -> None:
-        waiting = {source: file for source, file in self.files.items() if file.replaced is not None}
-        found, after = {}, 0
+        replaced = {source: file for source, file in self.files.items() if file.replaced is not None}
+        told, after = {}, 0
         while row := self.ledger.next_replaced(after):
             after = row.id
-            found[row.source] = row.version
+            told[row.source] = row.version
             slices = list(self.ledger.stale_ids(row.id, row.version, 70))
             assert all(len(part) <= 70 for part in slices)
             file = self.files[row.source]
             stale = file.ids(0, row.version) - file.ids(row.version, file.version + 1)
             assert {name for part in slices for name in part} == stale
-        assert found == {source: file.replaced for source, file in waiting.items()}
+        assert told == {source: file.replaced for source, file in replaced.items()}
+        waiting = {self.row(source).id: file for source, file in self.files.items() if file.doubt == SWEEP}
+        first = self.ledger.next_sweep()
+        assert (None if first is None else first.id) == min(waiting, default=None)
+        if first is not None:
+            self.ledger.begin_sweep(first.id)
+            named = waiting[first.id].ids(0, waiting[first.id].version + 1)
+            found = sorted(name for s in SOURCES for n in range(2) for name in unpacked(packed(s, n, {"x"})))
+            assert self.ledger.unnamed(found) == [name for name in found if name not in named]
         there = [file.ids(0, file.version + 1) for file in self.files.values()]
         assert self.ledger.distinct_records() == sum(len(names) for names in there)
 
@@ -292,6 +347,8 @@ def some_ledger(place: Path, closed: bool) -> Ledger:
             ]
             ledger.acknowledge(rows)
         ledger.replace(row.id)
+        ledger.open_attempt(row.id, known=number % 3 > 0)
+        ledger.sweep(row.id, DOUBTFUL)
         ledger.fail(FailureRow(row.id, number, 1, "parse", "bad", "no font"))
         ledger.finish(row.id, "partial")
     ledger.commit()
@@ -317,6 +374,10 @@ def change(ledger: Ledger) -> None:
     ledger.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "[]", bytes(16), True)])
     while waiting := ledger.next_replaced():
         ledger.drop_older(waiting)
+    while swept := ledger.next_sweep():
+        ledger.begin_sweep(swept.id)
+        ledger.unnamed(["0" * 32])
+        ledger.end_sweep(swept.id)
     ledger.commit()
 
 
