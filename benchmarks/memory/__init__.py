@@ -1,1 +1,1 @@
-"""How much memory a process tree takes, stage by stage, over time; ours and other systems' by the same ruler."""
+"""How much memory a process tree takes, by stage and over time; ours and other systems' by one ruler."""

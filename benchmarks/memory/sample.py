@@ -4,9 +4,9 @@
                                        [--label STAGE=REGEX ...] -- COMMAND...
 
 Runs the command and adds up, each half second, the proportional set size (PSS) of each process of its tree,
-by stage: supervisor, parsers, inference and indexer of our engine; of other programs a stage for each process,
-or those that the labels give to command lines. Prints the peaks on standard error and ends with the command's
-own exit code. On macOS, which has no PSS, it counts RSS and says so.
+by stage: supervisor, parsers, inference and indexer of our engine; of other programs a stage for each
+process, or those that the labels give to command lines. Prints the peaks on standard error and ends with the
+command's own exit code. On macOS, which has no PSS, it counts RSS and says so.
 
 Caveats: what lives shorter than the interval may be missed, and a peak between two samples is. Pages that
 processes outside the tree map too (another run of the same program at the same time) count in part only.

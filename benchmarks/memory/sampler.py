@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -206,7 +207,7 @@ def measure(
         seconds=round(seconds, 3),
         unit=UNIT,
         interval=interval,
-        longest_gap=round(max((b - a for a, b in zip(at, at[1:], strict=False)), default=0.0), 3),
+        longest_gap=round(max((b - a for a, b in pairwise(at)), default=0.0), 3),
         sampler_cpu_share=round(sampler.cpu / seconds, 5),
         processes=sampler.processes,
         peaks=sampler.series.peaks(),
