@@ -151,7 +151,7 @@ def files_done(run_dir: Path) -> float:
 
 
 def make(kind: str, path: Path, *sizes: float) -> Path:
-    """A corpus or file of `corpora`, made in another process: its libraries must not be mapped in this one."""
+    """A corpus or file of `corpora`, made by another process: its libraries must not be mapped here."""
     command = [sys.executable, "-m", "benchmarks.memory.corpora", kind, str(path), *map(str, sizes)]
     subprocess.run(command, check=True)
     return path

@@ -1,7 +1,7 @@
 """What does importing each library cost, in PSS, in a fresh interpreter?
 
-The interpreter itself is taken off. Private memory is what a process has for itself alone; the rest of the
-PSS are pages of files, which several processes that import the same library would share. Medians of several
+The interpreter itself is taken off. Anonymous memory is what a process has for itself alone; the rest of the
+PSS are pages of files, which several processes that import the same library share. Medians of several
 imports, the first of all thrown away: it reads the files from the disk.
 """
 
@@ -23,7 +23,7 @@ LIBRARIES = (
     "charset_normalizer", "numpy", "sqlite3", "multiprocessing", "psutil",
 )  # fmt: skip
 
-#: Prints bytes of PSS and of private memory, and the seconds of the import.
+#: Prints bytes of PSS and of anonymous memory, and the seconds of the import.
 _PROGRAM = """
 import importlib, sys, time
 began = time.perf_counter()
@@ -35,7 +35,7 @@ with open("/proc/self/smaps_rollup") as file:
     for line in list(file)[1:]:
         name, value = line.split()[:2]
         found[name] = 1024 * int(value)
-print('["pss", %d, %d, %f]' % (found["Pss:"], found["Private_Clean:"] + found["Private_Dirty:"], seconds))
+print('["pss", %d, %d, %f]' % (found["Pss:"], found["Pss_Anon:"], seconds))
 """
 
 
@@ -55,12 +55,12 @@ def run(args: argparse.Namespace, bench: Bench) -> Outcome:
             outcome.said.append(f"{name}: not installed")
         else:
             costs[name] = _cost(name, args.rounds)
-    for name, (pss, private, seconds) in sorted(costs.items(), key=lambda item: -item[1][0]):
+    for name, (pss, anonymous, seconds) in sorted(costs.items(), key=lambda item: -item[1][0]):
         outcome.rows.append(
             {
                 "library": name,
                 "PSS": figures.megabytes(pss - bare[0]),
-                "private": figures.megabytes(private - bare[1]),
+                "anonymous": figures.megabytes(anonymous - bare[1]),
                 "s": f"{seconds:.2f}",
             }
         )
@@ -69,13 +69,13 @@ def run(args: argparse.Namespace, bench: Bench) -> Outcome:
 
 
 def _cost(name: str, rounds: int) -> tuple[float, float, float]:
-    """Medians: bytes of PSS, of private memory, seconds."""
+    """Medians: bytes of PSS, of anonymous memory, seconds."""
     samples = [_once(name) for _ in range(rounds + 1)][1:]
-    pss, private, seconds = (statistics.median(column) for column in zip(*samples, strict=True))
-    return pss, private, seconds
+    pss, anonymous, seconds = (statistics.median(column) for column in zip(*samples, strict=True))
+    return pss, anonymous, seconds
 
 
 def _once(name: str) -> tuple[float, float, float]:
     done = subprocess.run([sys.executable, "-c", _PROGRAM, name], capture_output=True, text=True, check=True)
-    _, pss, private, seconds = json.loads(done.stdout.splitlines()[-1])
-    return pss, private, seconds
+    _, pss, anonymous, seconds = json.loads(done.stdout.splitlines()[-1])
+    return pss, anonymous, seconds
