@@ -1,6 +1,7 @@
 """Make the files of a case, each written piece by piece, in a process of its own.
 
     python -m benchmarks.memory.corpora mixture FOLDER MB [COPIES]    text, HTML, PDF and pictures, MB a copy
+    python -m benchmarks.memory.corpora documents FOLDER MB [COPIES]  texts and PDFs, half of each
     python -m benchmarks.memory.corpora tiny FOLDER FILES             files of one sentence, 1,000 a folder
     python -m benchmarks.memory.corpora text|html|markdown FILE BYTES
     python -m benchmarks.memory.corpora pdf FILE PAGES
@@ -88,6 +89,20 @@ def _write_copy(folder: Path, prose: Prose, size: float, source: random.Random) 
         write_picture(folder / f"{number}.{('jpg', 'png')[number % 2]}", source)
 
 
+def write_documents(folder: Path, megabytes: float, copies: float = 1) -> None:
+    """Texts and PDFs, half of the bytes in each, so many times with other content; a copy has at least one of
+    each."""
+    half = megabytes * 1e6 / 2
+    for copy in range(int(copies)):
+        prose, below = Prose(copy), folder / f"{copy:03d}"
+        below.mkdir(parents=True)
+        for number in range(max(1, round(half / SHORT_BYTES))):
+            write_text(below / f"{number}.txt", min(half, SHORT_BYTES), prose)
+        for number in range(max(1, round(half / PDF_PAGES / PAGE_CHARACTERS))):
+            pages = min(PDF_PAGES, max(1, round(half / PAGE_CHARACTERS)))
+            write_pdf(below / f"{number}.pdf", [prose.lines(PAGE_CHARACTERS) for _ in range(pages)])
+
+
 def write_tiny(folder: Path, files: float) -> None:
     """So many files of one sentence each."""
     sentences = Prose(0).sentences
@@ -128,6 +143,7 @@ def _write_long_pdf(path: Path, pages: float) -> None:
 
 MAKERS: dict[str, Callable[..., None]] = {
     "mixture": write_mixture,
+    "documents": write_documents,
     "tiny": write_tiny,
     "text": write_text,
     "html": write_html,

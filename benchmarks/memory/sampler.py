@@ -5,14 +5,13 @@ Imports little on purpose: a library that is mapped here as well counts less in 
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -179,10 +178,11 @@ def measure(
     command says; None leaves its outputs alone. Raises `CommandError` where it can't be started.
     """
     started = time.monotonic()
-    with open(stderr or os.devnull, "wb") as sink, _passing_signals() as running:
-        outputs = {"stdout": sink, "stderr": sink} if stderr else {}
+    with ExitStack() as stack:
+        running = stack.enter_context(_passing_signals())
+        sink = stack.enter_context(open(stderr, "wb")) if stderr else None
         try:
-            process = subprocess.Popen(command, env=env, **outputs)
+            process = subprocess.Popen(command, env=env, stdout=sink, stderr=sink)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             raise CommandError(f"{command[0]}: {error.strerror}", code) from None

@@ -8,6 +8,7 @@ which the table shows; it then counts as much as any other.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from benchmarks.memory import figures
 from benchmarks.memory.bench import STAND_INS, UNITS, Bench, Outcome, byte_size, size
@@ -61,9 +62,8 @@ def run(args: argparse.Namespace, bench: Bench) -> Outcome:
     return outcome
 
 
-def _failed(failures: list[dict[str, object]] | list[object]) -> str:
-    first = failures[0] if failures else None
-    return f"{first['error_type']}: {first['message']}" if isinstance(first, dict) else ""
+def _failed(failures: Sequence[Mapping[str, object]]) -> str:
+    return f"{failures[0]['error_type']}: {failures[0]['message']}" if failures else ""
 
 
 def _short(amount: float) -> str:
