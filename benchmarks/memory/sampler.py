@@ -179,14 +179,14 @@ def measure(
     """
     started = time.monotonic()
     with ExitStack() as stack:
-        running = stack.enter_context(_passing_signals())
+        pass_on = stack.enter_context(_passing_signals())
         sink = stack.enter_context(open(stderr, "wb")) if stderr else None
         try:
             process = subprocess.Popen(command, env=env, stdout=sink, stderr=sink)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             raise CommandError(f"{command[0]}: {error.strerror}", code) from None
-        running.append(process)
+        pass_on(process)
         sampler = Sampler(process.pid, stage_of, interval, progress)
         sampler.start()
         try:
@@ -224,22 +224,32 @@ def _with_descendants(pid: int) -> set[psutil.Process]:
 
 
 @contextmanager
-def _passing_signals() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Hand SIGTERM and SIGUSR1 on; a Ctrl-C reaches the command by itself. Only in a main thread."""
+def _passing_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Hands SIGTERM and SIGUSR1 on to the process that the function is called with, those that come before
+    the call included; a Ctrl-C reaches a command by itself. Does nothing outside of a main thread."""
+    early: list[int] = []
     running: list[subprocess.Popen[bytes]] = []
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            return
+        early.append(number)
         for process in running:
-            if number != signal.SIGINT:
-                process.send_signal(number)
+            process.send_signal(number)
+
+    def begin(process: subprocess.Popen[bytes]) -> None:
+        running.append(process)
+        # One that comes just now may be sent twice, which is better than never.
+        for number in early:
+            process.send_signal(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield running
+        yield begin
         return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
-        yield running
+        yield begin
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -71,11 +71,26 @@ def _export(model: Path, folder: Path) -> None:
 
     folder.mkdir(parents=True)
     bert = AutoModel.from_pretrained(model, attn_implementation="eager").eval()
+
+    class TokenEmbeddings(torch.nn.Module):
+        """Tracing gives inputs by place, and the model takes further ones in between."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.bert(
+                input_ids=ids, attention_mask=mask, token_type_ids=types
+            ).last_hidden_state
+            return found
+
     names = ["input_ids", "attention_mask", "token_type_ids"]
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
     axes = {name: {0: "batch", 1: "tokens"} for name in [*names, "last_hidden_state"]}
     torch.onnx.export(
-        bert, example, str(folder / "model.onnx"), input_names=names, output_names=["last_hidden_state"],
+        TokenEmbeddings().eval(), example, str(folder / "model.onnx"),
+        input_names=names, output_names=["last_hidden_state"],
         dynamic_axes=axes, opset_version=17, dynamo=False,
     )  # fmt: skip
     for name in FILES:

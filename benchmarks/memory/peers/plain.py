@@ -1,7 +1,7 @@
 """A corpus into Elasticsearch by the script that one writes first: `… MODEL_FOLDER CORPUS URL INDEX`.
 
 Each file is read and cut, all of its chunks are embedded in one call with the defaults of
-sentence-transformers, and `helpers.bulk` sends them: it holds a file at a time. pdfplumber's pages are closed.
+sentence-transformers, and `helpers.bulk` sends them: it holds a file at a time. Pages of PDFs are closed.
 """
 
 from __future__ import annotations
