@@ -47,7 +47,7 @@ def main() -> int:
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="FOLDER", help="where `install` has put it all")
     add("--model", choices=("minilm", "tiny"), default="minilm", help="default minilm")
-    add("--megabytes", type=float, default=0.1, metavar="MB", help="of one copy (default 0.1)")
+    add("--megabytes", type=float, default=0.05, metavar="MB", help="of one copy (default 0.05)")
     add("--copies", type=int, nargs="+", default=[1, 10], metavar="N", help="default 1 10")
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME",
         help=f"of {', '.join(SYSTEMS)} (default all)")  # fmt: skip
