@@ -1,0 +1,1 @@
+"""The cases of the memory benchmark: each has `add_options(parser)` and `run(args, bench) -> Outcome`."""

@@ -1,0 +1,55 @@
+"""Is the engine's memory flat, whatever comes in, and under the limit that was given?
+
+    python -m benchmarks.memory.cases length   the same mixture 1, 10 and 100 times
+    python -m benchmarks.memory.cases stall    Elasticsearch stopped for a minute in mid-run
+    python -m benchmarks.memory.cases large    single files: 5 GB of text, 100,000 pages, 300 megapixels
+    python -m benchmarks.memory.cases tiny     a million files
+    python -m benchmarks.memory.cases limit    --max-ram at four values over three corpora
+    python -m benchmarks.memory.cases imports  what each library costs when it is imported
+
+Each prints a table in MB of PSS, and with --json and --plot writes the series and draws them. Defaults are
+the full sizes; every size is an option. See NAME --help, and benchmarks/README.md for method and caveats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.memory import figures
+from benchmarks.memory.bench import Bench, BenchError, common_options, report
+from benchmarks.memory.cases import imports, large, length, limit, stall, tiny
+
+CASES = {"length": length, "stall": stall, "large": large, "tiny": tiny, "limit": limit, "imports": imports}
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory.cases",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    names = parser.add_subparsers(dest="case", required=True, metavar="NAME")
+    for name, module in CASES.items():
+        one = names.add_parser(
+            name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        common_options(one)
+        module.add_options(one)
+    args = parser.parse_args()
+    try:
+        figures.check_plot(args.plot)
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
+            work = (args.work or Path(temporary)).absolute()
+            report(args, CASES[args.case].run(args, Bench(args, work)))
+    except (BenchError, figures.PlotError) as error:
+        print(f"{args.case}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

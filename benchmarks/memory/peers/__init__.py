@@ -1,0 +1,1 @@
+"""The same corpus by other systems, and by ours, side by side."""
