@@ -51,7 +51,7 @@ def test_an_input_alone_takes_the_documented_defaults(
 def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     config = parse(
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
-        " --trust-remote-code --device cuda:1 --dtype float16 --workers 3 --chunk-size 128 --chunk-overlap 16"
+        " --trust-remote-code --backend torch --device cuda:1 --dtype float16 --workers 3 --chunk-size 128 --chunk-overlap 16"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
         " --file-attempts 3"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
@@ -67,6 +67,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         text_model="stand-in:8",
         image_model="stand-in:4",
         trust_remote_code=True,
+        backend="torch",
         device="cuda:1",
         dtype="float16",
         workers=3,
