@@ -14,7 +14,7 @@ BACKENDS = ("auto", "torch", "onnx")
 
 
 def check_backend(backend: str, device: str, dtype: str) -> None:
-    """Raises `UsageError` for a backend that isn't known, or has not the device or number format asked for."""
+    """Raises `UsageError` for a backend that isn't known, or lacks the device or number format asked for."""
     if backend not in BACKENDS:
         raise UsageError(f"backend {backend!r} is unknown: one of {', '.join(BACKENDS)} is expected")
     for name, value, has in (("device", device, "cpu"), ("dtype", dtype, "float32")):

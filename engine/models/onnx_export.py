@@ -11,7 +11,6 @@ import shutil
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,9 @@ def write(module: torch.nn.Module, example: torch.Tensor, axes: dict[int, str], 
     """Trace the module with one example and write what it does, its weights in a file beside the graph."""
     scratch = folder / "scratch"
     scratch.mkdir()
-    # Through files, because a model above 2 GiB is no single message.
-    with torch.inference_mode():
+    # Through files, because a model above 2 GiB is no single message. Quiet, since the tracer warns of each
+    # shape that a model's code looks at; what matters shows in the vectors.
+    with quiet(), torch.inference_mode():
         torch.onnx.export(
             module.eval(),
             (example,),
@@ -167,27 +167,31 @@ def _end_with_the_caller() -> None:
     os._exit(1)
 
 
-def main() -> int:
-    """Write into FOLDER; print a line of JSON: the figures, or `why` the model can't be exported."""
+def answer(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
+    """What is reported of the export: figures, or `why` the model can't be exported.
+
+    Raises what may be another time: that there is no memory, or that a file can't be read or written.
+    """
     started = time.monotonic()
-    spec = from_json(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    folder = Path(sys.argv[1])
-    # Whatever a model's own code prints must not come between.
-    answer, sys.stdout = sys.stdout, sys.stderr
-    found: dict[str, Any]
     try:
-        with quiet(), warnings.catch_warnings():
-            found = export_text(spec, folder) if isinstance(spec, TextSpec) else export_image(spec, folder)
-        found["seconds"] = round(time.monotonic() - started, 1)
+        found = export_text(spec, folder) if isinstance(spec, TextSpec) else export_image(spec, folder)
     except Exception as error:  # whatever a model's own code or the exporter raises
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         if isinstance(cause, OSError) or is_out_of_memory(cause):
-            raise  # another time it may work, so the caller must not remember it
+            raise
         known = isinstance(error, UsageError)
-        found = {"why": str(error) if known else f"it can't be exported ({one_line(error)[:200]})"}
-    answer.write(json.dumps(found) + "\n")
-    answer.flush()
+        return {"why": str(error) if known else f"it can't be exported ({one_line(error)[:200]})"}
+    return {**found, "seconds": round(time.monotonic() - started, 1)}
+
+
+def main() -> int:
+    """Write into FOLDER, and print what is reported as a line of JSON."""
+    spec = from_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    # Whatever a model's own code prints must not come between.
+    said, sys.stdout = sys.stdout, sys.stderr
+    said.write(json.dumps(answer(spec, Path(sys.argv[1]))) + "\n")
+    said.flush()
     return 0
 
 
