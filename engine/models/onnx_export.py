@@ -84,7 +84,9 @@ def export_text(spec: TextSpec, folder: Path) -> dict[str, object]:
     words = loaded.module.tokenizer.vocab_size
     lengths = [n for n in (*PROBE_TOKENS, spec.max_tokens) if n and n <= (spec.max_tokens or n)]
     ids = [chance.integers(0, words, n).astype(np.int32) for n in lengths]
-    texts = [*PROBES, " ".join(PROBES) * 200]
+    # The last is cut at the largest input; a library that would read more than the model can fails itself.
+    cut = loaded.module.max_seq_length == spec.max_tokens
+    texts = [*PROBES, *([" ".join(PROBES) * spec.max_tokens] if cut and spec.max_tokens else [])]
 
     def vectors(model: TextModel | OnnxText) -> Vector:
         queries = [model.embed_query(text) for text in texts]
@@ -188,10 +190,10 @@ def main() -> int:
     """Write into FOLDER, and print what is reported as a line of JSON."""
     spec = from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    # Whatever a model's own code prints must not come between.
-    said, sys.stdout = sys.stdout, sys.stderr
-    said.write(json.dumps(answer(spec, Path(sys.argv[1]))) + "\n")
-    said.flush()
+    # Whatever models and exporter print, also from C++, must not come between.
+    with os.fdopen(os.dup(1), "w") as said:
+        os.dup2(2, 1)
+        said.write(json.dumps(answer(spec, Path(sys.argv[1]))) + "\n")
     return 0
 
 

@@ -27,7 +27,7 @@ from engine.models.quiet import quiet
 from engine.models.resolve import demo_folder, resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec, to_json
 from engine.models.text import TextModel
-from tests.models.conftest import byte_bpe, edit, save_llama
+from tests.models.conftest import edit, save_llama
 from tests.models.test_text import assemble, ids_of, pooling, some_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:importlib._bootstrap")
@@ -56,11 +56,13 @@ def assert_faithful(folder: Path, tmp_path: Path) -> OnnxText:
     (made := tmp_path / "made").mkdir()
     figures = export_text(spec, made)
     model = OnnxText(spec, made)
-    texts = [*some_texts(), "the land and the work " * 100]
+    # The reference reads more than a RoBERTa of this size has positions for, and fails.
+    long = [] if reference.max_seq_length > (spec.max_tokens or 0) else ["the land and the work " * 100]
+    texts = [*some_texts(), *long]
     with quiet():
         expected = reference.encode_document(texts)
         query = reference.encode_query("the work of the land")
-    for vectors in (model.embed_texts(texts), model.embed_ids(ids_of(spec, texts[:-1]))):
+    for vectors in (model.embed_texts(texts), model.embed_ids(ids_of(spec, some_texts()))):
         assert vectors.dtype == np.float32
         assert cosines(vectors, expected[: len(vectors)]).min() >= 0.99999
         np.testing.assert_allclose(vectors, expected[: len(vectors)], atol=1e-4)
@@ -100,38 +102,18 @@ def test_a_pooling_that_leaves_a_querys_prompt_out_is_found_out(bert: Path, tmp_
         export_text(resolve_text(str(folder)), tmp_path)
 
 
-def save_fnet(folder: Path) -> Path:
-    """A transformer folder with a random FNet of width 32: ONNX has no such Fourier transform."""
-    import transformers
-
-    torch.manual_seed(4)
-    tokenizer = byte_bpe()
-    config = transformers.FNetConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        intermediate_size=48,
-        max_position_embeddings=128,
-        pad_token_id=1,
-    )
-    transformers.FNetModel(config).save_pretrained(folder)
-    fast: Any = transformers.PreTrainedTokenizerFast
-    fast(tokenizer_object=tokenizer, pad_token="<pad>", model_input_names=["input_ids"]).save_pretrained(
-        folder
-    )
-    return folder
-
-
 def test_a_model_that_can_not_be_exported_is_run_by_torch_and_tried_only_once(
-    tmp_path: Path, exports: list[str]
+    bert: Path, exports: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = resolve_text(str(assemble(tmp_path / "model", save_fnet(tmp_path / "fnet"), pooling("mean"))))
+    # A version of the format that lacks operators which this model needs.
+    monkeypatch.setattr(onnx_export, "OPSET", 7)
+    spec = resolve_text(str(bert))
     for _ in range(2):
         model = load_text(spec, "cpu", backend="onnx")
         assert isinstance(model, TextModel)
         (note,) = model.notes
         assert note.startswith(
-            f"text model {spec.name} is run by torch, not ONNX Runtime: it can't be exported ("
+            f"text model {spec.name} is run by torch, not ONNX Runtime: it can't be exported (SymbolicValueError: "
         )
         assert "\n" not in note
     assert exports == [spec.name]
