@@ -2,11 +2,11 @@
 
     python -m benchmarks.speed.backends [--rounds 5] [--tokens 20000] [--corpus FOLDER] [--json FILE]
 
-Tokens a second of all-MiniLM-L6-v2 in memory, without files and database: by `SentenceTransformer.encode` with
-its defaults, and by the engine's torch and ONNX Runtime backends, each in a process of its own. A round runs each
-backend once on the same inputs, one after another; medians of the rounds, and for each round how much faster
-than `encode` it was. Lengths are 256 tokens, or drawn evenly from 16 to 256. Then the peak PSS of the processes
-of a whole run over FOLDER (default `examples/corpus`) for each backend, pictures included.
+Tokens a second of all-MiniLM-L6-v2 in memory, without files and database: by `SentenceTransformer.encode`
+with its defaults, and by the engine's torch and ONNX Runtime backends, each in a process of its own. A round
+runs each backend once on the same inputs, one after another; medians of the rounds, and for each round how
+much faster than `encode` it was. Lengths are 256 tokens, or drawn evenly from 16 to 256. Then the peak PSS of
+the processes of a whole run over FOLDER (default `examples/corpus`) by each backend, pictures included.
 """
 
 from __future__ import annotations
