@@ -26,8 +26,8 @@ NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::l
 class Session:
     """One loaded graph with one input and one output, whose first axis is of one input a call.
 
-    Calls of one thread each, side by side, need no padding and no barrier within a layer, at which threads that
-    share a call wait for each other: the more, the busier the machine is (`benchmarks.speed.backends`).
+    Calls of one thread each, side by side, need no padding, and no barrier in each layer, at which threads that
+    share a call wait for each other: the longer, the busier the machine is (`benchmarks.speed.backends`).
     """
 
     def __init__(self, model: Path) -> None:
