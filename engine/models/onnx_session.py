@@ -16,8 +16,8 @@ from engine.errors import DeviceLostError
 from engine.models.batching import TooLargeError
 from engine.records import Vector
 
-#: Of ONNX Runtime's log levels that of errors; below it are warnings on standard error.
-LOG_ERRORS = 3
+#: Of ONNX Runtime's log levels the highest: its errors are exceptions, and needn't be on standard error too.
+LOG_FATAL = 4
 
 #: What errors about memory say (in lower case): from ONNX Runtime's allocator, and from that of C++.
 NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::length_error")
@@ -26,14 +26,14 @@ NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::l
 class Session:
     """One loaded graph with one input and one output, whose first axis is of one input a call.
 
-    Calls of one thread each, side by side, need no padding, and no barrier in each layer, at which threads that
+    Calls of one thread each, side by side, need no padding, and no barrier in each layer, where threads that
     share a call wait for each other: the longer, the busier the machine is (`benchmarks.speed.backends`).
     """
 
     def __init__(self, model: Path) -> None:
-        onnxruntime.set_default_logger_severity(LOG_ERRORS)
+        onnxruntime.set_default_logger_severity(LOG_FATAL)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = LOG_ERRORS
+        options.log_severity_level = LOG_FATAL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         # Its plans are made for one shape, and here each call has another.
         options.enable_mem_pattern = False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -322,6 +323,39 @@ def test_an_input_that_does_not_fit_even_alone_is_named_and_the_others_have_thei
     monkeypatch.setattr(model._session, "_session", Narrow(None, 0))
     with pytest.raises(DeviceLostError, match="no memory left"):
         model.embed_texts(texts)
+
+
+#: Embeds in a process that may take no more address space than it has, and says which inputs did not fit.
+CRAMPED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from engine.models.batching import TooLargeError
+from engine.models.onnx_text import OnnxText
+from engine.models.spec import from_json
+model = OnnxText(from_json(sys.argv[1]), Path(sys.argv[2]))
+small, large = np.zeros(3, np.int32), np.zeros(512, np.int32)
+model.embed_ids([small] * 64)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(),) * 2)
+try:
+    model.embed_ids([large, small, large])
+except TooLargeError as error:
+    print(error.positions, np.isfinite(error.vectors[1]).all())
+"""
+
+
+def test_memory_that_really_runs_out_is_recognised_and_prints_nothing(tmp_path: Path) -> None:
+    spec = resolve_text()
+    export_text(spec, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED, to_json(spec), str(tmp_path)],
+        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[0, 2] True\n", "")
 
 
 def test_an_error_that_is_not_of_memory_is_the_callers(
