@@ -1,6 +1,6 @@
 """`python -m engine.models.onnx_export FOLDER`: the model whose specification is read from standard input.
 
-A process of its own, since torch leaves some 1 GB behind; `engine.models.onnx_cache` runs it.
+A process of its own, since torch and the tracer take more than 1 GB; `engine.models.onnx_cache` runs it.
 """
 
 from __future__ import annotations
