@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
 from engine.errors import UsageError
+from engine.models.backend import BACKENDS, check_backend
 from engine.records import RECORD_FIELDS
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
@@ -45,6 +46,7 @@ class Config:
     text_model: str
     image_model: str | None
     trust_remote_code: bool
+    backend: str
     device: str
     dtype: str
     workers: int
@@ -140,6 +142,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         # An unset variable of a shell, which must not stand for the working folder.
         raise UsageError("INPUT '' is empty: name a file or folder; the working folder is .")
     check_url(args.adapter)
+    check_backend(args.backend, args.device, args.dtype)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
     if args.shard[1] > 1:
@@ -247,6 +250,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options with which every command loads models."""
     add = parser.add_argument
     add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
+    add("--backend", default="auto", choices=BACKENDS,
+        help="library that runs the models (default auto: onnx on a CPU, torch on a GPU)")  # fmt: skip
     add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     dtypes = ("auto", "float32", "bfloat16", "float16")
     add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")

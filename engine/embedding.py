@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.errors import UsageError
+from engine.models.backend import check_backend
 from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
 from engine.models.resolve import DEFAULT_TEXT_MODEL, resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
@@ -91,9 +92,12 @@ class EmbeddingModel:
         device: str = "auto",
         dtype: str = "auto",
         trust_remote_code: bool = False,
+        backend: str = "auto",
     ) -> None:
         self.text_model, self.image_model = text_model, image_model
+        check_backend(backend, device, dtype)
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
+        self.backend = backend
         #: The text model's specification.
         self.text: TextSpec = resolve_text(text_model, trust_remote_code=trust_remote_code)
         # The default image model may be asked for at the hub, so not before there is a picture.
@@ -111,13 +115,14 @@ class EmbeddingModel:
         device: str = "auto",
         dtype: str = "auto",
         trust_remote_code: bool = False,
+        backend: str = "auto",
     ) -> EmbeddingModel:
         """Models by the names that `engine.run` takes; no weights are loaded yet.
 
         `image_model` None is the default one, looked for when the first picture is met. Raises
         `ModelNotFoundError` where a named model is nowhere and `UsageError` where it can't be used.
         """
-        return cls(text_model, image_model, device, dtype, trust_remote_code)
+        return cls(text_model, image_model, device, dtype, trust_remote_code, backend)
 
     @classmethod
     def from_pretrained_hf(
@@ -145,14 +150,14 @@ class EmbeddingModel:
     def load_text(self) -> TextEmbedder:
         """The text model, loaded by now."""
         if self._text_embedder is None:
-            self._text_embedder = load_text(self.text, self.device, self.dtype)
+            self._text_embedder = load_text(self.text, self.device, self.dtype, self.backend)
             _warn(self._text_embedder.notes)
         return self._text_embedder
 
     def load_image(self) -> ImageEmbedder:
         """The image model, loaded by now."""
         if self._image_embedder is None:
-            self._image_embedder = load_image(self.image, self.device, self.dtype)
+            self._image_embedder = load_image(self.image, self.device, self.dtype, self.backend)
             _warn(self._image_embedder.notes)
         return self._image_embedder
 

@@ -21,6 +21,7 @@ import adapters
 from adapters.base import NO_FILTERS, Adapter, Filters
 from engine.config import DEFAULT_ADAPTER, CommandParser, add_model_options, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.models.backend import check_backend
 from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
@@ -60,6 +61,7 @@ def find(
     trust_remote_code: bool = False,
     filters: Filters = NO_FILTERS,
     hybrid: bool = False,
+    backend: str = "auto",
 ) -> Hits:
     """The k nearest records of each kind, best first; a kind of which the index holds nothing is left out.
 
@@ -74,6 +76,7 @@ def find(
         raise UsageError("the query is empty: give at least one word")
     if k < 1:
         raise UsageError(f"-k {k}: give a whole number of at least 1")
+    check_backend(backend, device, dtype)
     with closing(adapters.connect(url)) as adapter:
         schema = adapter.schema()
         if schema is None:
@@ -87,7 +90,7 @@ def find(
         shared = adapter.search_words(query, wide, filters) if hybrid and "text" in kinds else []
         found: Hits = {}
         for kind, spec in specs.items():
-            vector = _vector(spec, query, device, dtype)
+            vector = _vector(spec, query, device, dtype, backend)
             if hybrid and kind == "text":
                 found[kind] = fused([adapter.search(kind, vector, wide, filters), shared], k)
             else:
@@ -154,10 +157,11 @@ def _described(model: ModelInfo) -> str:
     return f"{model.name} ({model.dimensions} dimensions, digest {model.digest[:12]})"
 
 
-def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str) -> Vector:
+def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str, backend: str) -> Vector:
     if isinstance(spec, TextSpec):
-        return load_text(spec, device, dtype).embed_query(query)
-    return load_image(spec, device, dtype).embed_query(query)
+        return load_text(spec, device, dtype, backend).embed_query(query)
+    # Captions go through the text tower, which torch alone runs.
+    return load_image(spec, device, dtype, "torch").embed_query(query)
 
 
 def snippet(text: str, query: str, size: int = SNIPPET_CHARACTERS) -> str:
@@ -270,6 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.trust_remote_code,
             Filters(args.source_prefix, args.media_type),
             args.hybrid,
+            args.backend,
         )
     except (UsageError, DatabaseUnavailableError) as error:
         return _failed(error, 2)

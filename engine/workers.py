@@ -69,6 +69,7 @@ def _arguments(
         "image-model": model.image_model,
         "device": model.device,
         "dtype": model.dtype,
+        "backend": model.backend,
         "workers": workers,
         "chunk-size": config.chunk_size,
         "chunk-overlap": config.overlap,

@@ -43,7 +43,8 @@ def test_an_input_alone_takes_the_documented_defaults(
     assert config.text_model == "sentence-transformers/all-MiniLM-L6-v2"
     assert (config.buffer, config.parser_memory, config.max_ram) == (None, None, None)
     assert (config.shard, config.chunk_size, config.chunk_overlap, config.limit) == ((0, 1), None, 0, None)
-    assert (config.device, config.dtype, config.images, config.log_level) == ("auto", "auto", True, "info")
+    assert (config.backend, config.device, config.dtype) == ("auto", "auto", "auto")
+    assert (config.images, config.log_level) == (True, "info")
     assert config.workers == default_workers() >= 1
     assert config.run_dir.parent == tmp_path / "runs"
 
@@ -51,7 +52,8 @@ def test_an_input_alone_takes_the_documented_defaults(
 def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     config = parse(
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
-        " --trust-remote-code --device cuda:1 --dtype float16 --workers 3 --chunk-size 128 --chunk-overlap 16"
+        " --trust-remote-code --backend torch --device cuda:1 --dtype float16 --workers 3 --chunk-size 128"
+        " --chunk-overlap 16"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
         " --file-attempts 3 --memory-trace trace.jsonl"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
@@ -67,6 +69,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         text_model="stand-in:8",
         image_model="stand-in:4",
         trust_remote_code=True,
+        backend="torch",
         device="cuda:1",
         dtype="float16",
         workers=3,
@@ -196,6 +199,10 @@ def test_inputs_that_are_not_utf8_have_a_run_directory() -> None:
             "--dtype int8",
             "argument --dtype: invalid choice: 'int8' (choose from 'auto', 'float32', 'bfloat16', 'float16')",
         ),
+        (
+            "--backend openvino",
+            "argument --backend: invalid choice: 'openvino' (choose from 'auto', 'torch', 'onnx')",
+        ),
         ("--colour red", "unrecognized arguments: --colour red"),
         ("--work 3", "unrecognized arguments: --work 3"),
     ],
@@ -271,3 +278,10 @@ def test_a_configuration_of_another_version_keeps_what_both_know() -> None:
     for broken in ({"shard": "four"}, {"shard": 4}, {"run_dir": 5}, {"fields": "a=b"}):
         with pytest.raises(UsageError, match="not a run's configuration"):
             Config.from_dict(stored | broken)
+
+
+def test_a_backend_without_the_device_or_number_format_is_refused_at_once() -> None:
+    for option in ("--device cuda:1", "--dtype bfloat16"):
+        told = refusal("corpus", "--backend", "onnx", *option.split())
+        name, value = option.removeprefix("--").split()
+        assert told.startswith(f"--backend onnx has no {name} {value}, only ")

@@ -12,9 +12,9 @@ import torch
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
 from engine.models.memory import Batches, loading, watched
+from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
-from engine.models.text import whole_characters
 from engine.records import Pixels, Vector
 
 #: Pictures of one batch by kind of device.
@@ -55,13 +55,23 @@ class ImageModel:
             on_batch,
         )
 
+    @property
+    def module(self) -> Any:
+        """The open_clip model itself, for what makes something else of it."""
+        return self._model
+
     @torch.inference_mode()
     def _forward(self, pixels: Pixels) -> Vector:
-        # As torchvision's ToTensor and Normalize do it, but on the device.
         rgb = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        array: Vector = self.vectors(rgb).cpu().numpy()
+        return array
+
+    def vectors(self, rgb: torch.Tensor) -> torch.Tensor:
+        """The vectors of pictures that are on the device, uint8 [n, height, width, 3] to float32."""
+        # As torchvision's ToTensor and Normalize do it, but on the device.
         scaled = rgb.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
         normal = scaled.sub_(self._mean).div_(self._std).to(self.dtype)
-        return self._finished(self._model.encode_image(normal))
+        return _finished(self._model.encode_image(normal))
 
     @torch.inference_mode()
     def embed_query(self, text: str) -> Vector:
@@ -74,11 +84,12 @@ class ImageModel:
             self._tokenize = _tokenizer(self.spec)
         with quiet(), watched(self.device):
             tokens = self._tokenize([whole_characters(text)]).to(self.device)
-            return self._finished(self._model.encode_text(tokens)).reshape(-1)
+            array: Vector = _finished(self._model.encode_text(tokens)).reshape(-1).cpu().numpy()
+            return array
 
-    def _finished(self, vectors: torch.Tensor) -> Vector:
-        array: Vector = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
-        return array
+
+def _finished(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
 def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto") -> ImageModel:

@@ -1,10 +1,12 @@
-"""Loads what a specification describes: a stand-in without torch, anything else with it."""
+"""Loads what a specification describes, by the library that is to run it, and imports no other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
+from engine.models.backend import takes_onnx
+from engine.models.onnx_cache import NotExportedError
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
@@ -44,19 +46,47 @@ class ImageEmbedder(Protocol):
         """A caption to float32 [dimensions]."""
 
 
-def load_text(spec: TextSpec, device: str = "auto", dtype: str = "auto") -> TextEmbedder:
-    """The model of the specification, as `engine.models.text.load_text_model` loads it, or a stand-in."""
+def load_text(
+    spec: TextSpec, device: str = "auto", dtype: str = "auto", backend: str = "auto"
+) -> TextEmbedder:
+    """The model of the specification by ONNX Runtime or by torch (`engine.models.text`), or a stand-in.
+
+    ONNX Runtime serves where `engine.models.backend` says so and the model can be exported; where it can't,
+    torch does, and a note tells why. Raises `UsageError` for what can't be had, and `DeviceLostError`.
+    """
     if spec.folder is None:
         return StandInText(spec)
+    note = None
+    if takes_onnx(backend, device, dtype):
+        try:
+            from engine.models.onnx_text import load_onnx_text
+
+            return load_onnx_text(spec)
+        except (NotExportedError, ImportError) as error:
+            note = f"text model {spec.name} is run by torch, not ONNX Runtime: {error}"
     from engine.models.text import load_text_model
 
-    return load_text_model(spec, device, dtype)
+    torch_model = load_text_model(spec, device, dtype)
+    torch_model.notes += (note,) if note else ()
+    return torch_model
 
 
-def load_image(spec: ImageSpec, device: str = "auto", dtype: str = "auto") -> ImageEmbedder:
-    """The model of the specification, as `engine.models.clip.load_image_model` loads it, or a stand-in."""
+def load_image(
+    spec: ImageSpec, device: str = "auto", dtype: str = "auto", backend: str = "auto"
+) -> ImageEmbedder:
+    """The model of the specification, as `load_text` does it, by torch in `engine.models.clip`."""
     if spec.folder is None:
         return StandInImage(spec)
+    note = None
+    if takes_onnx(backend, device, dtype):
+        try:
+            from engine.models.onnx_image import load_onnx_image
+
+            return load_onnx_image(spec)
+        except (NotExportedError, ImportError) as error:
+            note = f"image model {spec.name} is run by torch, not ONNX Runtime: {error}"
     from engine.models.clip import load_image_model
 
-    return load_image_model(spec, device, dtype)
+    torch_model = load_image_model(spec, device, dtype)
+    torch_model.notes += (note,) if note else ()
+    return torch_model

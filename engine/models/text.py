@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
 from engine.models.memory import Batches, loading, watched
+from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES, cosines, whole_characters
 from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
 from engine.models.text_folder import NO_LIMIT
@@ -25,20 +25,6 @@ BATCH_TOKENS = {"cpu": 2_000, "mps": 8_192, "cuda": 32_768}
 
 #: Characters that stand for a token where texts are batched before they are tokenised.
 CHARACTERS_PER_TOKEN = 4
-
-#: Halves of a UTF-16 pair, which a string may hold and a tokenizer refuses.
-SURROGATES = re.compile("[\ud800-\udfff]")
-
-#: Least cosine between the vectors of the id path and of the model's own `encode`.
-FAITHFUL = 0.99999
-FAITHFUL_IN_REDUCED_PRECISION = 0.999
-
-#: Texts for which both paths must give the same ids and vectors: what normalisers disagree on is in them.
-PROBES = (
-    "A probe.",
-    "Ünïcödé, ﬁne ligatures, ＦＵＬＬ width, naïve, İstanbul, ǅ, 東京タワー, Привет, שלום, สวัสดี 👩\u200d🚀",
-    "  Leading spaces,\ttabs\nand\r\nline ends;  double  spaces, «quotes» – dashes… 3.14 1,000 a@b.org\u00a0",
-)
 
 
 class TextModel:
@@ -55,7 +41,12 @@ class TextModel:
         tokenizer = model.tokenizer if spec.mode == "ids" else None
         self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self._pad_left = getattr(tokenizer, "padding_side", "right") == "left"
-        self._with_types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
+        self.with_types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
+
+    @property
+    def module(self) -> Any:
+        """The sentence-transformers model itself, for what makes something else of it."""
+        return self._model
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
@@ -100,7 +91,7 @@ class TextModel:
     def _forward(self, ids: Sequence[TokenIds]) -> Vector:
         padded, mask = self._padded(ids)
         features = {"input_ids": self._tensor(padded), "attention_mask": self._tensor(mask)}
-        if self._with_types:
+        if self.with_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
         vectors = self._model(features)["sentence_embedding"]
         return self._finished(vectors.float().cpu().numpy())
@@ -187,14 +178,3 @@ def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
     if not (cosines(vectors, reference[fitting]) >= enough).all():
         return "its ids give other vectors than its encode"
     return None
-
-
-def whole_characters(text: str) -> str:
-    """The text with U+FFFD for each lone surrogate."""
-    return text if text.isascii() else SURROGATES.sub("\ufffd", text)
-
-
-def cosines(left: Vector, right: Vector) -> Vector:
-    """The cosine of each row of `left` with the same row of `right`, float32 [n]."""
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-12), dtype=np.float32)

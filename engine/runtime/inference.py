@@ -19,25 +19,25 @@ OOM_SCORE = 200
 
 
 def main(
-    control: Connection, run_dir: str, output: Connection, text_spec: TextSpec, device: str, dtype: str
+    control: Connection, run_dir: str, output: Connection, text_spec: TextSpec, loading: tuple[str, str, str]
 ) -> None:
-    """Entry of the process."""
+    """Entry of the process; `loading` is device, dtype and backend of the models."""
 
     def body(mailbox: Mailbox) -> None:
-        _Inference(mailbox, output, text_spec, device, dtype).run()
+        _Inference(mailbox, output, text_spec, loading).run()
 
     run_child(control, run_dir, body, OOM_SCORE)
 
 
 class _Inference:
     def __init__(
-        self, mailbox: Mailbox, output: Connection, text_spec: TextSpec, device: str, dtype: str
+        self, mailbox: Mailbox, output: Connection, text_spec: TextSpec, loading: tuple[str, str, str]
     ) -> None:
         self._mailbox = mailbox
         self._output = output
         self._text_spec = text_spec
         self._image_spec: ImageSpec | None = None
-        self._device, self._dtype = device, dtype
+        self._loading = loading
         self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
         self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
         self._stopped = False
@@ -102,14 +102,14 @@ class _Inference:
             self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
 
     def _load_text(self) -> TextEmbedder:
-        model = load_text(self._text_spec, self._device, self._dtype)
+        model = load_text(self._text_spec, *self._loading)
         self._tell_notes(model.notes)
         return model
 
     def _load_image(self) -> ImageEmbedder:
         if self._image_spec is None:
             raise EngineError("a picture arrived before its model was named")
-        model = load_image(self._image_spec, self._device, self._dtype)
+        model = load_image(self._image_spec, *self._loading)
         self._tell_notes(model.notes)
         return model
 

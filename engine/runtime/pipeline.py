@@ -114,8 +114,7 @@ class Pipeline:
             str(config.run_dir),
             writer,
             self._text_spec,
-            config.device,
-            config.dtype,
+            (config.device, config.dtype, config.backend),
             bell=self.bell,
         )
         writer.close()

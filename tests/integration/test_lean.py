@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.runs import SOON_S, Corpus, wait_until
+from tests.integration.runs import Corpus, wait_until
 from tests.integration.test_run import PROSE, big_corpus, wait_for_records
 
 #: A file that every process with the library maps.
-TORCH, LANCEDB, PYARROW = "libtorch_cpu.so", "lancedb/_lancedb", "libarrow.so"
+TORCH, ONNX, LANCEDB, PYARROW = "libtorch_cpu.so", "onnxruntime/capi", "lancedb/_lancedb", "libarrow.so"
 
 
 def mapped(process: psutil.Process) -> str:
@@ -22,11 +22,17 @@ def mapped(process: psutil.Process) -> str:
     return Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
 
 
-def test_only_inference_imports_torch_and_only_the_indexer_a_database_client(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_only_inference_imports_the_backend_and_only_the_indexer_a_database_client(
+    tmp_path: Path, backend: str
+) -> None:
     corpus = Corpus(tmp_path)
-    for number in range(6):
+    corpus.write("0.txt", "a note that is embedded while the rest is parsed")
+    for number in range(1, 6):
         corpus.write(f"{number}.txt", f"{number} " + PROSE * 3000)
-    with corpus.started(text_model="sentence-transformers/all-MiniLM-L6-v2") as supervisor:
+    with corpus.started(
+        "--backend", backend, text_model="sentence-transformers/all-MiniLM-L6-v2"
+    ) as supervisor:
 
         def children() -> dict[str, psutil.Process]:
             scores = {"800": "parser", "200": "inference", "100": "indexer"}
@@ -38,15 +44,22 @@ def test_only_inference_imports_torch_and_only_the_indexer_a_database_client(tmp
             return found
 
         wait_until(lambda: len(children()) == 3)
-        wait_until(lambda: TORCH in mapped(children()["inference"]), 2 * SOON_S)
+        # What a model needs in order to embed is imported when the first vectors arrive, none of it later.
+        wait_for_records(corpus, 1)
         processes = {**children(), "supervisor": supervisor}
-        with_torch = {name for name, process in processes.items() if TORCH in mapped(process)}
+        with_library = {
+            library: {name for name, process in processes.items() if library in mapped(process)}
+            for library in (TORCH, ONNX)
+        }
         with_client = {
             name
             for name, process in processes.items()
             if LANCEDB in mapped(process) or PYARROW in mapped(process)
         }
-    assert with_torch == {"inference"}
+    assert with_library == {
+        TORCH: {"inference"} if backend == "torch" else set(),
+        ONNX: {"inference"} if backend == "onnx" else set(),
+    }
     assert with_client == {"indexer"}
 
 

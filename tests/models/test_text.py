@@ -14,10 +14,11 @@ from tokenizers import Tokenizer
 from engine.errors import DeviceLostError, UsageError
 from engine.models import text as text_module
 from engine.models.batching import TooLargeError
+from engine.models.probes import cosines
 from engine.models.quiet import quiet
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec
-from engine.models.text import TextModel, cosines, load_text_model
+from engine.models.text import TextModel, load_text_model
 from engine.records import TokenIds
 from tests.models.conftest import WORDS, edit, save_llama
 

@@ -1,0 +1,1 @@
+"""How fast the engine and its parts are."""

@@ -1,0 +1,50 @@
+"""An image tower that was exported to ONNX, from pixels to vectors. Imports torch only for captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.models.onnx_cache import MODEL_FILE, exported
+from engine.models.onnx_session import Session
+from engine.models.spec import ImageSpec
+from engine.records import Pixels, Vector
+
+
+class OnnxImage:
+    """A loaded image tower. Scaling of the pixels and normalisation of the vectors are part of its graph."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, spec: ImageSpec, folder: Path) -> None:
+        self.spec = spec
+        self._session = Session(folder / MODEL_FILE)
+
+    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+        """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
+
+        Returns float32 [n, dimensions] of length one; `on_batch` is called after each picture. Raises
+        `TooLargeError` and `DeviceLostError`.
+        """
+        smallest = np.zeros((*self.spec.size, 3), dtype=np.uint8)
+        return self._session.embed(list(pixels), self.spec.dimensions, smallest, on_batch)
+
+    def embed_query(self, text: str) -> Vector:
+        """Embed a caption by the text tower, which was not exported: as `engine.models.clip` does."""
+        vector: Vector = self._with_text_tower.embed_query(text)
+        return vector
+
+    @cached_property
+    def _with_text_tower(self) -> Any:
+        from engine.models.clip import load_image_model
+
+        return load_image_model(self.spec, "cpu", "float32")
+
+
+def load_onnx_image(spec: ImageSpec) -> OnnxImage:
+    """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
+    return OnnxImage(spec, exported(spec))

@@ -1,0 +1,75 @@
+"""A text model that was exported to ONNX, from ids to finished vectors. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.models.onnx_cache import MODEL_FILE, NotExportedError, exported
+from engine.models.onnx_session import Session
+from engine.models.probes import whole_characters
+from engine.models.spec import TextSpec
+from engine.records import TokenIds, Vector
+
+#: The largest input that is run: the graph holds attention weights for each pair of tokens and each head,
+#: which at this length is some 100 MiB a thread, and grows with the square.
+MOST_TOKENS = 1_024
+
+
+class OnnxText:
+    """A loaded text model. Pooling and whatever else follows the transformer are part of its graph."""
+
+    effective_mode: Literal["ids", "text"] = "ids"
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, spec: TextSpec, folder: Path) -> None:
+        self.spec = spec
+        self._session = Session(folder / MODEL_FILE)
+
+    def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
+        """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
+
+        Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each of them.
+        Raises `TooLargeError` and `DeviceLostError`.
+        """
+        inputs = [np.asarray(each, dtype=np.int64) for each in ids]
+        return self._session.embed(inputs, self.spec.dimensions, np.zeros(1, dtype=np.int64), on_batch)
+
+    def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
+        """Embed documents behind the model's prompt for them; otherwise as `embed_ids`."""
+        return self.embed_ids([self._ids(self.spec.document_prompt, text) for text in texts], on_batch)
+
+    def embed_query(self, text: str) -> Vector:
+        """Embed a query behind the model's prompt for it; float32 [dimensions]."""
+        return self.embed_ids([self._ids(self.spec.query_prompt, text)]).reshape(-1)
+
+    def _ids(self, prompt: str, text: str) -> TokenIds:
+        encoded = self._tokenizer.encode(prompt + whole_characters(text))
+        return np.array(encoded.ids, dtype=np.int32)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        # Imported on use, because chunks come as ids.
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self.spec.tokenizer_file))
+        tokenizer.no_padding()
+        if self.spec.max_tokens is None:
+            tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(self.spec.max_tokens)
+        return tokenizer
+
+
+def load_onnx_text(spec: TextSpec) -> OnnxText:
+    """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
+    if spec.mode == "text":
+        raise NotExportedError("its own tokenizer is needed")
+    if spec.max_tokens is None or spec.max_tokens > MOST_TOKENS:
+        limit = "any number of" if spec.max_tokens is None else f"{spec.max_tokens:,}"
+        raise NotExportedError(f"it reads {limit} tokens at once, above {MOST_TOKENS:,}")
+    return OnnxText(spec, exported(spec))

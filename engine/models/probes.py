@@ -1,0 +1,34 @@
+"""What shows that two ways of running a model give the same vectors. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from engine.records import Vector
+
+#: Halves of a UTF-16 pair, which a string may hold and a tokenizer refuses.
+SURROGATES = re.compile("[\ud800-\udfff]")
+
+#: Least cosine between the vectors of another way to run a model and of the reference library's own.
+FAITHFUL = 0.99999
+FAITHFUL_IN_REDUCED_PRECISION = 0.999
+
+#: Texts for which all ways must give the same ids and vectors: what normalisers disagree on is in them.
+PROBES = (
+    "A probe.",
+    "Ünïcödé, ﬁne ligatures, ＦＵＬＬ width, naïve, İstanbul, ǅ, 東京タワー, Привет, שלום, สวัสดี 👩\u200d🚀",
+    "  Leading spaces,\ttabs\nand\r\nline ends;  double  spaces, «quotes» – dashes… 3.14 1,000 a@b.org\u00a0",
+)
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate."""
+    return text if text.isascii() else SURROGATES.sub("\ufffd", text)
+
+
+def cosines(left: Vector, right: Vector) -> Vector:
+    """The cosine of each row of `left` with the same row of `right`, float32 [n]."""
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-12), dtype=np.float32)
