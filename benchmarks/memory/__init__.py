@@ -1,0 +1,1 @@
+"""What memory the engine takes, measured."""
