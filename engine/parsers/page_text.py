@@ -29,8 +29,9 @@ _PARAGRAPHS = frozenset({
 _KEEPS_LINES = frozenset({"pre", "textarea"})
 _CELLS = frozenset({"td", "th"})
 
-_SPACE = re.compile(r"\s+")
-_BLANKS_OF_A_LINE = re.compile(r"[ \t\r\f\v\xa0]+")
+# What isn't a single blank already.
+_SPACE = re.compile(r"[^\S ]\s*| \s+")
+_BLANKS_OF_A_LINE = re.compile(r"[\t\r\f\v\xa0][ \t\r\f\v\xa0]*| [ \t\r\f\v\xa0]+")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
 
