@@ -67,13 +67,14 @@ def _pdf_with_tables(count: int) -> Iterator[bytes]:
 
 def _pdf_with_stream(size: int) -> Iterator[bytes]:
     """One page, and a stream of so many MiB that nothing refers to."""
-    start = b"".join(pdf_stream([Page().text(72, 700, SENTENCE)], 1))
-    cut = start.index(b"1 0 obj")
-    filler = b"9 0 obj\n<< /Length %d >>\nstream\n" % (size * MIB)
-    yield start[:cut] + filler
+    page = b"".join(pdf_stream([Page().text(72, 700, SENTENCE)], 1))
+    xref = page.rindex(b"xref\n0 ")
+    begin, end = b"9 0 obj\n<< /Length %d >>\nstream\n" % (size * MIB), b"\nendstream\nendobj\n"
+    yield page[:xref] + begin
     for _ in range(size):
         yield bytes(MIB)
-    yield b"\nendstream\nendobj\n" + start[cut:]
+    moved = xref + len(begin) + size * MIB + len(end)
+    yield end + page[xref:].replace(b"startxref\n%d" % xref, b"startxref\n%d" % moved)
 
 
 def _picture(kind: str, **options: object) -> Blocks:
@@ -127,12 +128,16 @@ CASES = [
     Case("text", "txt", "MiB", 5 * 1024, _repeated("", PARAGRAPH)),
     Case("text-one-line", "txt", "MiB", 1024, _repeated("", "x")),
     Case("markdown", "md", "MiB", 1024, _repeated("# Bees\n\n", f"## Part\n\n{PARAGRAPH}")),
-    Case("html", "html", "MiB", 1024, _repeated("<html><body>", f"<p>{SENTENCE * 8}</p>\n<ul><li>a<li>b</ul>")),
+    Case(
+        "html", "html", "MiB", 1024, _repeated("<html><body>", f"<p>{SENTENCE * 8}</p>\n<ul><li>a<li>b</ul>")
+    ),
     Case("html-table", "html", "MiB", 1024, _repeated("<html><body><table>", CELLS)),
     Case("html-one-text", "html", "MiB", 1024, _repeated("<html><body><p>", "bees ")),
     Case("html-one-word", "html", "MiB", 256, _repeated("<html><body><p>", "x")),
     Case("html-attribute", "html", "MiB", 256, _repeated('<html><body><img src="', "QUJD", '"><p>bees')),
-    Case("html-script", "html", "MiB", 256, _repeated("<html><body><script>", "bees();\n", "</script><p>bees")),
+    Case(
+        "html-script", "html", "MiB", 256, _repeated("<html><body><script>", "bees();\n", "</script><p>bees")
+    ),
     Case("html-comment", "html", "MiB", 256, _repeated("<html><body><p>bees<!--", "bees ")),
     Case("html-textarea", "html", "MiB", 256, _repeated("<html><body><textarea>", "bees & <honey>\n")),
     Case("html-unopened", "html", "MiB", 256, _repeated("<html><body>", "</i>x")),
@@ -156,7 +161,8 @@ def main() -> int:
     arguments.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
-        print(json.dumps(_measure(*options.child, options.stage)))
+        small, large = options.child
+        print(json.dumps(_measure(small, large, options.stage)))
         return 0
     print("| case | file | sections | seconds | grows by MiB | end |\n|---|---|---|---|---|---|", flush=True)
     for case in CASES:
@@ -164,11 +170,11 @@ def main() -> int:
             continue
         size = max(1, int(case.size * options.scale))
         with tempfile.TemporaryDirectory() as folder:
-            small, large = (Path(folder, f"{name}.{case.suffix}") for name in ("small", "large"))
+            small, large = (f"{folder}/{name}.{case.suffix}" for name in ("small", "large"))
             for path, count in ((small, 1), (large, size)):
                 with open(path, "wb") as file:
                     file.writelines(case.blocks(count))
-            command = [sys.executable, "-m", "benchmarks.memory.parsers", "--child", str(small), str(large)]
+            command = [sys.executable, "-m", "benchmarks.memory.parsers", "--child", small, large]
             command += ["--stage"] if options.stage else []
             got = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             about = f"{size:,} {case.unit}, {os.path.getsize(large) // MIB:,} MiB"

@@ -24,7 +24,7 @@ UNKNOWN_NAMES = 4096
 # Elements whose content is no markup (WHATWG HTML, 13.2.6.2), up to their own end tag.
 _RAW = frozenset({"iframe", "noembed", "noframes", "plaintext", "textarea", "title", "xmp"})
 _UNREAD = frozenset({"script", "style"})
-_KNOWN = defs.tags | _RAW | _UNREAD | {"main", "template"}
+_KNOWN = defs.tags | _RAW | _UNREAD | {"bgsound", "frame", "main", "noframes", "template"}
 
 # What may follow `<` (13.2.5.6): a tag, a comment or tag that is over already, a comment, a declaration.
 _MARK = re.compile(r"<(?:(/?)([a-zA-Z][^\t\n\f\r />]*)|(!---?>|/>)|(!--)|[!?]|/(?=.))", re.S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from lxml import etree
 from lxml.html import HTMLParser
@@ -59,7 +60,9 @@ class PageText:
         if not bare:
             return ""
         outline = self._outline
-        parser = HTMLParser(target=outline, encoding="utf-8", huge_tree=True, remove_comments=True)
+        # The stubs want all that a target may have; lxml takes what is there.
+        target: Any = outline
+        parser = HTMLParser(target=target, encoding="utf-8", huge_tree=True, remove_comments=True)
         try:
             outline.listening = False
             if opened := outline.opened():
@@ -101,7 +104,11 @@ class _Outline:
         """Markup after which a parser is where the last one ended."""
         markup = "".join(f"<{tag}>" for tag in self._open)
         # Where a head is over, there is no other.
-        return markup.replace("<html>", "<html><head></head>", 1) if self._has_head and "<head>" not in markup else markup
+        return (
+            markup.replace("<html>", "<html><head></head>", 1)
+            if self._has_head and "<head>" not in markup
+            else markup
+        )
 
     def taken(self) -> str:
         text, self._parts = "".join(self._parts), []

@@ -22,9 +22,9 @@ from engine.parsers.streams import check_streams
 from engine.parsers.tables import Table, TableReader, may_have_table
 from engine.records import SectionFailure, TextSection
 
-#: PDFium keeps what it read of a page for the document's life (measured: 2 to 6 KB of a page of plain text), and
-#: so does pdfminer: both are opened anew when the process has grown by so many bytes. Not after so many pages:
-#: to find a page takes a time and a memory that grow with its number (30 microseconds and 1.4 KB a page before it).
+#: PDFium and pdfminer keep what they read of a page for the document's life (PDFium: 2 to 6 KB of text).
+#: Both are opened anew when the process has grown by so many bytes, not after so many pages: to find a page
+#: takes 30 microseconds and 1.4 KB for each page before it.
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
 #: So many broken pages in a row end the file: its page count is then an invention.
