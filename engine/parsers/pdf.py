@@ -113,12 +113,15 @@ def _page_texts(path: str, file: BinaryIO, first: int) -> Iterator[tuple[int, st
 
 def _open(file: BinaryIO) -> Any:
     # By file, not by path: a path's bytes need not be UTF-8, and a library expands "~" in it.
+    # PDFium's last error outlives the document that made it, and one that only lacks pages sets none: so set
+    # one that no open file can have.
+    pdfium.FPDF_LoadDocument(b"", None)
     try:
         return pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as error:
         if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise ParseError("encrypted", "the PDF is encrypted; save it without a password") from error
-        why = "it has no pages" if error.err_code == pdfium.FPDF_ERR_SUCCESS else "its structure is damaged"
+        why = "it has no pages" if error.err_code == pdfium.FPDF_ERR_FILE else "its structure is damaged"
         raise ParseError("damaged-pdf", f"not a readable PDF: {why}") from error
 
 

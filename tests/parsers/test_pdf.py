@@ -110,6 +110,13 @@ def test_an_encrypted_file_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert error.value.error_type == "encrypted"
 
 
+def test_what_was_wrong_with_the_last_file_is_not_told_of_the_next(tmp_path: Path) -> None:
+    with pytest.raises(ParseError, match="password"):
+        list(parse(_write(tmp_path, pdf([Page()], password="key"))))
+    with pytest.raises(ParseError, match="it has no pages"):
+        list(parse(_write(tmp_path, pdf([]))))
+
+
 @pytest.mark.parametrize("data", [b"%PDF-1.4\ngarbage", b"%PDF-1.4", pdf([])])
 def test_a_broken_file_is_an_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ParseError) as error:
