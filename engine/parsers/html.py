@@ -1,13 +1,13 @@
-"""HTML: the main text by trafilatura, or the whole page where that leaves too little."""
+"""HTML of any size: the main text of a page by trafilatura, or all its text where that leaves too little."""
 
 from __future__ import annotations
 
 import codecs
-import io
 import logging
+import os
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import trafilatura
 from lxml import etree
@@ -15,12 +15,13 @@ from lxml.html import HtmlElement, HTMLParser, document_fromstring
 
 from engine.errors import ParseError
 from engine.parsers.encoding import MARK_UNDECODABLE, UNDECODABLE, byte_order_mark, find_encoding
-from engine.parsers.reading import Progress, no_progress, read_at_most
-from engine.parsers.sections import cut, encodable, from_token, to_token
+from engine.parsers.page_text import PageText, texts
+from engine.parsers.reading import Progress, no_progress
+from engine.parsers.sections import cut_pieces, encodable, from_token, to_token
 from engine.records import TextSection
 
-#: Largest HTML file, in bytes: a page's tree must be in memory whole, and takes about 25 times as much.
-MAX_HTML_BYTES = 32 * 1024 * 1024
+#: Largest file whose main text is looked for, in bytes: that takes it whole, and a tree of it.
+MAX_MAIN_TEXT_BYTES = 32 * 1024 * 1024
 
 #: Largest page that the main text is looked for in, in characters: that takes 4 s and 200 MiB already.
 MAX_MAIN_TEXT_PAGE = 1024 * 1024
@@ -38,6 +39,9 @@ MIN_MAIN_TEXT = 250
 #: Share of the page's text below which the main text is taken to be a miss.
 MIN_MAIN_SHARE = 0.25
 
+#: How much is read and decoded at once, in bytes.
+BLOCK_BYTES = 128 * 1024
+
 #: Where a declaration of the character set is looked for, in bytes.
 DECLARATION_BYTES = 4096
 
@@ -54,51 +58,107 @@ _DECLARED_AS = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "latin1": "cp1252",
 # Python's own, which no browser knows; some take a time that grows with the square of the text.
 _NOT_OF_PAGES = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 
-_DROPPED = frozenset({"script", "style", "noscript", "template"})
-_LINES = frozenset({"br", "li", "tr", "dt", "dd", "option", "hr"})
-_PARAGRAPHS = frozenset({
-    "address", "article", "aside", "blockquote", "body", "caption", "div", "dl", "fieldset", "figcaption",
-    "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "main",
-    "nav", "ol", "p", "pre", "section", "select", "table", "tbody", "textarea", "tfoot", "thead", "title",
-    "ul",
-})  # fmt: skip
-_KEEPS_LINES = frozenset({"pre", "textarea"})
-_CELLS = frozenset({"td", "th"})
+# What comes behind these belongs to the page all the same (WHATWG HTML, 13.2.6.4.19), but not for libxml2.
+_PAGE_END = re.compile(r"</(?:body|html)[\t\n\f\r ]*>", re.I)
 
 
 def parse(path: str, resume: str | None = None, progress: Progress = no_progress) -> Iterator[TextSection]:
-    """The sections of a page's text.
+    """The sections of a page's text. A resumed parse reads the page from its beginning once more.
 
-    Raises ParseError `html-too-large`, `html-too-deep` or `damaged-html`, and OSError.
+    Raises ParseError `html-too-deep` or `damaged-html`, and OSError.
     """
-    data = read_at_most(path, MAX_HTML_BYTES + 1, progress)
-    if len(data) > MAX_HTML_BYTES:
-        limit = MAX_HTML_BYTES // 1024**2
-        raise ParseError("html-too-large", f"HTML is read up to {limit} MiB; split it or save it as text")
     at = from_token(resume) if resume else {}
-    unit = int(at.get("unit", 0))
-    markup = decode(data)
-    # Counted where the file is read for the first time: what is resumed counted it then.
-    replaced = 0 if resume else markup.count(UNDECODABLE)
-    text = extract(encodable(markup), progress)
-    for start, end in cut(text, int(at.get("start", 0))):
-        unit += 1
-        yield TextSection(unit - 1, None, start, text[start:end], to_token(unit=unit, start=end), replaced)
-        replaced = 0
+    unit, counted = int(at.get("unit", 0)), int(at.get("replaced", 0))
+    with open(path, "rb") as file:
+        encoding, mark = str(at.get("encoding", "")), int(at.get("mark", 0))
+        if not encoding:
+            encoding, mark = find_page_encoding(file, progress)
+        page = _Page(file, encoding, mark, progress)
+        size = os.fstat(file.fileno()).st_size
+        for start, text in cut_pieces(page_text(page.markup, size, progress), int(at.get("start", 0))):
+            unit += 1
+            token = to_token(
+                unit=unit, start=start + len(text), encoding=encoding, mark=mark, replaced=page.replaced
+            )
+            yield TextSection(unit - 1, None, start, text, token, page.replaced - counted)
+            counted = page.replaced
 
 
-def extract(markup: str, progress: Progress = no_progress) -> str:
-    """The text of an HTML page; empty where there is none.
+def page_text(
+    markup: Callable[[], Iterator[str]], size: int, progress: Progress = no_progress
+) -> Iterator[str]:
+    """The text of a page of `size` bytes in pieces; `markup` begins to read it, in pieces too.
 
-    The main text is taken where it has `MIN_MAIN_TEXT` characters and `MIN_MAIN_SHARE` of the page's.
+    The main text is taken where it has `MIN_MAIN_TEXT` characters and `MIN_MAIN_SHARE` of the page's, and
+    isn't looked for in pages that are too large.
     """
+    page = PageText()
+    pieces = texts(markup(), page)
+    if size <= MAX_MAIN_TEXT_BYTES:
+        held, length = [], 0
+        for piece in pieces:
+            held.append(piece)
+            length += len(piece)
+            if length > MAX_MAIN_TEXT_PAGE or page.elements > MAX_MAIN_TEXT_ELEMENTS:
+                break
+        else:
+            yield _main_text("".join(markup()), "".join(held), progress)
+            return
+        yield from held
+    yield from pieces
+
+
+def find_page_encoding(file: BinaryIO, progress: Progress = no_progress) -> tuple[str, int]:
+    """The encoding of a page and the length of its mark in bytes. Moves the file's position.
+
+    By its mark, else its own declaration if that fits all of it, else as text is decoded.
+    """
+    file.seek(0)
+    head = file.read(DECLARATION_BYTES)
+    if not byte_order_mark(head)[0] and (declared := _DECLARED.search(head)):
+        name = declared.group(1).decode("ascii", "replace").lower()
+        # Bytes that show a declaration to this search aren't in UTF-16.
+        name = "utf-8" if name.startswith(("utf-16", "utf-32")) else _DECLARED_AS.get(name, name)
+        try:
+            b"<html>".decode(name)  # refuses what is a codec and no character set
+            if codecs.lookup(name).name not in _NOT_OF_PAGES:
+                for _ in _decoded(file, name, 0, "strict", progress):
+                    pass
+                return name, 0
+        except (LookupError, ValueError):
+            pass
+    return find_encoding(file)
+
+
+class _Page:
+    """Markup that is read in pieces, as often as is wanted; what can't be decoded is counted."""
+
+    def __init__(self, file: BinaryIO, encoding: str, mark: int, progress: Progress) -> None:
+        self._read = (file, encoding, mark, MARK_UNDECODABLE, progress)
+        self.replaced = 0
+
+    def markup(self) -> Iterator[str]:
+        """From its beginning."""
+        self.replaced = 0
+        for piece in _decoded(*self._read):
+            self.replaced += piece.count(UNDECODABLE)
+            yield encodable(piece)
+
+
+def _decoded(file: BinaryIO, encoding: str, start: int, errors: str, progress: Progress) -> Iterator[str]:
+    file.seek(start)
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    while block := file.read(BLOCK_BYTES):
+        progress()
+        yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
+
+
+def _main_text(markup: str, whole: str, progress: Progress) -> str:
+    """The main text of a page whose whole text this is, or that."""
     page = _tree(markup)
-    if page is None:
-        return ""
     progress()
-    whole = whole_text(page)
-    progress()
-    if len(whole) > MAX_MAIN_TEXT_PAGE or _elements(page) > MAX_MAIN_TEXT_ELEMENTS:
+    if page is None or not whole:
         return whole
     try:
         main = trafilatura.extract(page, include_comments=False, include_tables=True) or ""
@@ -112,63 +172,12 @@ def extract(markup: str, progress: Progress = no_progress) -> str:
     return main if len(main) >= enough else whole
 
 
-def decode(data: bytes) -> str:
-    """The markup as text: by its mark, else its own declaration if that fits, else as text is decoded.
-
-    What can't be decoded is marked by `UNDECODABLE`.
-    """
-    if not byte_order_mark(data)[0] and (declared := _DECLARED.search(data, 0, DECLARATION_BYTES)):
-        name = declared.group(1).decode("ascii", "replace").lower()
-        # Bytes that show a declaration to this search aren't in UTF-16.
-        name = "utf-8" if name.startswith(("utf-16", "utf-32")) else _DECLARED_AS.get(name, name)
-        try:
-            if codecs.lookup(name).name not in _NOT_OF_PAGES:
-                return data.decode(name)
-        except (LookupError, ValueError):
-            pass
-    encoding, mark = find_encoding(io.BytesIO(data))
-    return data[mark:].decode(encoding, MARK_UNDECODABLE)
-
-
-def whole_text(page: HtmlElement) -> str:
-    """All that a page says, without scripts and styles: blocks on their own lines, cells parted by ` | `."""
-    parts: list[str] = []
-    kept_lines = 0
-    walker = etree.iterwalk(page, events=("start", "end"))
-    for event, element in walker:
-        tag = element.tag
-        separator = "\n\n" if tag in _PARAGRAPHS else ""
-        kept_lines += (1 if event == "start" else -1) if tag in _KEEPS_LINES else 0
-        if event == "start":
-            if tag in _LINES:
-                separator = "\n"
-            elif tag in _CELLS and element.getprevious() is not None:
-                separator = " | "
-            parts.append(separator)
-            if tag in _DROPPED:
-                walker.skip_subtree()
-                continue
-            text = element.text
-        else:
-            parts.append(separator)
-            text = element.tail
-        if text:
-            parts.append(text if kept_lines else re.sub(r"\s+", " ", text))
-    lines = (re.sub(r"[ \t\r\f\v\xa0]+", " ", line).strip() for line in "".join(parts).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-def _elements(page: HtmlElement) -> int:
-    """How many elements the page has, counted no further than it matters."""
-    return sum(1 for _ in islice(page.iter(), MAX_MAIN_TEXT_ELEMENTS + 1))
-
-
 def _tree(markup: str) -> HtmlElement | None:
     # UTF-8 bytes, because lxml refuses text that declares an encoding. Comments go, their tails stay.
     parser = HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     if not markup.strip():
         return None
-    markup = _LONG_TAG.sub(r"<\1 ", markup)
+    markup = _PAGE_END.sub("", _LONG_TAG.sub(r"<\1 ", markup))
     try:
         page = document_fromstring(markup.encode(), parser=parser)
     except etree.ParserError:  # nothing but comments or blanks

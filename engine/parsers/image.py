@@ -162,7 +162,7 @@ def _decode(
     progressive = bool(image.info.get("progressive"))
     width, height = size if progressive else image.size
     if width * height > MAX_PIXELS:
-        raise ParseError("too-many-pixels", f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+        raise _too_many_pixels(f"{width} x {height}", exact and isinstance(image, JpegImageFile))
     if progressive and _scans(image, MAX_SCANNED_PIXELS // (width * height)):
         raise ParseError("too-many-scans", f"its {width} x {height} pixels are refined by too many scans")
     damage = _load(image)
@@ -183,6 +183,13 @@ def _decode(
             error = _damaged(damage)
             raise ParseError(error.error_type, f"{error}; --tolerate-truncated takes what there is of it")
     return pixels, damage is not None
+
+
+def _too_many_pixels(size: str, exact_jpeg: bool = False) -> ParseError:
+    remedy = (
+        "leave out --exact-images" if exact_jpeg else "save it smaller, or as a JPEG that isn't progressive"
+    )
+    return ParseError("too-many-pixels", f"its {size} pixels are more than {MAX_PIXELS:,}; {remedy}")
 
 
 def _load(image: ImageFile.ImageFile) -> Exception | None:
@@ -334,7 +341,7 @@ def _errors_as_parse_error() -> Iterator[None]:
 
 def _damaged(error: Exception) -> ParseError:
     if isinstance(error, DecompressionBombError):
-        return ParseError("too-many-pixels", f"its pixels are more than {MAX_PIXELS:,}")
+        return _too_many_pixels("many")
     said = str(error) or type(error).__name__
     words = next((words for pattern, words in _IN_WORDS if pattern.search(said)), None)
     return ParseError("damaged-image", f"not a readable picture: {words or f'its data is damaged ({said})'}")

@@ -15,14 +15,17 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from engine.errors import ParseError, SkipFileError
+from engine.parsers.memory import release, resident_bytes
 from engine.parsers.reading import Progress, no_progress
 from engine.parsers.sections import cut, encodable, from_token, to_token
 from engine.parsers.streams import check_streams
 from engine.parsers.tables import Table, TableReader, may_have_table
 from engine.records import SectionFailure, TextSection
 
-#: PDFium keeps what it read of a page for the document's life: the document is opened anew after so many.
-PAGES_PER_OPEN = 100
+#: PDFium and pdfminer keep what they read of a page for the document's life (PDFium: 2 to 6 KB of text).
+#: Both are opened anew when the process has grown by so many bytes, not after so many pages: to find a page
+#: takes 30 microseconds and 1.4 KB for each page before it.
+MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
 #: So many broken pages in a row end the file: its page count is then an invention.
 MAX_BROKEN_PAGES = 1000
@@ -92,26 +95,33 @@ def clean(text: str) -> str:
 
 def _page_texts(path: str, file: BinaryIO, first: int) -> Iterator[tuple[int, str | ParseError]]:
     """(index from 0, text) of each page; an error instead of the text of a page that can't be read."""
-    while True:
-        with closing(_open(file)) as document:
+    index, count = first, first + 1
+    while index < count:
+        with closing(_open(file)) as document, closing(TableReader(path)) as tables:
             count = _page_count(document, file)
-            stop = min(count, (first // PAGES_PER_OPEN + 1) * PAGES_PER_OPEN)
-            with closing(TableReader(path, first, stop)) as tables:
-                for index in range(first, stop):
-                    yield index, _page_text(document, index, tables)
-        first = stop
-        if first >= count:
-            return
+            before, walked = 0, False
+            while index < count:
+                yield index, _page_text(document, index, tables)
+                index += 1
+                # What it takes to find the first page is no growth: it would be needed again at once.
+                if not before or walked != tables.opened:
+                    before, walked = resident_bytes(), tables.opened
+                elif resident_bytes() - before > MAX_GROWTH_BYTES:
+                    break
+        release()
 
 
 def _open(file: BinaryIO) -> Any:
     # By file, not by path: a path's bytes need not be UTF-8, and a library expands "~" in it.
+    # PDFium's last error outlives the document that made it, and one that only lacks pages sets none: so set
+    # one that no open file can have.
+    pdfium.FPDF_LoadDocument(b"", None)
     try:
         return pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as error:
         if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise ParseError("encrypted", "the PDF is encrypted; save it without a password") from error
-        why = "it has no pages" if error.err_code == pdfium.FPDF_ERR_SUCCESS else "its structure is damaged"
+        why = "it has no pages" if error.err_code == pdfium.FPDF_ERR_FILE else "its structure is damaged"
         raise ParseError("damaged-pdf", f"not a readable PDF: {why}") from error
 
 

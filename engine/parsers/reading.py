@@ -25,13 +25,3 @@ def hash_file(path: str, progress: Progress = no_progress) -> str:
             digest.update(block)
             progress()
     return digest.hexdigest()
-
-
-def read_at_most(path: str, limit: int, progress: Progress = no_progress) -> bytes:
-    """A file's bytes, or its first `limit`. Raises `OSError`."""
-    data = bytearray()
-    with open(path, "rb", buffering=0) as file:
-        while len(data) < limit and (block := file.read(min(BLOCK_BYTES, limit - len(data)))):
-            data += block
-            progress()
-    return bytes(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 #: Largest section, in characters.
 MAX_SECTION_CHARS = 256 * 1024
@@ -52,6 +52,25 @@ def cut(text: str, start: int = 0) -> Iterator[tuple[int, int]]:
         end = start + section_end(text[start : start + MAX_SECTION_CHARS + 1])
         yield start, end
         start = end
+
+
+def cut_pieces(pieces: Iterable[str], start: int = 0) -> Iterator[tuple[int, str]]:
+    """The same sections of a text that comes in pieces, as (start, text); holds little more than one."""
+    rest = iter(pieces)
+    buffer, skip, ended = "", start, False
+    while True:
+        while len(buffer) <= MAX_SECTION_CHARS and not ended:
+            piece = next(rest, None)
+            if piece is None:
+                ended = True
+            else:
+                buffer += piece[skip:]
+                skip = max(0, skip - len(piece))
+        if not buffer:
+            return
+        length = section_end(buffer)
+        yield start, buffer[:length]
+        start, buffer = start + length, buffer[length:]
 
 
 def encodable(text: str) -> str:

@@ -107,24 +107,28 @@ def _meeting(lines: set[_Line], others: set[_Line]) -> set[int]:
 
 
 class TableReader:
-    """pdfplumber over the pages `first` to `stop` (from 0) of a file, opened when the first table is met.
+    """pdfplumber over a file's pages in ascending order, opened when the first table is met.
 
-    pdfplumber keeps what it read of every page, so it is made for a stretch of pages and closed.
+    pdfminer keeps what it read of every page, those on the way included, until this is closed.
     """
 
-    def __init__(self, path: str, first: int, stop: int) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._range = range(first, stop)
         self._file: BinaryIO | None = None
-        self._pages: dict[int, Any] = {}
+        self._document: Any = None
+        self._pages: Iterator[tuple[int, Any]] = iter(())
+
+    @property
+    def opened(self) -> bool:
+        """Whether a table was met."""
+        return self._file is not None
 
     def read(self, index: int) -> list[Table]:
-        """The tables of a page; none where pdfplumber can't make out the page, for PDFium already could."""
+        """The tables of a page (from 0), which is no earlier than the last; none where pdfplumber can't make
+        out the page, for PDFium already could."""
         try:
-            if self._file is None:
-                self._open()
-            page = self._pages.get(index)
-            if page is None:  # opening failed before
+            page = self._page(index)
+            if page is None:
                 return []
             try:
                 return [table for found in page.find_tables() if (table := _table(page, found))]
@@ -137,19 +141,30 @@ class TableReader:
 
     def close(self) -> None:
         """Free the file and what was read of it."""
-        # Not pdfplumber's own close: it reads the pages again and fails as they do. Each is closed already.
-        self._pages.clear()
+        # Not pdfplumber's own close, which would read all pages.
+        self._pages, self._document = iter(()), None
         if self._file is not None:
             self._file.close()
 
+    def _page(self, index: int) -> Any:
+        """One page; None where the way there can't be made out. Not `PDF.pages`, which is a list of all."""
+        if self._file is None:
+            self._open()
+        from pdfplumber.page import Page
+
+        for number, page in self._pages:
+            if number == index:
+                return Page(self._document, page, page_number=index + 1)
+        return None
+
     def _open(self) -> None:
         import pdfplumber
+        from pdfminer.pdfpage import PDFPage
 
         # A file of its own: PDFium's is read by position behind Python's back.
         self._file = open(self._path, "rb")  # noqa: SIM115 - closed in close()
-        numbers = [index + 1 for index in self._range]
-        document = pdfplumber.open(self._file, pages=numbers, raise_unicode_errors=False)
-        self._pages = {page.page_number - 1: page for page in document.pages}
+        self._document = pdfplumber.open(self._file, raise_unicode_errors=False)
+        self._pages = enumerate(PDFPage.create_pages(self._document.doc))
 
 
 def _table(page: Any, found: Any) -> Table | None:

@@ -95,7 +95,8 @@ KINDS = [
         "indexed skipped failed",
         "picture|unknown",
     ),
-    Kind("larger than is read.html", lambda: _page() + b" " * 33 * 2**20, "failed", "32 MiB"),
+    Kind("larger than is held.html", lambda: _page() + b" " * 33 * 2**20, "indexed"),
+    Kind("a comment larger than is held.html", lambda: _page() + b"<!--" + b"-" * 33 * 2**20, "indexed"),
     Kind("drawing.html", lambda: _body("<svg>" + "<path d='M0 0L1 1'/>" * 50_000 + "</svg>"), "indexed"),
     Kind("select.html", lambda: _body("<select>" + "<option>bee" * 50_000), "indexed"),
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 #: US Letter, in points.
@@ -59,36 +60,45 @@ class Page:
 
 def pdf(pages: Sequence[Page], password: str | None = None) -> bytes:
     """The file's bytes; with a password it is encrypted (40 bit RC4, enough for a reader to ask)."""
+    return b"".join(pdf_stream(pages, len(pages), password))
+
+
+def pdf_stream(pages: Iterable[Page], count: int, password: str | None = None) -> Iterator[bytes]:
+    """The same of `count` pages in pieces, for a file that is too large to be held."""
     key, protection = _encryption(password) if password else (b"", b"")
     first = 4
-    kids = " ".join(f"{first + 2 * i} 0 R" for i in range(len(pages)))
-    bodies = [
+    kids = " ".join(f"{first + 2 * i} 0 R" for i in range(count))
+    head = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"
+    yield head
+    at = len(head)
+    offsets = []
+    before = (
         b"<< /Type /Catalog /Pages 2 0 R >>",
-        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode(),
+        f"<< /Type /Pages /Kids [{kids}] /Count {count} >>".encode(),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
-    ]
+    )
+    for number, body in enumerate(itertools.chain(before, _page_bodies(pages, first, key)), start=1):
+        offsets.append(at)
+        data = b"%d 0 obj\n%s\nendobj\n" % (number, body)
+        yield data
+        at += len(data)
+    yield b"xref\n0 %d\n0000000000 65535 f \n" % (len(offsets) + 1)
+    yield b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    yield b"trailer\n<< /Size %d /Root 1 0 R %s>>\n" % (len(offsets) + 1, protection)
+    yield b"startxref\n%d\n%%%%EOF\n" % at
+
+
+def _page_bodies(pages: Iterable[Page], first: int, key: bytes) -> Iterator[bytes]:
     for i, page in enumerate(pages):
         number = first + 2 * i
-        bodies.append(
+        yield (
             f"<< /Type /Page /Parent 2 0 R /MediaBox [{' '.join(map(str, page.box))}] /Rotate {page.rotate} "
             f"/Resources << /Font << /F1 3 0 R >> >> /Contents {number + 1} 0 R >>".encode()
         )
         stream = "\n".join(page.operators).encode("cp1252")
         if key:
             stream = _rc4(_object_key(key, number + 1), stream)
-        bodies.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
-
-    out = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
-    offsets = []
-    for number, body in enumerate(bodies, start=1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    xref = len(out)
-    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(bodies) + 1)
-    out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    out += b"trailer\n<< /Size %d /Root 1 0 R %s>>\n" % (len(bodies) + 1, protection)
-    out += b"startxref\n%d\n%%%%EOF\n" % xref
-    return bytes(out)
+        yield b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream)
 
 
 def _encryption(password: str) -> tuple[bytes, bytes]:

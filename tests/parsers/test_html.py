@@ -1,11 +1,14 @@
+import io
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ParseError
-from engine.parsers import html
-from engine.parsers.html import decode, extract, parse
+from engine.parsers import html, sections
+from engine.parsers.html import find_page_encoding, page_text, parse
+from engine.parsers.memory import release, resident_bytes
 
 SENTENCE = (
     "Paragraph {} speaks of <b>rivers</b>, lakes and <a href='/x'>seas</a> at some length, as articles do."
@@ -17,6 +20,17 @@ ARTICLE = (
     + "<table><tr><th>River</th><th>Length</th></tr><tr><td>Rhine</td><td>1,230 km</td></tr></table></main>"
     "<script>alert('script words')</script><footer>Imprint</footer></body></html>"
 )
+
+
+def extract(markup: str) -> str:
+    """A page's text; its markup comes in one piece."""
+    return "".join(page_text(lambda: iter([markup]), len(markup)))
+
+
+def decode(data: bytes) -> str:
+    """A page's markup without its byte order mark."""
+    encoding, mark = find_page_encoding(io.BytesIO(data))
+    return data[mark:].decode(encoding)
 
 
 def _write(folder: Path, data: bytes) -> str:
@@ -104,13 +118,91 @@ def test_deep_nesting_below_that_is_read(tmp_path: Path) -> None:
     assert section.text == "words"
 
 
-def test_a_page_beyond_the_limit_is_an_error_that_names_it(
+def test_a_page_too_large_for_its_main_text_is_streamed_and_gives_all_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(html, "MAX_HTML_BYTES", 1024**2)
-    with pytest.raises(ParseError, match="up to 1 MiB") as error:
-        list(parse(_write(tmp_path, b"<p>" + b"x" * 1024**2)))
-    assert error.value.error_type == "html-too-large"
+    path = _write(tmp_path, ARTICLE.encode())
+    (section,) = parse(path)
+    assert "Imprint" not in section.text
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", 1000)
+    monkeypatch.setattr(html, "_tree", lambda *_: pytest.fail("held whole"))
+    (section,) = parse(path)
+    assert section.text.endswith("Rhine | 1,230 km\n\nImprint")
+
+
+def test_what_stands_behind_the_pages_end_is_not_lost() -> None:
+    assert extract("<html><body>one</body></html>\n<html><body><p>two</body></html><p>three") == (
+        "one\n\ntwo\n\nthree"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "block", "tail"),
+    [
+        ("<p>", "bees and their hive ", "<p>the end"),
+        ("<p>bees<img src='", "QUJD", "'><p>the end"),
+        ("<p>bees<script>", "'bees'<b;\n", "</script><p>the end"),
+        ("<p>bees<!--", "hive -- ", "--><p>the end"),
+        ("<textarea>", "bees & <b>honey\n", "the end"),
+        ("<pre>bees", "\u2003", "the end"),
+    ],
+)
+def test_a_page_of_any_size_passes_in_the_same_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, block: str, tail: str
+) -> None:
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", 1024)
+    path = tmp_path / "page.html"
+    with open(path, "wb") as file:
+        file.write(f"<html><body>{head}".encode())
+        data = (block * (2**20 // len(block.encode()))).encode()
+        for _ in range(24):
+            file.write(data)
+        file.write(tail.encode())
+    release()
+    before, grown, last = resident_bytes(), 0, ""
+
+    def look() -> None:
+        nonlocal grown
+        grown = max(grown, resident_bytes() - before)
+
+    for section in parse(str(path), progress=look):
+        last = section.text
+    assert last.endswith("the end")
+    assert 0 < grown < 16 * 2**20
+
+
+def test_depth_is_bounded_in_a_stream_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", 1024)
+    found: list[str] = []
+    with pytest.raises(ParseError, match="too deep"):
+        for section in parse(_write(tmp_path, b"<p>bees</p>" * 100_000 + b"<div>" * 1_000_000)):
+            found.append(section.text)
+    assert found
+
+
+def test_an_element_for_each_piece_of_a_deep_page_costs_no_more_than_its_depth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", 1024)
+    began = time.monotonic()
+    found = parse(_write(tmp_path, b"<div>" * 2000 + b"<p>bees" * 300_000))
+    assert sum(section.text.count("bees") for section in found) == 300_000
+    assert time.monotonic() - began < 30
+
+
+def test_what_cannot_be_decoded_is_counted_once_however_often_a_parse_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", 1024)
+    monkeypatch.setattr(html, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(sections, "MAX_SECTION_CHARS", 500)
+    monkeypatch.setattr(sections, "LOOK_BACK_CHARS", 100)
+    path = _write(tmp_path, b"\xef\xbb\xbf<p>bees \xff in their \xfe hive</p>" * 100)
+    whole = list(parse(path))
+    assert len(whole) > 3
+    assert sum(section.replaced for section in whole) == 200
+    for i, section in enumerate(whole):
+        assert list(parse(path, section.resume)) == whole[i + 1 :]
 
 
 def test_nul_and_stray_bytes_do_not_reach_the_text(tmp_path: Path) -> None:
@@ -120,17 +212,20 @@ def test_nul_and_stray_bytes_do_not_reach_the_text(tmp_path: Path) -> None:
     assert "three" in section.text
 
 
+@pytest.mark.parametrize("limit", [1000, 10**6])
 def test_a_parse_resumed_after_any_section_yields_what_would_have_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", limit)
+    monkeypatch.setattr(html, "BLOCK_BYTES", 100)
     monkeypatch.setattr("engine.parsers.sections.MAX_SECTION_CHARS", 500)
     monkeypatch.setattr("engine.parsers.sections.LOOK_BACK_CHARS", 100)
     body = "".join(f"<p>Paragraph {i} of a long page.</p>\n" for i in range(100))
     path = _write(tmp_path, f"<html><body>{body}</body></html>".encode())
-    sections = list(parse(path))
-    assert len(sections) > 2
-    for i, section in enumerate(sections):
-        assert list(parse(path, section.resume)) == sections[i + 1 :]
+    whole = list(parse(path))
+    assert len(whole) > 2
+    for i, section in enumerate(whole):
+        assert list(parse(path, section.resume)) == whole[i + 1 :]
 
 
 def test_a_name_that_is_not_utf8_can_be_opened(tmp_path: Path) -> None:

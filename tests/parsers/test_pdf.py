@@ -1,3 +1,4 @@
+import itertools
 import os
 import random
 from pathlib import Path
@@ -109,6 +110,13 @@ def test_an_encrypted_file_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert error.value.error_type == "encrypted"
 
 
+def test_what_was_wrong_with_the_last_file_is_not_told_of_the_next(tmp_path: Path) -> None:
+    with pytest.raises(ParseError, match="password"):
+        list(parse(_write(tmp_path, pdf([Page()], password="key"))))
+    with pytest.raises(ParseError, match="it has no pages"):
+        list(parse(_write(tmp_path, pdf([]))))
+
+
 @pytest.mark.parametrize("data", [b"%PDF-1.4\ngarbage", b"%PDF-1.4", pdf([])])
 def test_a_broken_file_is_an_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ParseError) as error:
@@ -155,7 +163,7 @@ def test_a_file_without_text_is_skipped_after_its_last_page(tmp_path: Path) -> N
     assert error.value.rule == "pdf-without-text"
 
 
-def test_a_long_document_is_opened_anew_every_so_many_pages(
+def test_a_document_is_opened_anew_when_the_process_has_grown_and_loses_nothing_by_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
@@ -166,16 +174,20 @@ def test_a_long_document_is_opened_anew_every_so_many_pages(
         return once(file)
 
     monkeypatch.setattr(pdf_parser, "_open", count)
-    monkeypatch.setattr(pdf_parser, "PAGES_PER_OPEN", 3)
-    path = _write(tmp_path, pdf([Page().text(72, 700, f"page {i}") for i in range(8)]))
-    assert _texts(path) == [f"page {i}" for i in range(8)]
+    monkeypatch.setattr(pdf_parser, "MAX_GROWTH_BYTES", 1000)
+    # A page, 600 bytes more, and again: over the limit at every third page that is looked at.
+    monkeypatch.setattr(pdf_parser, "resident_bytes", itertools.count(5000, 600).__next__)
+    pages = [Page().text(72, 720, f"page {i}").table(72, 700, RIVERS) for i in range(9)]
+    path = _write(tmp_path, pdf(pages))
+    assert _texts(path) == [f"page {i}\n{ROWS}" for i in range(9)]
     assert len(opened) == 3
 
 
 def test_a_parse_resumed_after_any_section_yields_what_would_have_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pdf_parser, "PAGES_PER_OPEN", 3)
+    monkeypatch.setattr(pdf_parser, "MAX_GROWTH_BYTES", 1000)
+    monkeypatch.setattr(pdf_parser, "resident_bytes", itertools.count(5000, 600).__next__)
     monkeypatch.setattr("engine.parsers.sections.MAX_SECTION_CHARS", 100)
     monkeypatch.setattr("engine.parsers.sections.LOOK_BACK_CHARS", 25)
     source = random.Random(5)

@@ -1,8 +1,17 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.parsers import sections
-from engine.parsers.sections import MAX_SECTION_CHARS, cut, encodable, from_token, section_end, to_token
+from engine.parsers.sections import (
+    MAX_SECTION_CHARS,
+    cut,
+    cut_pieces,
+    encodable,
+    from_token,
+    section_end,
+    to_token,
+)
 
 
 def test_a_short_text_is_one_section() -> None:
@@ -74,3 +83,16 @@ def test_nul_and_lone_surrogates_are_replaced_one_for_one() -> None:
 
 def test_a_token_comes_back_as_it_was() -> None:
     assert from_token(to_token(unit=3, encoding="utf-8")) == {"unit": 3, "encoding": "utf-8"}
+
+
+@given(st.lists(st.text(alphabet="ab. \n", max_size=40), max_size=30), st.integers(0, 20))
+def test_a_text_in_pieces_has_the_same_sections(pieces: list[str], resumed: int) -> None:
+    text = "".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sections, "MAX_SECTION_CHARS", 50)
+        patch.setattr(sections, "LOOK_BACK_CHARS", 12)
+        whole = [(start, text[start:end]) for start, end in cut(text)]
+        assert list(cut_pieces(pieces)) == whole
+        first = min(resumed, len(whole))
+        start = whole[first][0] if first < len(whole) else len(text)
+        assert list(cut_pieces(pieces, start)) == whole[first:]
