@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import engine
+from engine.errors import UsageError
 from engine.models.digest import cache_folder, file_digest
 from engine.models.spec import ImageSpec, TextSpec, to_json
 
@@ -39,6 +40,9 @@ PACKAGES = {
 #: Seconds that an export may take, and that another process's export is waited for.
 EXPORT_DEADLINE_S = 900.0
 
+#: Bytes that an export of a small model takes at most, most of them torch's (measured: 1.3 GiB).
+EXPORT_BYTES = 1536 * 2**20
+
 #: Seconds between two looks at whether another process is still at it.
 LOOK_S = 0.1
 
@@ -47,17 +51,24 @@ class NotExportedError(Exception):
     """There is no ONNX form of the model; the text says why, as the end of "… because"."""
 
 
-def exported(spec: TextSpec | ImageSpec) -> Path:
+def exported(spec: TextSpec | ImageSpec, room: int | None = None) -> Path:
     """The folder of the model's ONNX form, made now where it isn't there or is damaged.
 
     Raises `NotExportedError` where the model can't be exported or its vectors would be others; that is
-    remembered too, until a package changes.
+    remembered too, until a package changes. `UsageError` where it would have to be made in less than
+    `EXPORT_BYTES` of `room`, in bytes.
     """
     versions = _versions(spec)
     made_by = hashlib.sha256(json.dumps([FORM, versions]).encode()).hexdigest()
     folder = cache_folder() / "onnx" / f"{spec.digest[:32]}-{made_by[:8]}"
     report = _read(folder)
     if report is None:
+        if room is not None and room < EXPORT_BYTES:
+            raise UsageError(
+                f"model {spec.name} has to be exported for ONNX Runtime once, which takes"
+                f" {EXPORT_BYTES / 2**30:g} GiB for some seconds, and {room / 2**30:.2f} GiB of --max-ram are"
+                " left for it: run once with more, or with --backend torch"
+            )
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _lock(folder.with_suffix(".lock")):

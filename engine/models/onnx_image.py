@@ -45,6 +45,6 @@ class OnnxImage:
         return load_image_model(self.spec, "cpu", "float32")
 
 
-def load_onnx_image(spec: ImageSpec) -> OnnxImage:
+def load_onnx_image(spec: ImageSpec, room: int | None = None) -> OnnxImage:
     """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
-    return OnnxImage(spec, exported(spec))
+    return OnnxImage(spec, exported(spec, room))

@@ -38,6 +38,7 @@ class _Inference:
         self._text_spec = text_spec
         self._image_spec: ImageSpec | None = None
         self._loading = loading
+        self._room: int | None = None
         self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
         self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
         self._stopped = False
@@ -76,6 +77,7 @@ class _Inference:
             elif isinstance(message, m.UseImages):
                 self._image_spec = message.spec
             elif isinstance(message, m.Load):
+                self._room = message.room
                 self._stage.warm_up()
                 self._mailbox.send(m.Loaded())
             elif isinstance(message, m.Stop):
@@ -102,14 +104,14 @@ class _Inference:
             self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
 
     def _load_text(self) -> TextEmbedder:
-        model = load_text(self._text_spec, *self._loading)
+        model = load_text(self._text_spec, *self._loading, self._room)
         self._tell_notes(model.notes)
         return model
 
     def _load_image(self) -> ImageEmbedder:
         if self._image_spec is None:
             raise EngineError("a picture arrived before its model was named")
-        model = load_image(self._image_spec, *self._loading)
+        model = load_image(self._image_spec, *self._loading, self._room)
         self._tell_notes(model.notes)
         return model
 

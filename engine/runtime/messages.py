@@ -38,7 +38,12 @@ class UseImages:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """To the inference process: load the text model now and try it, so that its memory is known."""
+    """To the inference process: load the text model now and try it, so that its memory is known.
+
+    It may take `room` bytes for it.
+    """
+
+    room: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
@@ -58,6 +59,8 @@ class Pipeline:
         self._text_spec = text_spec
         self._images: m.UseImages | None = None if config.images else m.UseImages(None)
         self._started = 0
+        #: Bytes that the inference process may take while it loads its model.
+        self.room = 2**63
         #: How many parsers there may be, and the bytes of each. One until the plan of memory is made.
         self.workers, self.parser_memory = 1, config.parser_memory or MOST_PARSER_MEMORY
         self._past: dict[str, list[m.Stats]] = {"parse": [], "infer": [], "index": []}
@@ -80,7 +83,7 @@ class Pipeline:
         config = self._config
         if self.inference is None:
             self.inference = self._start_inference()
-            self.inference.send(m.Load())
+            self.inference.send(m.Load(self.room))
         name = f"parser-{self._started}"
         self._started += 1
         reader, writer = pipe()
@@ -202,6 +205,9 @@ class Pipeline:
         for stage, child in (("inference", self.inference), ("indexer", self.indexer)):
             if child is not None:
                 found.append((stage, child.pid))
+        # An exporter of its model, while there is one.
+        if self.inference is not None:
+            found += [("inference", pid) for pid in _children_of(self.inference.pid)]
         return found
 
     def remove(self, slot: ParserSlot) -> None:
@@ -257,6 +263,14 @@ class Pipeline:
         self._keep("index", self.indexer)
         self.inference = self.indexer = None
         return children
+
+
+def _children_of(pid: int) -> list[int]:
+    """The processes that a process's main thread has started; none where the system doesn't tell."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (OSError, ValueError):
+        return []
 
 
 def _sum(stats: list[m.Stats]) -> m.Stats:

@@ -184,6 +184,8 @@ class Supervisor:
         if prepared.new:
             # In one commit with the new identity and the ledger's new beginning.
             self._will_change_index()
+        taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
+        self._pipeline.room = self._limit.size - taken
         ledger.set("adapter", config.adapter)
         ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
@@ -322,7 +324,17 @@ class Supervisor:
         costs = Costs(pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0))
         bulk = config.bulk_bytes * config.bulk_concurrency
         wishes = Wishes(config.workers, config.parser_memory, config.buffer, bulk)
-        first, made = self._plan is None, plan(self._limit, costs, wishes)
+        first = self._plan is None
+        try:
+            made = plan(self._limit, costs, wishes)
+        except UsageError as error:
+            if first:
+                raise
+            # The plan leaves room for what may never be taken, and what is taken is looked at all the time.
+            head = str(error).partition("\n")[0]
+            log.warning("%s", error)
+            self._progress.say(f"{head}; going on, with less on its way near the limit")
+            return
         self._plan, self._begun = made, True
         self._credits.resize(made.buffer, made.workers)
         pipeline.limit(made.workers, made.parser_memory)
