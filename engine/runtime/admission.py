@@ -22,6 +22,9 @@ from engine.stages.segment import SUBS_PER_UNIT
 #: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
 ACTIVE_FILES = 4096
 
+#: Bytes beyond its limit that a parser may have mapped: its share of libraries, a shelf, a file it reads.
+MAPPED_ROOM = 256 * 2**20
+
 #: Parsers that may die one after another before they begin a file: the fault is not in a file then.
 STILLBORN_PARSERS = 8
 
@@ -106,13 +109,19 @@ class Admission:
         elif isinstance(message, m.Failed):
             slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
 
-    def watch(self, now: float, draining_s: float) -> None:
-        """Kill each parser that is stuck at the moment `now`, or that a run which is to end waits for."""
+    def watch(self, now: float, draining_s: float, sizes: Mapping[int, int]) -> None:
+        """Kill each parser that is stuck at the moment `now`, takes too much memory, or that a run which is
+        to end waits for. `sizes` gives bytes by process id."""
         for slot in self._pipeline.parsers.values():
             if slot.dead:
                 continue
             if slot.verdict is None:
                 slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            size, most = sizes.get(slot.child.pid, 0), self._pipeline.parser_memory + MAPPED_ROOM
+            if slot.verdict is None and size > most:
+                # The limit of the process itself counts no memory that it shares or maps from files.
+                reason = f"its parser took {size} bytes (--parser-memory {self._pipeline.parser_memory})"
+                slot.verdict = Verdict(reason, blames_file=slot.current is not None)
             # One that has told its failure is killed as well: it may be stopped on its way out.
             if slot.verdict or (draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
                 slot.child.process.kill()

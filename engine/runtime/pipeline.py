@@ -232,14 +232,17 @@ class Pipeline:
             for stage, children in living.items()
         }
 
-    def stop(self, seconds: float, urgent: Callable[[], bool]) -> Iterator[tuple[Child, object]]:
-        """End every process, the first of the chain first; yields what they say until then.
+    def stop(self, stages: str, seconds: float, urgent: Callable[[], bool]) -> Iterator[tuple[Child, object]]:
+        """End the processes before the indexer (`parse`, in the order of the chain) or the indexer (`index`).
 
-        One that doesn't end by itself in `seconds`, or as soon as it is `urgent`, is killed.
+        Yields what they say until then. One that doesn't end by itself in `seconds`, or as soon as it is
+        `urgent`, is killed.
         """
-        parsers = [slot.child for slot in self.parsers.values()]
+        ended = [self.indexer] if stages == "index" else [*self._parsing(), self.inference]
         deadline = time.monotonic() + seconds
-        for child in [*parsers, *(c for c in (self.inference, self.indexer) if c is not None)]:
+        for child in ended:
+            if child is None:
+                continue
             child.send(m.Stop())
             while child.process.exitcode is None and time.monotonic() < deadline and not urgent():
                 self.bell.wait(0.05)
@@ -249,6 +252,21 @@ class Pipeline:
                 log.warning("%s did not end by itself and is killed", child.name)
                 child.kill()
             yield from ((child, message) for message in child.receive())
+        self._forget(ended)
+
+    def _parsing(self) -> list[Child]:
+        return [slot.child for slot in self.parsers.values()]
+
+    def _forget(self, ended: list[Child | None]) -> None:
+        """These processes are gone; their times stay."""
+        for slot in [slot for slot in self.parsers.values() if slot.child in ended]:
+            self.remove(slot)
+        if self.inference in ended:
+            self._keep("infer", self.inference)
+            self.inference = None
+        if self.indexer in ended:
+            self._keep("index", self.indexer)
+            self.indexer = None
 
     def kill(self) -> list[Child]:
         """End every process at once, the last of the chain first; gives them back, for their last words."""
@@ -257,11 +275,7 @@ class Pipeline:
             child.process.kill()
         for child in children:
             child.kill()
-        for slot in list(self.parsers.values()):
-            self.remove(slot)
-        self._keep("infer", self.inference)
-        self._keep("index", self.indexer)
-        self.inference = self.indexer = None
+        self._forget([*children])
         return children
 
 

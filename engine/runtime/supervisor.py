@@ -389,7 +389,7 @@ class Supervisor:
             elif child.name not in self._pipeline.parsers and (why := verdict(child, now)):
                 child.kill()
                 raise StageDiedError(child.name, f"{child.name} was ended: {why.reason}")
-        self._admission.watch(now, self._stop.draining_s)
+        self._admission.watch(now, self._stop.draining_s, self._memory.processes)
         self._database.check()
         if name := self._stop.begins():
             log.info("%s: stopping", name)
@@ -516,19 +516,27 @@ class Supervisor:
             )
 
     def _drain(self) -> None:
-        """Make everything searchable, then let every process end by itself."""
+        """Make everything searchable, then let every process end by itself.
+
+        Those that parsed and embedded end first: what the database needs to put its files in order is then
+        not taken beside them.
+        """
         self._accounts.flush()
         self._ledger.commit()
+        self._end_processes("parse")
         if self._complete and self._ledger.get("unpublished"):
             self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()
                 self._watch()
                 self._tick()
+        self._end_processes("index")
+
+    def _end_processes(self, stages: str) -> None:
         seconds = STOP_DEADLINE_S
         if self._stop.asked:
             seconds = max(0.0, min(seconds, self._config.grace - self._stop.draining_s))
-        for child, message in self._pipeline.stop(seconds, lambda: self._stop.urgent):
+        for child, message in self._pipeline.stop(stages, seconds, lambda: self._stop.urgent):
             if isinstance(message, m.Embedded):
                 self._handle(child, message)
 

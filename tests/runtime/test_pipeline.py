@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 import time
@@ -10,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from engine.runtime import messages as m
-from engine.runtime.admission import Admission
+from engine.runtime.admission import MAPPED_ROOM, Admission
 from engine.runtime.child import Child
-from engine.runtime.deaths import Restarts
+from engine.runtime.deaths import Restarts, Verdict
 from engine.runtime.pipeline import ParserSlot, Pipeline
 from tests.runtime import children
 
@@ -48,9 +49,52 @@ def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path)
     child = Child("parser-0", children.busy, str(tmp_path))
     slot = pipeline.parsers["parser-0"] = ParserSlot(child)
     admission.handle(slot, m.Failed(1, "a bug"))
-    admission.watch(time.monotonic(), draining_s=0)
+    admission.watch(time.monotonic(), draining_s=0, sizes={})
     child.process.join(10)
     assert child.process.exitcode == -signal.SIGKILL
     assert slot.verdict is not None
     assert slot.verdict.reason == "its parser failed: a bug"
     child.kill()
+
+
+def test_a_parser_that_maps_more_than_its_limit_is_killed_and_its_file_blamed(tmp_path: Path) -> None:
+    pipeline, admission = made()
+    child = Child("parser-0", children.busy, str(tmp_path))
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, current=cast(Any, "a file"))
+    limit = pipeline.parser_memory + MAPPED_ROOM
+    admission.watch(time.monotonic(), draining_s=0, sizes={child.pid: limit})
+    assert slot.verdict is None
+    admission.watch(time.monotonic(), draining_s=0, sizes={child.pid: limit + 1})
+    assert slot.verdict == Verdict(
+        f"its parser took {limit + 1} bytes (--parser-memory {2**30})", blames_file=True
+    )
+    child.process.join(10)
+    assert child.process.exitcode == -signal.SIGKILL
+    child.kill()
+
+
+def test_the_largest_idle_parser_that_holds_on_to_memory_ends_by_itself(tmp_path: Path) -> None:
+    pipeline, admission = made()
+    echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(2)]
+    for child in echoes:
+        pipeline.parsers[child.name] = ParserSlot(child, began=True)
+    small, large = int(0.3 * 2**30), int(0.5 * 2**30)
+    admission.recycle({echoes[0].pid: small, echoes[1].pid: small})
+    assert not any(slot.retired for slot in pipeline.parsers.values())
+    admission.recycle({echoes[0].pid: small, echoes[1].pid: large})
+    assert [slot.retired for slot in pipeline.parsers.values()] == [False, True]
+    echoes[1].process.join(30)
+    assert echoes[1].process.exitcode == 0
+    pipeline.kill()
+
+
+def test_fewer_workers_let_the_last_parsers_end_and_the_others_get_the_new_limit(tmp_path: Path) -> None:
+    pipeline, _ = made()
+    echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(3)]
+    for child in echoes:
+        pipeline.parsers[child.name] = ParserSlot(child)
+    pipeline.limit(1, 200 * 2**20)
+    assert [slot.retired for slot in pipeline.parsers.values()] == [False, True, True]
+    assert resource.prlimit(echoes[0].pid, resource.RLIMIT_DATA)[0] == 200 * 2**20
+    pipeline.kill()
+    assert pipeline.parsers == {}
