@@ -25,7 +25,8 @@ def waiting(tmp_path: Path, silent_s: float, idle_s: float) -> Supervisor:
     )
     parts: dict[str, Any] = {
         "_intake": SimpleNamespace(listed=True),
-        "_admission": SimpleNamespace(idle=True, watch=lambda now, draining_s: None),
+        "_admission": SimpleNamespace(idle=True, watch=lambda now, draining_s, sizes: None),
+        "_memory": SimpleNamespace(processes={}),
         "_accounts": SimpleNamespace(active=1),
         "_pipeline": SimpleNamespace(children=lambda: [child], parsers={"parser-0": None}),
         "_idle_since": now - idle_s,
