@@ -10,6 +10,7 @@ import psutil
 
 from engine.config import LEAST_PARSER_MEMORY
 from engine.errors import UsageError
+from engine.runtime.cgroup import memory_groups
 from engine.runtime.credits import least_buffer
 
 #: Share of a container's or a job's limit, and of the memory that is free, that a run takes unless told.
@@ -157,7 +158,10 @@ def limit_of(max_ram: int | None, environment: Mapping[str, str], root: Path = P
     """The user's `--max-ram`; else most of what the container or the batch job has; else of what is free."""
     if max_ram is not None:
         return Limit(max_ram, "--max-ram")
-    given = [size for path in _limit_files(root) if (size := _read(path)) is not None]
+    files = (
+        folder / ("memory.max" if new else "memory.limit_in_bytes") for folder, new in memory_groups(root)
+    )
+    given = [size for path in files if (size := _read(path)) is not None]
     job = environment.get("SLURM_MEM_PER_NODE", "")
     if job.isdigit() and int(job):
         given.append(int(job) * 2**20)
@@ -165,28 +169,6 @@ def limit_of(max_ram: int | None, environment: Mapping[str, str], root: Path = P
     if given and min(given) < free:
         return Limit(int(CGROUP_SHARE * min(given)), f"{CGROUP_SHARE:.0%} of the container's or job's limit")
     return Limit(int(FREE_SHARE * free), f"{FREE_SHARE:.0%} of what is free")
-
-
-def _limit_files(root: Path) -> list[Path]:
-    """Where the control groups of this process, from its own to the outermost, say their limits."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base, file = ("sys/fs/cgroup", "memory.max")
-        if controllers:
-            base, file = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        folder = root / base / name.lstrip("/")
-        while folder != root / base:
-            found.append(folder / file)
-            folder = folder.parent
-        found.append(root / base / file)
-    return found
 
 
 def _read(path: Path) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.runtime.cgroup import memory_groups
 from engine.runtime.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
 
 #: Seconds that a process may be stopped (SIGSTOP) while the others work, before it is replaced.
@@ -85,7 +86,9 @@ class OomKills:
     tells (`memory.events`, or `memory.oom_control` of version 1), else on this machine (`/proc/vmstat`)."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._files = [*_cgroup_files(root), root / "proc/vmstat"]
+        own = memory_groups(root)[:1]
+        counters = [folder / ("memory.events" if new else "memory.oom_control") for folder, new in own]
+        self._files = [*counters, root / "proc/vmstat"]
         self._accounted = self._count()
 
     def settle(self) -> None:
@@ -110,21 +113,6 @@ class OomKills:
                 if name == "oom_kill":
                     return int(value)
         return 0
-
-
-def _cgroup_files(root: Path) -> list[Path]:
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            found.append(root / "sys/fs/cgroup" / path.lstrip("/") / "memory.events")
-        elif "memory" in controllers.split(","):
-            found.append(root / "sys/fs/cgroup/memory" / path.lstrip("/") / "memory.oom_control")
-    return found
 
 
 class Restarts:
