@@ -22,7 +22,7 @@ FACTORS = (1.0, 1.25, 2.0, 4.0)
 TOO_LITTLE = "1MiB"
 
 #: How the engine names what would do.
-_NAMED = re.compile(r"at least (\d+(?:\.\d+)?\s*(?:[KMGT]i?B?)?)\b", re.IGNORECASE)
+_NAMED = re.compile(r"needs --max-ram (\d+(?:\.\d+)?\s*(?:[KMGT]i?B?)?)\b", re.IGNORECASE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
