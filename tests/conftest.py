@@ -20,6 +20,9 @@ TOGETHER = (
     r"test_elasticsearch_secured\.py",
     r"test_elasticsearch_faults\.py(?!.*full_disk)",
     r"test_parity\.py",
+    r"tests/hostile/",
+    r"test_full_disk\.py.*(run_directory|for_the_database)",
+    r"test_full_disk\.py",
 )
 
 # Examples are not judged by their time: other tests run beside them.

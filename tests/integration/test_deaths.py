@@ -94,7 +94,7 @@ def test_a_run_that_was_stopped_as_a_whole_goes_on_and_blames_nobody(tmp_path: P
 def test_a_file_that_crashes_its_parsers_is_tried_alone_at_last_and_then_is_poison(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.write("poison.txt", "".join(f"{line}: {PROSE}" for line in range(60_000)))
-    with corpus.started("--workers", "2", "--buffer", "8MiB", text_model="stand-in:16@40000") as process:
+    with corpus.started("--workers", "2", "--buffer", "8MiB", text_model="stand-in:16@15000") as process:
         kill_each_parser(process, corpus, signal.SIGSEGV, 3)
         assert process.wait(120) == 3
     (failure,) = (json.loads(line) for line in (corpus.run_dir / "failures.jsonl").read_text().splitlines())
