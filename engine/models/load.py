@@ -52,12 +52,13 @@ def load_text(
     dtype: str = "auto",
     backend: str = "auto",
     room: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TextEmbedder:
     """The model of the specification by ONNX Runtime or by torch (`engine.models.text`), or a stand-in.
 
     ONNX Runtime serves where `engine.models.backend` says so and the model can be exported; where it can't,
-    torch does, and a note tells why. `room` is the bytes of memory that an export may take. Raises
-    `UsageError` for what can't be had, and `DeviceLostError`.
+    torch does, and a note tells why. `room` is the bytes of memory that an export may take, and
+    `say` is told when one begins. Raises `UsageError` for what can't be had, and `DeviceLostError`.
     """
     if spec.folder is None:
         return StandInText(spec)
@@ -66,7 +67,7 @@ def load_text(
         try:
             from engine.models.onnx_text import load_onnx_text
 
-            return load_onnx_text(spec, room)
+            return load_onnx_text(spec, room, say)
         except (NotExportedError, ImportError) as error:
             note = f"text model {spec.name} is run by torch, not ONNX Runtime: {error}"
     from engine.models.text import load_text_model
@@ -82,6 +83,7 @@ def load_image(
     dtype: str = "auto",
     backend: str = "auto",
     room: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> ImageEmbedder:
     """The model of the specification, as `load_text` does it, by torch in `engine.models.clip`."""
     if spec.folder is None:
@@ -91,7 +93,7 @@ def load_image(
         try:
             from engine.models.onnx_image import load_onnx_image
 
-            return load_onnx_image(spec, room)
+            return load_onnx_image(spec, room, say)
         except (NotExportedError, ImportError) as error:
             note = f"image model {spec.name} is run by torch, not ONNX Runtime: {error}"
     from engine.models.clip import load_image_model

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,14 @@ class NotExportedError(Exception):
     """There is no ONNX form of the model; the text says why, as the end of "… because"."""
 
 
-def exported(spec: TextSpec | ImageSpec, room: int | None = None) -> Path:
+def exported(
+    spec: TextSpec | ImageSpec, room: int | None = None, say: Callable[[str], None] | None = None
+) -> Path:
     """The folder of the model's ONNX form, made now where it isn't there or is damaged.
 
     Raises `NotExportedError` where the model can't be exported or its vectors would be others; that is
-    remembered too, until a package changes. `UsageError` where it would have to be made in less than
-    `EXPORT_BYTES` of `room`, in bytes.
+    remembered too, until a package changes. `say` gets a line before an export begins. `UsageError` where
+    it would have to be made in less than `EXPORT_BYTES` of `room`, in bytes.
     """
     versions = _versions(spec)
     made_by = hashlib.sha256(json.dumps([FORM, versions]).encode()).hexdigest()
@@ -69,6 +71,8 @@ def exported(spec: TextSpec | ImageSpec, room: int | None = None) -> Path:
                 f" {EXPORT_BYTES / 2**30:g} GiB for some seconds, and {room / 2**30:.2f} GiB of --max-ram are"
                 " left for it: run once with more, or with --backend torch"
             )
+        if say is not None:
+            say(f"model {spec.name} is exported for ONNX Runtime, once, which takes some 20 seconds")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _lock(folder.with_suffix(".lock")):

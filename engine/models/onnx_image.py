@@ -45,6 +45,8 @@ class OnnxImage:
         return load_image_model(self.spec, "cpu", "float32")
 
 
-def load_onnx_image(spec: ImageSpec, room: int | None = None) -> OnnxImage:
+def load_onnx_image(
+    spec: ImageSpec, room: int | None = None, say: Callable[[str], None] | None = None
+) -> OnnxImage:
     """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
-    return OnnxImage(spec, exported(spec, room))
+    return OnnxImage(spec, exported(spec, room, say))

@@ -65,11 +65,13 @@ class OnnxText:
         return tokenizer
 
 
-def load_onnx_text(spec: TextSpec, room: int | None = None) -> OnnxText:
+def load_onnx_text(
+    spec: TextSpec, room: int | None = None, say: Callable[[str], None] | None = None
+) -> OnnxText:
     """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
     if spec.mode == "text":
         raise NotExportedError("its own tokenizer is needed")
     if spec.max_tokens is None or spec.max_tokens > MOST_TOKENS:
         limit = "any number of" if spec.max_tokens is None else f"{spec.max_tokens:,}"
         raise NotExportedError(f"it reads {limit} tokens at once, above {MOST_TOKENS:,}")
-    return OnnxText(spec, exported(spec, room))
+    return OnnxText(spec, exported(spec, room, say))

@@ -104,17 +104,20 @@ class _Inference:
             self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
 
     def _load_text(self) -> TextEmbedder:
-        model = load_text(self._text_spec, *self._loading, self._room)
+        model = load_text(self._text_spec, *self._loading, self._room, self._say)
         self._tell_notes(model.notes)
         return model
 
     def _load_image(self) -> ImageEmbedder:
         if self._image_spec is None:
             raise EngineError("a picture arrived before its model was named")
-        model = load_image(self._image_spec, *self._loading, self._room)
+        model = load_image(self._image_spec, *self._loading, self._room, self._say)
         self._tell_notes(model.notes)
         return model
 
     def _tell_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes:
-            self._mailbox.send(m.Note(note))
+            self._say(note)
+
+    def _say(self, text: str) -> None:
+        self._mailbox.send(m.Note(text))

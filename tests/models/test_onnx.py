@@ -213,6 +213,24 @@ def test_an_exporter_that_dies_is_told_and_tried_again(bert: Path, monkeypatch: 
     assert [path.suffix for path in (cache_folder() / "onnx").iterdir()] == [".lock"]
 
 
+def test_an_export_that_there_is_no_room_for_is_refused_before_it_begins(bert: Path) -> None:
+    spec = resolve_text(str(bert))
+    said: list[str] = []
+    with pytest.raises(UsageError, match=r"takes 1\.5 GiB .* and 0\.50 GiB of --max-ram are left"):
+        onnx_cache.exported(spec, room=2**29, say=said.append)
+    assert said == []
+    assert not (cache_folder() / "onnx").exists()
+
+
+def test_an_export_is_told_of_and_needs_no_room_once_it_is_there(bert: Path) -> None:
+    spec = resolve_text(str(bert))
+    said: list[str] = []
+    folder = onnx_cache.exported(spec, room=onnx_cache.EXPORT_BYTES, say=said.append)
+    assert onnx_cache.exported(spec, room=0, say=said.append) == folder
+    (line,) = said
+    assert "is exported for ONNX Runtime, once" in line
+
+
 def test_a_cache_that_can_not_be_written_is_told(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
