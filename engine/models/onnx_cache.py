@@ -130,7 +130,7 @@ def _export(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
     theirs, ours = os.pipe()
     root = str(Path(engine.__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with os.fdopen(ours, "w", encoding="utf-8") as life, tempfile.TemporaryFile() as errors:
+    with os.fdopen(ours, "wb", buffering=0) as life, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "engine.models.onnx_export", str(folder)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -141,8 +141,7 @@ def _export(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
         os.close(theirs)
         with process:
             try:
-                life.write(to_json(spec) + "\n")
-                life.flush()
+                life.write((to_json(spec) + "\n").encode())
                 said, _ = process.communicate(timeout=EXPORT_DEADLINE_S)
             except subprocess.TimeoutExpired:
                 raise NotExportedError(f"its export took longer than {EXPORT_DEADLINE_S:.0f} s") from None

@@ -340,7 +340,7 @@ class Supervisor:
         pipeline.limit(made.workers, made.parser_memory)
         for line in made.lines(self._limit):
             log.info("%s", line)
-            if first:
+            if first and not config.quiet:
                 self._progress.say(line)
 
     def _use_images(self) -> None:
