@@ -367,20 +367,10 @@ class Accounts:
         end = active.end
         if end is None:
             raise EngineError(f"{active.row.source}: settled before it was parsed")
-        left, arrived = (end.segments, end.chunks), (active.arrived, active.arrived_chunks)
-        if left != arrived:
-            raise HandOverError(
-                "from the parser to the inference process",
-                f"{left[1]} chunks in {left[0]} segments left, {arrived[1]} in {arrived[0]} arrived"
-                f" ({active.row.source})",
-            )
-        left, arrived = (active.expected, active.expected_chunks), (active.written, active.written_chunks)
-        if left != arrived:
-            raise HandOverError(
-                "from the inference process to the database",
-                f"{left[1]} chunks in {left[0]} segments left, {arrived[1]} in {arrived[0]} were answered"
-                f" ({active.row.source})",
-            )
+        left, came = (end.segments, end.chunks), (active.arrived, active.arrived_chunks)
+        _compare_all(active, "from the parser to the inference process", left, came, "arrived")
+        left, came = (active.expected, active.expected_chunks), (active.written, active.written_chunks)
+        _compare_all(active, "from the inference process to the database", left, came, "were answered")
         self.flush()
         for attempt in active.attempts:
             del self._attempts[attempt]
@@ -492,6 +482,16 @@ class Accounts:
                 self.counts.removed += 1
                 self._ledger.remove(row.id)
             yield
+
+
+def _compare_all(active: Active, border: str, left: tuple[int, int], came: tuple[int, int], how: str) -> None:
+    """Raises `HandOverError` where the (segments, chunks) that left one stage are not those that came."""
+    if left != came:
+        raise HandOverError(
+            border,
+            f"{left[1]} chunks in {left[0]} segments left, {came[1]} in {came[0]} {how}"
+            f" ({active.row.source})",
+        )
 
 
 def _compare(active: Active, received: int, answered: int) -> None:

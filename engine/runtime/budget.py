@@ -36,6 +36,11 @@ INFERENCE_ROOM = 0.05
 MOST_PARSER_MEMORY, MOST_BUFFER = 2**30, 256 * 2**20
 
 
+def default_buffer(workers: int) -> int:
+    """Bytes on their way where the user names none and memory allows: enough for so many parsers."""
+    return max(MOST_BUFFER, least_buffer(workers))
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """Bytes for the whole process tree, and in words where they come from."""
@@ -114,7 +119,7 @@ def plan(limit: Limit, costs: Costs, wishes: Wishes) -> Plan:
     made = Plan(
         wishes.workers,
         most,
-        wishes.buffer or max(MOST_BUFFER, least_buffer(wishes.workers)),
+        wishes.buffer or default_buffer(wishes.workers),
         costs,
         wishes.bulk,
     )

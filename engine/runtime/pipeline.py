@@ -194,6 +194,11 @@ class Pipeline:
         """Whether no parser has a file."""
         return not any(slot.jobs for slot in self.parsers.values())
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a process has said something; what it said is to be read after this."""
+        self.bell.wait(seconds)
+        self.bell.clear()
+
     def children(self) -> list[Child]:
         """The living processes, the last of the chain first but for the parsers."""
         others = [child for child in (self.inference, self.indexer) if child is not None]
@@ -245,8 +250,7 @@ class Pipeline:
                 continue
             child.send(m.Stop())
             while child.process.exitcode is None and time.monotonic() < deadline and not urgent():
-                self.bell.wait(0.05)
-                self.bell.clear()
+                self.wait(0.05)
                 yield from ((child, message) for message in child.receive())
             if child.process.exitcode is None:
                 log.warning("%s did not end by itself and is killed", child.name)

@@ -24,10 +24,10 @@ from engine.runtime import report, rundir
 from engine.runtime.accounts import Accounts
 from engine.runtime.admission import Admission
 from engine.runtime.background import Background
-from engine.runtime.budget import MOST_BUFFER, Costs, Plan, Wishes, limit_of, plan
+from engine.runtime.budget import Costs, Plan, Wishes, default_buffer, limit_of, plan
 from engine.runtime.child import AWAY_S, Child
 from engine.runtime.cleaner import Cleaner
-from engine.runtime.credits import Credits, least_buffer
+from engine.runtime.credits import Credits
 from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
@@ -65,7 +65,7 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pruning: Iterator[None] | None = None
-        buffer = config.buffer or max(MOST_BUFFER, least_buffer(config.workers))
+        buffer = config.buffer or default_buffer(config.workers)
         self._credits = Credits(buffer, config.workers)
         self._limit = limit_of(config.max_ram, os.environ)
         #: What is granted before it is made could be more than there is room for.
@@ -248,9 +248,7 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Handle what children said; wait a moment where none did and nothing else is to do."""
-        if not self._intake.busy or self._stop.asked:
-            self._pipeline.bell.wait(LISTEN_S)
-        self._pipeline.bell.clear()
+        self._pipeline.wait(0.0 if self._intake.busy and not self._stop.asked else LISTEN_S)
         for child in self._pipeline.children():
             for message in child.receive():
                 self._handle(child, message)
@@ -363,8 +361,7 @@ class Supervisor:
         if child is None:
             raise EngineError("the indexer was asked before it was started")
         while True:
-            self._pipeline.bell.wait(LISTEN_S)
-            self._pipeline.bell.clear()
+            self._pipeline.wait(LISTEN_S)
             for message in child.receive():
                 if isinstance(message, kind):
                     return message

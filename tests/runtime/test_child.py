@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -28,22 +28,6 @@ PATIENCE_S = 30.0
 ORPHAN_DEADLINE_S = 5.0
 
 Start = Callable[..., Child]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts children, which are killed when the test is over."""
-    started: list[Child] = []
-
-    def begin(target: Callable[..., None], *args: object) -> Child:
-        started.append(Child(target.__name__, target, str(tmp_path), *args))
-        return started[-1]
-
-    yield begin
-    for child in started:
-        child.kill()
-        child.control.close()
-        child.process.close()
 
 
 def heard(child: Child, count: int) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,20 +25,6 @@ from engine.runtime.deaths import (
 from tests.runtime import children
 
 NO_KILLS = OomKills(Path("/nonexistent"))
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
-    """Starts one child, which is killed when the test is over."""
-    started: list[Child] = []
-
-    def begin(target: Callable[..., None], *args: object) -> Child:
-        started.append(Child(target.__name__, target, str(tmp_path), *args))
-        return started[-1]
-
-    yield begin
-    for child in started:
-        child.kill()
 
 
 def wait_for(condition: Callable[[], object]) -> None:
