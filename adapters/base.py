@@ -64,6 +64,9 @@ class Adapter(ABC):
     #: The URL scheme that selects this adapter.
     scheme: str
 
+    #: Seconds that a record may wait for company before it is written; longer where each write has its price.
+    bulk_age_s: float = 1.0
+
     @abstractmethod
     def identity(self) -> str | None:
         """A word that changes when the index is deleted, replaced or restored; None without an index."""

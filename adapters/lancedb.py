@@ -88,6 +88,8 @@ class LanceAdapter(Adapter):
     """
 
     scheme = "lancedb"
+    # Each write is a file of its own, and a list of all files.
+    bulk_age_s = 5.0
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -21,6 +21,8 @@ CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
     "LANCEDB_LOG": "error",
+    "LANCE_IO_THREADS": "2",
+    "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20),
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
 }
 

@@ -39,11 +39,23 @@ class Credits:
         #: Bytes between a parser's emission and the database's acknowledgement, now and at most so far.
         self.in_flight = 0
         self.peak_in_flight = 0
+        #: Bytes of them that have their vectors.
+        self._embedded = 0
 
     @property
     def blocked(self) -> bool:
         """Whether a parser waits."""
         return bool(self._asked)
+
+    def wants_flush(self, idle: bool) -> bool:
+        """Whether the indexer should write what it holds rather than wait for more.
+
+        It should where a parser waits, or all are `idle`, and no work is left before the indexer; and already
+        when it holds a quarter of all bytes while a parser waits: the rest feeds the model meanwhile.
+        """
+        if not self._embedded or not (self.blocked or idle):
+            return False
+        return self._embedded == self.in_flight or (self.blocked and 4 * self._embedded >= self._limit)
 
     def ask(self, parser: str, size: int) -> None:
         """A parser wants to emit so many bytes. Raises `UsageError` for more than there may ever be.
@@ -86,9 +98,14 @@ class Credits:
         self.in_flight += size
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
+    def embedded(self, size: int) -> None:
+        """A segment is on its way to the indexer, or was written even before this was known."""
+        self._embedded += size
+
     def acknowledged(self, size: int) -> None:
         """A segment has been answered by the database."""
         self.in_flight -= size
+        self._embedded -= size
         self._free += size
         if self._free > self._limit:
             raise EngineError(f"{self._free - self._limit} bytes were acknowledged that were never granted")
@@ -100,6 +117,6 @@ class Credits:
 
     def reset(self) -> None:
         """Every process is gone, and what was on its way with them: all of it is free again."""
-        self._free, self.in_flight = self._limit, 0
+        self._free, self.in_flight, self._embedded = self._limit, 0, 0
         self._held.clear()
         self._asked.clear()

@@ -14,6 +14,7 @@ from typing import TypeVar
 import adapters
 from adapters.base import Adapter, AdapterOptions
 from adapters.schema import is_made_with
+from engine.allocator import return_large_blocks
 from engine.errors import (
     AccessError,
     DatabaseUnavailableError,
@@ -56,6 +57,7 @@ class IndexerOptions:
 
 def main(control: Connection, run_dir: str, options: IndexerOptions) -> None:
     """Entry of the process."""
+    return_large_blocks()
     run_child(control, run_dir, lambda mailbox: _Indexer(mailbox, options).run(), OOM_SCORE)
 
 
@@ -66,6 +68,8 @@ class _Indexer:
         self._models: dict[Kind, str] = {}
         self._begun = False
         self._stopped = False
+        #: Somebody waits: what is here already is still taken along, and then written.
+        self._hurry = False
         #: The file whose records are being named, and those that were not yet.
         self._scan: tuple[str, Iterator[str]] | None = None
         #: Something was written, so that the run has more to lose than a start.
@@ -80,12 +84,14 @@ class _Indexer:
             self._models,
             dict(self._options.fields),
             bulk_bytes=bulk.bulk_bytes * bulk.bulk_concurrency,
+            bulk_age_s=adapter.bulk_age_s,
         )
         self._mailbox.start_clock()
         try:
             while not self._stopped:
                 self._handle(self._next(stage.due_in()), stage, adapter)
-                if stage.due_in() == 0.0:
+                if stage.due_in() == 0.0 or (self._hurry and self._mailbox.inbox.empty()):
+                    self._hurry = False
                     self._flush(stage)
             self._flush(stage)
         finally:
@@ -134,7 +140,7 @@ class _Indexer:
         elif isinstance(message, m.Sweep):
             self._mailbox.send(self._found(message, adapter))
         elif isinstance(message, m.Flush):
-            self._flush(stage)
+            self._hurry = True
         elif isinstance(message, m.Publish):
             self._flush(stage)
             expected = message.expected

@@ -101,7 +101,9 @@ class _Inference:
             except Exception as error:  # or nobody would know that nothing leaves any more
                 self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
-            self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
+            self._mailbox.send(
+                m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind, segment.size)
+            )
 
     def _load_text(self) -> TextEmbedder:
         model = load_text(self._text_spec, *self._loading, self._room, self._say)

@@ -190,6 +190,7 @@ class Embedded:
     vectors: int
     tokens: int
     kind: Kind
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,7 +239,7 @@ class Supervisor:
         if share < 1:
             self._admission.recycle(self._memory.processes)
         now = time.monotonic()
-        wanted = (self._credits.blocked or self._admission.idle) and self._credits.in_flight
+        wanted = self._credits.wants_flush(self._admission.idle)
         if wanted and now - self._last_flush > FLUSH_INTERVAL_S:
             self._last_flush = now
             self._tell_indexer(m.Flush())
@@ -263,6 +263,7 @@ class Supervisor:
                 self._credits.emitted(message.channel, message.size)
                 accounts.received(message)
         elif isinstance(message, m.Embedded):
+            self._credits.embedded(message.size)
             accounts.embedded(message)
         elif isinstance(message, m.SegmentWritten):
             self._credits.acknowledged(message.size)

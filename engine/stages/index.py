@@ -15,7 +15,7 @@ from engine.stages.segment import Segment
 #: Bytes of segments (as they are credited) that one bulk write holds where the caller doesn't say.
 BULK_BYTES = 8 * 2**20
 
-#: Seconds that the oldest segment waits for company before it is written.
+#: Seconds that the oldest segment waits for company before it is written, where the caller doesn't say.
 BULK_AGE_S = 1.0
 
 
@@ -46,6 +46,7 @@ class IndexStage:
     fields: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     bulk_bytes: int = BULK_BYTES
+    bulk_age_s: float = BULK_AGE_S
     _waiting: list[Segment] = field(default_factory=list, init=False)
     _written: list[Written] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
@@ -64,7 +65,7 @@ class IndexStage:
             return None
         if self._bytes >= self.bulk_bytes:
             return 0.0
-        return max(0.0, self._since + BULK_AGE_S - self.clock())
+        return max(0.0, self._since + self.bulk_age_s - self.clock())
 
     def flush(self) -> list[Written]:
         """Write what waits. Raises what the adapter raises; the segments then wait on for the next try.
