@@ -70,6 +70,8 @@ class MemorySampler:
         self.limit = limit
         #: Highest sum over a stage's processes, and over all (`total`), in one sample; 0 for what never ran.
         self.peaks = dict.fromkeys(STAGES, 0)
+        #: CPU seconds that the sampling has taken.
+        self.cpu_s = 0.0
         #: The newest sum over all.
         self.total = 0
         #: The newest of each process.
@@ -121,3 +123,4 @@ class MemorySampler:
             if exact:
                 exact_at, pause = now + pause, min(LONGEST_INTERVAL_S, 1.5 * pause)
             self.sample(exact)
+            self.cpu_s = time.thread_time()

@@ -13,7 +13,8 @@ from engine.runtime.limits import STOP_SIGNALS, RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
 #: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, none of
-#: LanceDB's own warnings on standard error, and none of multiprocessing's about a semaphore of tqdm's that a
+#: LanceDB's own warnings on standard error, few threads and read-ahead of its own (left to itself it compacts
+#: with a task for each core and reads 2 GiB ahead), and none of multiprocessing's about a semaphore of tqdm's that a
 #: killed process leaves to be cleaned up.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -21,6 +22,7 @@ CHILD_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
     "LANCEDB_LOG": "error",
+    "LANCE_CPU_THREADS": "1",
     "LANCE_IO_THREADS": "2",
     "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20),
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",

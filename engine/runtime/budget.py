@@ -99,7 +99,7 @@ class Plan:
         how = {
             "supervisor": f"{mebibytes(self.costs.supervisor)} measured, and room for the ledger's cache",
             "indexer": f"{mebibytes(self.costs.indexer)} measured, and room for requests of"
-            f" {mebibytes(self.bulk)}",
+            f" {mebibytes(min(self.bulk, self.buffer))}",
             "inference": f"{mebibytes(self.costs.inference)} measured with its model, and room for batches",
             "parsers": f"{self.workers} with at most {mebibytes(self.parser_memory)} each, and libraries",
             "in flight": f"--buffer {mebibytes(self.buffer)}, as objects and on the wire",

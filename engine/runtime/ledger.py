@@ -177,7 +177,7 @@ class Ledger:
             # A commit survives a power cut: the database must never hold records that this knows nothing of.
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA temp_store = FILE")
-            self._db.execute("PRAGMA cache_size = -8192")
+            self._db.execute("PRAGMA cache_size = -2048")
             if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                 version = f"INSERT INTO meta VALUES ('version', '{LEDGER_VERSION}');"
                 self._db.executescript("BEGIN;" + _TABLES + version + "COMMIT;")

@@ -464,7 +464,7 @@ class Supervisor:
             self._tell_indexer(request)
 
     def _memory_figures(self) -> dict[str, object]:
-        """The limit of memory, and the plan within it (None: nothing had to be parsed)."""
+        """The limit of memory, the plan within it (None: nothing had to be parsed), what sampling costs."""
         made = self._plan
         planned = (
             {
@@ -476,7 +476,12 @@ class Supervisor:
             if made
             else None
         )
-        return {"limit_bytes": self._limit.size, "limit_source": self._limit.source, "plan": planned}
+        return {
+            "limit_bytes": self._limit.size,
+            "limit_source": self._limit.source,
+            "plan": planned,
+            "sampler_cpu_share": round(self._memory.cpu_s / (time.monotonic() - self._started), 5),
+        }
 
     def _figures(self) -> dict[str, object]:
         seconds = time.monotonic() - self._started

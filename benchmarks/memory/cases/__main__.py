@@ -6,6 +6,7 @@
     python -m benchmarks.memory.cases tiny     a million files
     python -m benchmarks.memory.cases limit    --max-ram at four values over three corpora
     python -m benchmarks.memory.cases imports  what each library costs when it is imported
+    python -m benchmarks.memory.cases mappings what each process of a run maps, for itself alone and shared
 
 Each prints a table in MB of PSS, and with --json and --plot writes the series and draws them. Defaults are
 the full sizes; every size is an option. See NAME --help, and benchmarks/README.md for method and caveats.
@@ -20,9 +21,17 @@ from pathlib import Path
 
 from benchmarks.memory import figures
 from benchmarks.memory.bench import Bench, BenchError, common_options, report
-from benchmarks.memory.cases import imports, large, length, limit, stall, tiny
+from benchmarks.memory.cases import imports, large, length, limit, mappings, stall, tiny
 
-CASES = {"length": length, "stall": stall, "large": large, "tiny": tiny, "limit": limit, "imports": imports}
+CASES = {
+    "length": length,
+    "stall": stall,
+    "large": large,
+    "tiny": tiny,
+    "limit": limit,
+    "imports": imports,
+    "mappings": mappings,
+}
 
 
 def main() -> int:
