@@ -99,7 +99,7 @@ class Credits:
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
     def embedded(self, size: int) -> None:
-        """A segment is on its way to the indexer, or was written even before this was known."""
+        """A segment is on its way to the indexer; that it was written may have been told before."""
         self._embedded += size
 
     def acknowledged(self, size: int) -> None:

@@ -114,6 +114,18 @@ def test_many_small_appends_are_compacted_within_a_run(
         assert len(stored(adapter)) == 50
 
 
+def test_a_large_batch_is_appended_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema(dimensions=100))
+        monkeypatch.setattr(adapters.lancedb, "APPEND_BYTES", 2000)
+        before = adapter.state()
+        records = make_records(11, dim=100)  # 400 bytes of vector and some of text each
+        write(adapter, records)
+        assert set(stored(adapter)) == {record.id for record in records}
+        versions = [int(str(state).rsplit(" ", 1)[1]) for state in (before, adapter.state())]
+        assert versions[1] - versions[0] == 3
+
+
 def test_a_reader_survives_a_compaction(tmp_path: Path) -> None:
     with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
         adapter.ensure_schema(make_schema())
@@ -133,8 +145,8 @@ def test_after_an_append_that_failed_nothing_is_taken_as_new(
         records = make_records(5)
         add = lancedb.table.LanceTable.add
 
-        def add_and_fail(table: object, data: object) -> None:
-            add(table, data)
+        def add_and_fail(table: object, data: object, **options: object) -> None:
+            add(table, data, **options)
             raise RuntimeError("lance error: IO error: No space left on device (os error 28), somewhere.rs")
 
         with monkeypatch.context() as patch:

@@ -192,3 +192,57 @@ def test_another_limit_holds_what_is_in_use_and_gives_out_no_more_until_it_is_ba
     assert list(credit.grants()) == []
     credit.acknowledged(16 * block)
     assert list(credit.grants()) == [("parser-0", block)]
+
+
+def on_the_way(*emitted: int, limit: int = LEAST) -> Credits:
+    """Segments of these sizes have left their parser, and it waits for more than there is."""
+    account = Credits(limit, 3)
+    for size in emitted:
+        account.ask("a", size)
+    account.ask("a", LARGEST_SEGMENT_BYTES)
+    list(account.grants())
+    for size in emitted:
+        account.emitted("a", size)
+    return account
+
+
+def test_the_indexer_is_to_write_once_nothing_is_left_before_it_and_a_parser_waits() -> None:
+    account = on_the_way(LEAST - SEGMENT_BYTES, 100)
+    assert account.blocked
+    assert not account.wants_flush(idle=False)
+    account.embedded(100)
+    assert not account.wants_flush(idle=False), "the model has work, and what it makes may go along"
+    account.embedded(LEAST - SEGMENT_BYTES)
+    assert account.wants_flush(idle=False)
+    account.acknowledged(LEAST - SEGMENT_BYTES)
+    account.acknowledged(100)
+    assert not account.wants_flush(idle=True), "nothing is left to write"
+
+
+def test_the_indexer_is_to_write_a_quarter_of_all_bytes_though_the_model_has_work() -> None:
+    limit = 4 * LARGEST_SEGMENT_BYTES + LEAST
+    quarter = -(-limit // 4)
+    account = on_the_way(quarter - 1, 1, limit - quarter - 1, limit=limit)
+    account.embedded(quarter - 1)
+    assert not account.wants_flush(idle=False)
+    account.embedded(1)
+    assert account.wants_flush(idle=False)
+
+
+def test_while_no_parser_waits_the_indexer_gathers_until_all_is_parsed() -> None:
+    account = Credits(LEAST, 3)
+    account.ask("a", 100)
+    list(account.grants())
+    account.emitted("a", 100)
+    account.embedded(100)
+    assert not account.wants_flush(idle=False)
+    assert account.wants_flush(idle=True)
+
+
+def test_an_answer_that_overtakes_the_word_of_the_vectors_leaves_the_books_right() -> None:
+    account = on_the_way(100, 200)
+    account.acknowledged(100)
+    account.embedded(100)
+    assert not account.wants_flush(idle=True)
+    account.embedded(200)
+    assert account.wants_flush(idle=True)
