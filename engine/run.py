@@ -12,10 +12,10 @@ from engine.errors import EngineError, UsageError
 from engine.runtime.limits import STOP_SIGNALS, RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, none of
-#: LanceDB's own warnings on standard error, few threads and read-ahead of its own (left to itself it compacts
-#: with a task for each core and reads 2 GiB ahead), and none of multiprocessing's about a semaphore of tqdm's that a
-#: killed process leaves to be cleaned up.
+#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread; of LanceDB no
+#: warnings on standard error, few threads and little read ahead (left to itself it compacts with a task for
+#: each core); and none of multiprocessing's warnings about a semaphore of tqdm's that a killed process leaves
+#: to be cleaned up.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",

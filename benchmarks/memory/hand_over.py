@@ -95,9 +95,7 @@ def main() -> None:
             ]
         )
     )
-    ratio = statistics.median(
-        pickled[0] / shared[0] for pickled, shared in zip(*found.values(), strict=True)
-    )
+    ratio = statistics.median(pickled[0] / shared[0] for pickled, shared in zip(*found.values(), strict=True))
     print(f"CPU, pickled / shared: {ratio:.2f}")
 
 

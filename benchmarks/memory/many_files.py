@@ -19,9 +19,9 @@ from pathlib import Path
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine.allocator import release, resident_bytes
 from engine.models.resolve import resolve_image
 from engine.models.spec import TextSpec
-from engine.allocator import release, resident_bytes
 from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from tests.parsers.pdf_writer import Page, pdf

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.allocator import release, resident_bytes
 from engine.errors import ParseError
 from engine.parsers import html, sections
 from engine.parsers.html import find_page_encoding, page_text, parse
-from engine.allocator import release, resident_bytes
 
 SENTENCE = (
     "Paragraph {} speaks of <b>rivers</b>, lakes and <a href='/x'>seas</a> at some length, as articles do."

@@ -1,8 +1,8 @@
 """What does each process of a run over `examples/corpus` map, and how much of that for itself alone?
 
 Anonymous memory is a process's own: Python's objects, weights, activations, buffers. Pages of libraries are
-shared by all processes that have them, so that PSS counts a part of each here. Shown is the one look, of those
-taken twice a second, at which all processes together were largest.
+shared by all processes that have them, so that PSS counts a part of each here. Shown is the one look, of
+those taken twice a second, at which all processes together were largest.
 """
 
 from __future__ import annotations
