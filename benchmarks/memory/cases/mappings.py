@@ -73,7 +73,8 @@ def _total(found: dict[str, Counter[str]]) -> int:
 
 def _look(root: int) -> dict[str, Counter[str]]:
     """PSS in bytes by stage, and in each by what is mapped; nothing of what is gone meanwhile."""
-    stages, found = Stages(), {}
+    stages = Stages()
+    found: dict[str, Counter[str]] = {}
     try:
         for process in (top := psutil.Process(root), *top.children(recursive=True)):
             found.setdefault(stages(process), Counter[str]()).update(_mapped(process.pid))
