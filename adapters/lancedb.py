@@ -33,8 +33,8 @@ METADATA_KEY = "vector-streaming-engine"
 
 #: Appends and deletions after which the table is compacted already within a run. Each leaves a file, and a
 #: list of all files of some 90 bytes for each: 3 GB of lists after so many. Compacting takes up to 130 MB
-#: more than writing (measured with 800,000 records), which nobody misses in the end, when the other processes are
-#: gone.
+#: more than writing (measured with 800,000 records), which nobody misses in the end, when the other processes
+#: are gone.
 COMPACT_AFTER = 8192
 
 #: How long an old version of the table stays for readers that opened it before a compaction.

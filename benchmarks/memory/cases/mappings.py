@@ -50,6 +50,7 @@ def run(args: argparse.Namespace, bench: Bench) -> Outcome:
             time.sleep(EVERY_S)
 
     bench.run("mappings", [EXAMPLES], "--backend", args.backend, while_running=watch)
+    together = _total(largest)
     for stage, mapped in largest.items():
         anonymous, shared = mapped.pop("anonymous", 0), mapped.pop("shared memory", 0)
         named = ", ".join(f"{name} {figures.megabytes(size)}" for name, size in mapped.most_common(NAMED))
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace, bench: Bench) -> Outcome:
                 "the largest": named,
             }
         )
-    outcome.said.append(f"together: {figures.megabytes(_total(largest))} MB")
+    outcome.said.append(f"together: {figures.megabytes(together)} MB")
     return outcome
 
 
