@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from engine.allocator import release
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
 from engine.models.resolve import resolve_image, resolve_text
@@ -27,13 +28,16 @@ class Generation:
         self.text = resolve_text(config.text_model, trust_remote_code=config.trust_remote_code)
         for note in self.text.notes:
             say(note)
-        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap)
+        # A chunker holds a tokenizer, of which only parsers have a use.
+        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap).name
+        release()
         self._image: ImageSpec | None = None
 
     def image(self) -> ImageSpec | None:
         """The image model; None where this run leaves pictures out."""
         if self._image is None and self._config.images:
             self._image = resolve_image(self._config.image_model)
+            release()
             for note in self._image.notes:
                 self._say(note)
         return self._image
@@ -41,7 +45,7 @@ class Generation:
     def name(self, kind: str) -> str | None:
         """All that shapes the records of a kind besides a file's content, as one word."""
         if kind == "text":
-            return text_generation(self._chunker.name, self.text.digest)
+            return text_generation(self._chunker, self.text.digest)
         spec = self.image()
         return spec.digest if spec else None
 
@@ -54,7 +58,7 @@ class Generation:
         """What the index must be made for, as far as it is known by now."""
         image = self._image.info if self._image else None
         names = tuple(name for name, _ in self._config.fields)
-        return IndexSchema(self.text.info, image, self._chunker.name, names)
+        return IndexSchema(self.text.info, image, self._chunker, names)
 
     def check(self, ledger: Ledger, opened: m.Opened) -> m.Renew:
         """Compare the database with the ledger; tells when a new generation of the index is wanted.
@@ -82,7 +86,7 @@ class Generation:
             return "always"
         if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
-        return "always" if opened.schema.chunker not in ("", self._chunker.name) else "misfit"
+        return "always" if opened.schema.chunker not in ("", self._chunker) else "misfit"
 
     def _check_filled(self, least: int, identity: str | None, opened: m.Opened) -> None:
         """Raise `UsageError` where the index is another one, or lacks what was acknowledged."""
