@@ -102,6 +102,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         quiet=True,
         log_level="debug",
         memory_trace="trace.jsonl",
+        calibrate=True,
     )
 
 

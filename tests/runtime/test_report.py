@@ -13,8 +13,8 @@ import pytest
 
 from engine.runtime import report
 from engine.runtime.accounts import Counts
-from engine.runtime.messages import Stats
 from engine.runtime.report import ProgressLine, closing_lines, environment, figures, file_counts, write_lines
+from engine.runtime.stats import Stats
 
 COUNTS = Counts(
     discovered=1200,
