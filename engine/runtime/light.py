@@ -61,6 +61,7 @@ class Observed:
     devices: Mapping[Kind, str] = field(default_factory=dict)
     rates: Mapping[Kind, float] = field(default_factory=dict)
     files: int = 0
+    others_share: float = 0.0
 
     def stage(self, name: str) -> Stats:
         """What this stage has spent in the window."""
@@ -224,11 +225,11 @@ def _of_model(seen: Observed, ratio: float) -> str:
     told = f"the model limits: at {_percent(ratio)} of what this machine's {_cores(seen)} can do"
     if ratio >= GOOD_SHARE:
         return told
-    available = seen.cores * seen.window_s
-    idle = max(0.0, 1 - seen.cpu_s / available)
-    other = max(0.0, seen.cpu_s / available - ratio)
+    ours = seen.cpu_s / (seen.cores * seen.window_s)
+    others = min(seen.others_share, max(0.0, 1 - ours))
     return (
-        f"{told}; {_percent(idle)} were idle or with other programs, {_percent(other)} handed over and wrote"
+        f"{told}; other programs had {_percent(others)} of them, {_percent(max(0.0, 1 - ours - others))} were"
+        f" idle, and {_percent(max(0.0, ours - ratio))} handed over and wrote"
     )
 
 

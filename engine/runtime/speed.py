@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+
+import psutil
 
 from engine.records import Kind
 from engine.runtime import messages as m
@@ -24,6 +27,8 @@ class Speed:
         self._last: float | None = None
         self._devices: dict[Kind, str] = {}
         self._rates: dict[Kind, float] = {}
+        #: Core-seconds that all programs had spent on this process's cores when the first batch began.
+        self._spent = 0.0
         #: Seconds of the window in which a model was timed.
         self._calibrated_s = 0.0
         #: A model is being timed, beside which nothing new shall be begun.
@@ -44,7 +49,7 @@ class Speed:
             if self._first is not None:
                 self._calibrated_s += message.seconds
         elif isinstance(message, m.FirstBatch) and self._first is None:
-            self._first = message.at
+            self._first, self._spent = message.at, _spent_by_all()
             pipeline.mark()
 
     def forget(self) -> None:
@@ -53,9 +58,10 @@ class Speed:
 
     def observed(self, counts: Counts, stages: Mapping[str, Stats]) -> Observed:
         """All that is known by now; `stages` since the first batch."""
+        now = time.monotonic()
         last = self._last if self._first is None or self._last is None else self._last - self._calibrated_s
         return Observed(
-            seconds=time.monotonic() - self._started,
+            seconds=now - self._started,
             first_s=None if self._first is None else self._first - self._started,
             last_s=None if last is None else last - self._started,
             cores=self._cores,
@@ -64,4 +70,21 @@ class Speed:
             devices=dict(self._devices),
             rates=dict(self._rates),
             files=counts.discovered - counts.unchanged - counts.skipped,
+            others_share=self._others_share(now, stages),
         )
+
+    def _others_share(self, now: float, stages: Mapping[str, Stats]) -> float:
+        """The share of the cores that other programs had since the first batch."""
+        if self._first is None or now <= self._first:
+            return 0.0
+        ours = sum(stats.cpu_s for stats in stages.values())
+        others = _spent_by_all() - self._spent - ours
+        return min(1.0, max(0.0, others / (self._cores * (now - self._first))))
+
+
+def _spent_by_all() -> float:
+    """Core-seconds that the cores that this process may use have worked since the machine started."""
+    usable = os.sched_getaffinity(0)
+    return sum(
+        each.user + each.system for core, each in enumerate(psutil.cpu_times(percpu=True)) if core in usable
+    )
