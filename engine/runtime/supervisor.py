@@ -588,6 +588,7 @@ class Supervisor:
         summary = {
             "status": status,
             "exit_code": code,
+            "run": self._invocation,
             **figures,
             "speed_of_light": light,
             "totals": totals,
