@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 #: Size of a chart in its own units, and the margins for what is written around it.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 240, 70, 12, 14, 36
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 250, 70, 12, 28, 32
 
 #: Colours that people with colour blindness can tell apart (Okabe and Ito, 2008), dark enough on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#000000")
@@ -34,20 +34,23 @@ def line_chart(lines: Mapping[str, Sequence[Point]], unit: str, most: float | No
     def place(x: float, y: float) -> str:
         return f"{LEFT + (x - first) / span * wide:.1f},{TOP + (1 - y / top) * high:.1f}"
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(unit)} over time">']
+    label = f"{escape(unit)} over time"
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" fill="#555" font-size="12" role="img" aria-label="{label}">'
+    ]
     for tick in ticks:
         x, y = place(first, tick).split(",")
-        parts.append(f'<line x1="{x}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" class="grid"/>')
+        parts.append(f'<line x1="{x}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{short(tick)}</text>')
     for tick in nice_ticks(span):
         x = place(first + tick, 0).split(",")[0]
         if tick <= span:
-            label = f"{short(tick)} s" if tick else "0"
-            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 4}">{escape(unit)}</text>')
+            time = f"{short(tick)} s" if tick else "0"
+            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{time}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 14}">{escape(unit)}</text>')
     for colour, line in zip(COLOURS, lines.values(), strict=False):
         path = " ".join(place(x, y) for x, y in line)
-        parts.append(f'<polyline points="{path}" stroke="{colour}"/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
     return "".join([*parts, "</svg>", _legend(lines)])
 
 

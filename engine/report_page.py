@@ -9,16 +9,17 @@ from itertools import pairwise
 from typing import Any
 
 from engine.charts import Point, line_chart
+from engine.runtime.light import UNITS
 from engine.runtime.record import RunRecord
+from engine.runtime.report import WAITS
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 960px;
   margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.4em; overflow-wrap: anywhere } h2 { font-size: 1.1em; margin: 2em 0 .3em }
-svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: #555 }
-polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round } .grid { stroke: #ddd }
+svg { width: 100%; height: auto }
 table { border-collapse: collapse } td, th { padding: .2em .9em .2em 0; text-align: right }
-td:first-child, th:first-child, td.words { text-align: left } tr { border-bottom: 1px solid #ddd }
+td:first-child, th:first-child, td.words, th.words { text-align: left } tr { border-bottom: 1px solid #ddd }
 .legend span { margin-right: 1.2em } .legend i { display: inline-block; width: 1em; height: .7em;
   margin-right: .4em } .advice { font-size: 1.15em } .big { font-size: 2em; font-weight: 600 }
 .note { color: #666 }
@@ -78,11 +79,13 @@ def _light(light: Mapping[str, Any] | None) -> str:
     parts = ["<h2>Speed of light</h2>"]
     if light.get("ratio") is not None:
         device = light.get("device")
-        by = f"{light.get('cores')} cores" if device == "cpu" else f"{device} alone"
+        by = f"{light.get('cores'):g} cores" if device == "cpu" else f"{device} alone"
+        digits = 0 if light["unit"] == UNITS["text"] else 1
         parts.append(
             f'<p><span class="big">{100 * light["ratio"]:.0f} %</span> of what is possible:'
-            f" {_number(light['end_to_end'], 1)} of {_number(light['bound'], 1)} {escape(light['unit'])}"
-            f" by {escape(by)}; the model alone: {_number(light['forward_only'], 1)}.</p>"
+            f" {_number(light['end_to_end'], digits)} of {_number(light['bound'], digits)}"
+            f" {escape(light['unit'])} by {escape(by)};"
+            f" the model alone: {_number(light['forward_only'], digits)}.</p>"
         )
     parts.append(f'<p class="advice">{escape(str(light.get("advice")))}</p>')
     return "\n".join(parts)
@@ -133,13 +136,16 @@ def _stages(stages: Mapping[str, Any] | None) -> str:
     rows = []
     for name, stats in stages.items():
         waits = stats.get("waits") or {}
-        told = ", ".join(f"{_number(s, 1)} s for {on}" for on, s in waits.items() if s >= 0.05)
+        _, words = WAITS.get(name, ("", {}))
+        told = ", ".join(
+            f"{_number(s, 1)} s {words.get(on, f'for {on}')}" for on, s in waits.items() if s >= 0.05
+        )
         calls = stats.get("calls") or {}
         inside = ", ".join(f"{_number(c['seconds'], 1)} s in {call}" for call, c in calls.items())
         rows.append([STAGE_NAMES.get(name, name), f"{_number(stats.get('busy_s'), 1)} s",
                      f"{_number(stats.get('cpu_s'), 1)} s", inside, told])  # fmt: skip
     return "<h2>Stages, whole run, all processes of a stage together</h2>\n" + _table(
-        ["stage", "busy", "processor", "of that in calls", "waited"], rows, words=(3, 4)
+        ["stage", "busy", "processor", "inside calls", "waited"], rows, words=(3, 4)
     )
 
 

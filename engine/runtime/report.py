@@ -184,13 +184,13 @@ def speed_lines(seen: Observed, light: Mapping[str, object]) -> list[str]:
 
 
 #: In what words each stage waits for what, in the order in which they are told.
-_WAITS = {
+WAITS = {
     "parse": ("each parser", {
         "files": "for files", "credits": "for room in the buffer", "inference": "for the model to take more",
         "image model": "for the image model",
     }),
     "infer": ("the model", {"parsers": "for the parsers"}),
-    "index": ("the indexer", {"inference": "for the model"}),
+    "index": ("the indexer", {"inference": "for the model", "database": "for the database"}),
 }  # fmt: skip
 
 
@@ -199,9 +199,13 @@ def _waits_line(seen: Observed) -> str | None:
     if not seen.window_s:
         return None
     parts = []
-    for stage, (who, words) in _WAITS.items():
+    for stage, (who, words) in WAITS.items():
         processes = seen.parsers if stage == "parse" else 1
-        waits = {words[on]: s / processes for on, s in seen.stage(stage).waits.items() if on in words}
+        waits = {
+            words[on]: min(s / processes, seen.window_s)
+            for on, s in seen.stage(stage).waits.items()
+            if on in words
+        }
         if stage == "index":
             waits["for the database"] = seen.busy["database"]
         told = [f"{seconds:.1f} s {word}" for word, seconds in waits.items() if seconds >= 0.05]
