@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine.charts import COLOURS, line_chart, nice_ticks, short
+from engine.errors import UsageError
 from engine.report import main
 from engine.report_page import page, rates
 from engine.runtime.record import RunRecord, read_run
@@ -207,7 +208,7 @@ def test_a_directory_of_shards_names_one_of_them(tmp_path: Path) -> None:
     shard = tmp_path / "shards/0-of-2"
     shard.mkdir(parents=True)
     (shard / "ledger.sqlite").touch()
-    with pytest.raises(Exception, match="name one of them, such as .*0-of-2"):
+    with pytest.raises(UsageError, match=r"name one of them, such as .*0-of-2"):
         read_run(tmp_path)
 
 

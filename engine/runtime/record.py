@@ -33,9 +33,8 @@ def read_run(folder: Path) -> RunRecord:
     """The record of a run directory. Raises `UsageError` for what is none, or holds nothing readable yet."""
     if not (folder / "ledger.sqlite").is_file():
         if shards := [path for path in shard_folders(folder) if (path / "ledger.sqlite").is_file()]:
-            raise UsageError(
-                f"--run-dir {folder}: it has {len(shards)} shards; name one, such as {shards[0]}"
-            )
+            many = f"it has {len(shards)} shards; name one of them, such as {shards[0]}"
+            raise UsageError(f"--run-dir {folder}: {many}")
         what = "no ledger.sqlite there" if folder.is_dir() else "no such directory"
         raise UsageError(f"--run-dir {folder}: {what}; name the directory of a run")
     summary, series = _json(folder / "summary.json"), _json(folder / SERIES_FILE)

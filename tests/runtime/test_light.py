@@ -41,7 +41,8 @@ ON_CORES = Observed(
     cores=2.0,
     items={"text": 500_000, "image": 0},
     stages={
-        "parse": parse(6.0, 5.0), "infer": infer(98.0, 185.0), "index": index(4.0), "supervise": supervise(2.0),
+        "parse": parse(6.0, 5.0), "infer": infer(98.0, 185.0), "index": index(4.0),
+        "supervise": supervise(2.0),
     },
     devices={"text": "cpu"},
 )  # fmt: skip
@@ -134,8 +135,8 @@ def test_a_run_that_is_as_fast_as_its_cores_says_so() -> None:
 
 
 def test_where_the_model_limits_below_that_the_cores_times_are_told_apart() -> None:
-    seen = replace(ON_CORES, others_share=0.3,
-                   stages={**ON_CORES.stages, "infer": infer(98.0, 115.0), "index": index(4.0, 4.0)})  # fmt: skip
+    slower = {"infer": infer(98.0, 115.0), "index": index(4.0, 4.0)}
+    seen = replace(ON_CORES, others_share=0.3, stages={**ON_CORES.stages, **slower})
     told = light(seen)
     assert told["ratio"] == pytest.approx(0.6)
     # Of 200 core-seconds 120 were of use, 6 more the run's own, 60 other programs'.
@@ -214,8 +215,8 @@ def test_where_every_stage_is_idle_most_of_the_time_none_limits() -> None:
 
 
 def test_a_tiny_run_is_told_that_it_was_starting_up() -> None:
-    told = light(replace(ON_CORES, seconds=6.0, first_s=5.0, last_s=5.9,
-                         stages={"parse": parse(0.2, 0.2, window=0.9), "infer": infer(0.8, 1.6, window=0.9)}))  # fmt: skip
+    stages = {"parse": parse(0.2, 0.2, window=0.9), "infer": infer(0.8, 1.6, window=0.9)}
+    told = light(replace(ON_CORES, seconds=6.0, first_s=5.0, last_s=5.9, stages=stages))
     assert told["bottleneck"] == "start-up"
     assert told["advice"] == "starting up took 5 of 6 s: with more files it would not matter"
     assert told["ratio"] == pytest.approx((1.6 + 0.2) / 1.8)

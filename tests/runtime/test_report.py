@@ -102,7 +102,8 @@ def test_rates_are_those_of_the_whole_run() -> None:
     }
     assert told["chunks"] == {"text": 4000, "image": 30, "indexed": 4030, "deleted": 7}
     assert told["stages"] == {"parse": {
-        "busy_s": 3.0, "wait_in_s": 2.0, "wait_out_s": 1.0, "cpu_s": 2.5, "waits": {"files": 2.0, "credits": 1.0},
+        "busy_s": 3.0, "wait_in_s": 2.0, "wait_out_s": 1.0, "cpu_s": 2.5,
+        "waits": {"files": 2.0, "credits": 1.0},
         "calls": {"parse": {"seconds": 2.75, "cpu_s": 2.25}},
     }}  # fmt: skip
     assert (told["tokens"], told["bytes_read"], told["seconds"]) == (800_000, 10**9, 8.0)
@@ -152,10 +153,11 @@ def test_a_run_with_nothing_to_do_says_so_in_two_lines(tmp_path: Path) -> None:
 
 
 def test_the_last_lines_tell_speed_waits_and_advice() -> None:
+    parse = Stats(12.0, 8.0, 180.0, 10.0, {"files": 8.0, "credits": 180.0}, {"parse": Calls(11.0, 10.0)})
     seen = Observed(
         seconds=110.0, first_s=8.0, last_s=108.0, cores=2.0, items={"text": 500_000, "image": 0},
         stages={
-            "parse": Stats(12.0, 8.0, 180.0, 10.0, {"files": 8.0, "credits": 180.0}, {"parse": Calls(11.0, 10.0)}),
+            "parse": parse,
             "infer": Stats(98.0, 2.0, 0.0, 180.0, {"parsers": 2.0}, {"text": Calls(98.0, 180.0)}),
             "index": Stats(5.0, 95.0, 0.0, 4.0, {"inference": 95.0}, {"database": Calls(4.5, 4.0)}),
         },
@@ -163,8 +165,8 @@ def test_the_last_lines_tell_speed_waits_and_advice() -> None:
     )  # fmt: skip
     assert speed_lines(seen, speed_of_light(seen)) == [
         "speed: 95 % of what is possible (5,000 of 5,263 tokens/s by 2 cores)",
-        "waited in 100.0 s: each parser 4.0 s for files and 90.0 s for room in the buffer; the model 2.0 s for the"
-        " parsers; the indexer 95.0 s for the model and 4.5 s for the database",
+        "waited in 100.0 s: each parser 4.0 s for files and 90.0 s for room in the buffer; the model 2.0 s"
+        " for the parsers; the indexer 95.0 s for the model and 4.5 s for the database",
         "advice: the model limits: at 95 % of what this machine's 2 cores can do",
     ]
 
