@@ -79,6 +79,7 @@ class Config:
     quiet: bool
     log_level: str
     memory_trace: str | None
+    calibrate: bool
 
     @property
     def adapter_options(self) -> AdapterOptions:
@@ -211,6 +212,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write the memory of each stage over time, a JSON object a line",
     )
+    add("--calibrate", action="store_true",
+        help="time the models alone at first, on chunks of this corpus's lengths, and keep it")  # fmt: skip
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip

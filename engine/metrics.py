@@ -76,6 +76,8 @@ class MemorySampler:
         self.total = 0
         #: The newest of each process.
         self.processes: dict[int, int] = {}
+        #: The newest sum of each stage, and `total`; none before the first sample.
+        self.stages: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
     def start(self) -> None:
@@ -92,6 +94,7 @@ class MemorySampler:
         self._known = {pid: self._known[pid] for pid in newest if pid in self._known}
         self.processes = newest
         sums["total"] = self.total = sum(sums.values())
+        self.stages = sums
         for stage, size in sums.items():
             self.peaks[stage] = max(self.peaks.get(stage, 0), size)
         if self._trace is not None:

@@ -55,7 +55,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --trust-remote-code --backend torch --device cuda:1 --dtype float16 --workers 3 --chunk-size 128"
         " --chunk-overlap 16"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
-        " --file-attempts 3 --memory-trace trace.jsonl"
+        " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --tolerate-truncated --prune --skip-failed --limit 7 --dry-run --field b=2"
@@ -102,6 +102,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         quiet=True,
         log_level="debug",
         memory_trace="trace.jsonl",
+        calibrate=True,
     )
 
 

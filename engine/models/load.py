@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from engine.models.backend import takes_onnx
 from engine.models.onnx_cache import NotExportedError
@@ -12,6 +12,7 @@ from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
 
 
+@runtime_checkable
 class TextEmbedder(Protocol):
     """A loaded text model. `effective_mode` says whether ids or texts are to be given to it.
 

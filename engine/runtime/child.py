@@ -25,6 +25,7 @@ from engine.errors import DeviceLostError, EngineError, UsageError
 from engine.runtime import messages as m
 from engine.runtime.lock import hold_as_child
 from engine.runtime.shelf import Descriptor, Place, Shelf
+from engine.runtime.stats import NOTHING, Clock, Side, Stats
 from engine.stages.segment import Segment
 
 #: Exit codes of a child whose supervisor is gone; of one that has no memory left to go on.
@@ -82,7 +83,9 @@ class Child:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             # Only the child holds its end now, so that its death reads as the end of the stream here.
             far_end.close()
-        self.stats = m.Stats(0.0, 0.0, 0.0)
+        self.stats = NOTHING
+        #: What it had spent when it was last marked; and whether the answer to that is still to come.
+        self._marked, self._marking = NOTHING, False
         #: Nothing more can come from it, and everything that came has been read.
         self.silent = False
         #: When it last spoke, by the monotonic clock, and how long its work had been stuck then.
@@ -120,8 +123,20 @@ class Child:
                 self.silent = True
             elif isinstance(message, m.Heartbeat):
                 self.stats, self._stuck_s = message.stats, message.stuck_s
+                if self._marking:
+                    self._marked, self._marking = message.stats, False
             else:
                 yield message
+
+    def mark(self) -> None:
+        """Count `since_mark` from now on."""
+        self._marking = True
+        self.send(m.Account())
+
+    @property
+    def since_mark(self) -> Stats:
+        """What it has spent since it was marked; all of it, if it never was."""
+        return NOTHING if self._marking else self.stats - self._marked
 
     def stuck_s(self, now: float) -> float:
         """Seconds that its work has shown no progress, counting those in which nothing was heard of it."""
@@ -191,9 +206,8 @@ class Mailbox:
         self._lock = threading.Lock()
         #: Messages from the supervisor and segments from the channels, each sender's in order.
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._started = self._stepped = time.monotonic()
-        self._waits = {"in": 0.0, "out": 0.0}
-        self._waits_since: tuple[str, float] | None = None
+        self._stepped = time.monotonic()
+        self._clock = Clock()
         self._shelves: dict[str, Shelf] = {}
         self._shelf_came = threading.Condition()
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
@@ -212,29 +226,35 @@ class Mailbox:
         self._stepped = time.monotonic()
 
     @contextmanager
-    def waiting(self, side: str) -> Iterator[None]:
-        """The block waits for input (`in`) or for room (`out`), which is no work."""
-        self._waits_since = (side, time.monotonic())
+    def waiting(self, side: Side, on: str) -> Iterator[None]:
+        """The block waits for `on`, which is no work: `in` for input, `out` for room."""
         try:
-            yield
+            with self._clock.waiting(side, on):
+                yield
         finally:
-            self._waits[side] += time.monotonic() - self._waits_since[1]
-            self._waits_since = None
             self.step()
+
+    @contextmanager
+    def calling(self, name: str) -> Iterator[None]:
+        """The block does what the process is there for; see `Stats.calls`."""
+        with self._clock.calling(name):
+            yield
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The block moves messages in a thread of its own, which is no part of the work."""
+        with self._clock.aside():
+            yield
 
     def start_clock(self) -> None:
         """Count busy and waiting time from now on."""
-        self._started = self._stepped = time.monotonic()
-        self._waits = {"in": 0.0, "out": 0.0}
+        self.step()
+        self._clock.start()
 
     def heartbeat(self) -> m.Heartbeat:
         """How the process stands now."""
-        now, waits, since = time.monotonic(), dict(self._waits), self._waits_since
-        if since is not None:
-            waits[since[0]] += now - since[1]
-        busy = max(0.0, now - self._started - sum(waits.values()))
-        stuck = 0.0 if since is not None else now - self._stepped
-        return m.Heartbeat(m.Stats(busy, waits["in"], waits["out"]), stuck)
+        stuck = 0.0 if self._clock.waits else time.monotonic() - self._stepped
+        return m.Heartbeat(self._clock.read(), stuck)
 
     def _beat(self) -> None:
         while True:
@@ -257,6 +277,8 @@ class Mailbox:
                     with self._shelf_came:
                         self._shelves[message.name] = shelf
                         self._shelf_came.notify_all()
+                elif isinstance(message, m.Account):
+                    self.send(self.heartbeat())
                 else:
                     self.inbox.put(message)
         except (EOFError, OSError):
@@ -285,14 +307,15 @@ class Mailbox:
         try:
             with channel, suppress(EOFError, OSError):
                 while True:
-                    segment: Segment = channel.recv()
-                    chunks = len(segment.ids)
-                    if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
-                        # A copy, so that the place is free for the next one; credits bound how many wait.
-                        segment.pixels = shelf.look(segment.place).copy()
-                        shelf.free(segment.place)
-                        segment.place = None
-                    self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+                    with self.aside():
+                        segment: Segment = channel.recv()
+                        chunks = len(segment.ids)
+                        if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
+                            # A copy, so that the place is free for the next one; credits bound how many wait.
+                            segment.pixels = shelf.look(segment.place).copy()
+                            shelf.free(segment.place)
+                            segment.place = None
+                        self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
                     self.inbox.put(segment)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)

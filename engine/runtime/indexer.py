@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ from engine.errors import (
     SchemaMismatchError,
     UsageError,
 )
-from engine.records import IndexSchema, Kind
+from engine.records import IndexSchema, Kind, Record
 from engine.runtime import messages as m
 from engine.runtime.child import Mailbox, run_child
 from engine.stages.index import IndexStage
@@ -80,7 +80,7 @@ class _Indexer:
         adapter = self._open()
         bulk = self._options.adapter
         stage = IndexStage(
-            adapter,
+            _Timed(adapter, self._mailbox),
             self._models,
             dict(self._options.fields),
             bulk_bytes=bulk.bulk_bytes * bulk.bulk_concurrency,
@@ -115,7 +115,7 @@ class _Indexer:
         return adapter
 
     def _next(self, timeout: float | None) -> object:
-        with self._mailbox.waiting("in"):
+        with self._mailbox.waiting("in", "inference"):
             try:
                 return self._mailbox.inbox.get(timeout=timeout)
             except queue.Empty:
@@ -136,7 +136,8 @@ class _Indexer:
         elif isinstance(message, m.Delete):
             ids = message.ids
             self._begin(adapter)
-            self._mailbox.send(m.Deleted(message.request, self._insist(lambda: adapter.delete(ids))))
+            timed = _Timed(adapter, self._mailbox)
+            self._mailbox.send(m.Deleted(message.request, self._insist(lambda: timed.delete(ids))))
         elif isinstance(message, m.Sweep):
             self._mailbox.send(self._found(message, adapter))
         elif isinstance(message, m.Flush):
@@ -144,7 +145,8 @@ class _Indexer:
         elif isinstance(message, m.Publish):
             self._flush(stage)
             expected = message.expected
-            self._insist(lambda: adapter.publish(expected))
+            with self._mailbox.calling("publish"):
+                self._insist(lambda: adapter.publish(expected))
             self._mailbox.send(m.Published(self._insist(adapter.state)))
         elif isinstance(message, m.Stop):
             self._stopped = True
@@ -211,7 +213,7 @@ class _Indexer:
                     raise
                 troubled = True
                 self._mailbox.send(m.DatabaseState(str(error), isinstance(error, DiskFullError)))
-                with self._mailbox.waiting("out"):
+                with self._mailbox.waiting("out", "database"):
                     time.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, LONGEST_RETRY_S)
             except SchemaMismatchError:
@@ -223,6 +225,22 @@ class _Indexer:
                     self._mailbox.send(m.DatabaseState(None))
                 self._mailbox.step()
                 return result
+
+
+class _Timed:
+    """An adapter whose changes are counted as time in the database."""
+
+    def __init__(self, adapter: Adapter, mailbox: Mailbox) -> None:
+        self._adapter = adapter
+        self._mailbox = mailbox
+
+    def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
+        with self._mailbox.calling("database"):
+            return self._adapter.write(records, maybe_present)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        with self._mailbox.calling("database"):
+            return self._adapter.delete(ids)
 
 
 def _ids_made_with(adapter: Adapter, source: str, chunkers: tuple[str, ...]) -> Iterator[str]:

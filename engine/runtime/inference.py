@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from multiprocessing.connection import Connection
 
 from engine.errors import EngineError
 from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
 from engine.models.spec import ImageSpec, TextSpec
+from engine.records import Kind
 from engine.runtime import messages as m
+from engine.runtime.calibration import Calibration
 from engine.runtime.child import Mailbox, run_child
 from engine.stages.infer import WINDOW_CHUNKS, InferStage
 from engine.stages.segment import Segment
@@ -19,21 +22,32 @@ OOM_SCORE = 200
 
 
 def main(
-    control: Connection, run_dir: str, output: Connection, text_spec: TextSpec, loading: tuple[str, str, str]
+    control: Connection,
+    run_dir: str,
+    output: Connection,
+    text_spec: TextSpec,
+    loading: tuple[str, str, str],
+    calibrate: bool = False,
 ) -> None:
     """Entry of the process; `loading` is device, dtype and backend of the models."""
 
     def body(mailbox: Mailbox) -> None:
-        _Inference(mailbox, output, text_spec, loading).run()
+        _Inference(mailbox, output, text_spec, loading, Calibration(mailbox, calibrate)).run()
 
     run_child(control, run_dir, body, OOM_SCORE)
 
 
 class _Inference:
     def __init__(
-        self, mailbox: Mailbox, output: Connection, text_spec: TextSpec, loading: tuple[str, str, str]
+        self,
+        mailbox: Mailbox,
+        output: Connection,
+        text_spec: TextSpec,
+        loading: tuple[str, str, str],
+        calibration: Calibration,
     ) -> None:
         self._mailbox = mailbox
+        self._calibration = calibration
         self._output = output
         self._text_spec = text_spec
         self._image_spec: ImageSpec | None = None
@@ -41,7 +55,7 @@ class _Inference:
         self._room: int | None = None
         self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
         self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
-        self._stopped = False
+        self._stopped = self._begun = False
 
     def run(self) -> None:
         """Embed window after window until the supervisor says stop."""
@@ -50,16 +64,29 @@ class _Inference:
         self._mailbox.start_clock()
         while not self._stopped:
             window = self._window()
-            if window:
-                tokens = [segment.tokens for segment in window]
-                first_picture = self._stage.lacks_image_model and any(s.pixels is not None for s in window)
-                self._stage.embed(window)
-                if first_picture:
-                    self._mailbox.send(m.Loaded())
-                for segment, count in zip(window, tokens, strict=True):
-                    self._outbox.put((segment, count))
+            tokens = [segment.tokens for segment in window]
+            kinds: tuple[Kind, ...] = ("text", "image")
+            for kind in kinds:
+                if segments := [segment for segment in window if segment.kind == kind]:
+                    self._embed(kind, segments)
+            for segment, count in zip(window, tokens, strict=True):
+                self._outbox.put((segment, count))
         self._outbox.put(None)
         sender.join()
+
+    def _embed(self, kind: Kind, segments: list[Segment]) -> None:
+        """Embed segments of one kind, whose time is then known apart from the other's."""
+        first_picture = kind == "image" and self._stage.lacks_image_model
+        if first_picture:
+            self._stage.load_images()
+        self._calibration.run(kind, [length for segment in segments for length in segment.lengths])
+        if not self._begun:
+            self._begun = True
+            self._mailbox.send(m.FirstBatch(time.monotonic()))
+        with self._mailbox.calling(kind):
+            self._stage.embed(segments)
+        if first_picture:
+            self._mailbox.send(m.Loaded("image", self._calibration.device("image")))
 
     def _window(self) -> list[Segment]:
         """Wait for a segment, then take what else is there, up to a window."""
@@ -69,9 +96,10 @@ class _Inference:
         while not self._stopped and (
             self._lacks_spec(window) or (chunks < WINDOW_CHUNKS and not (window and inbox.empty()))
         ):
-            with self._mailbox.waiting("in"):
+            with self._mailbox.waiting("in", "parsers"):
                 message = inbox.get()
             if isinstance(message, Segment):
+                self._calibration.gather()
                 window.append(message)
                 chunks += len(message.ids)
             elif isinstance(message, m.UseImages):
@@ -79,7 +107,8 @@ class _Inference:
             elif isinstance(message, m.Load):
                 self._room = message.room
                 self._stage.warm_up()
-                self._mailbox.send(m.Loaded())
+                self._calibration.announce()
+                self._mailbox.send(m.Loaded("text", self._calibration.device("text")))
             elif isinstance(message, m.Stop):
                 self._stopped = True
         return window
@@ -94,7 +123,8 @@ class _Inference:
             segment, tokens = item
             vectors = 0 if segment.vectors is None else len(segment.vectors)
             try:
-                self._output.send(segment)
+                with self._mailbox.aside():
+                    self._output.send(segment)
             except OSError:
                 # The indexer is gone; the supervisor sees that too and ends this process.
                 return
@@ -108,6 +138,7 @@ class _Inference:
     def _load_text(self) -> TextEmbedder:
         model = load_text(self._text_spec, *self._loading, self._room, self._say)
         self._tell_notes(model.notes)
+        self._calibration.models["text"] = model
         return model
 
     def _load_image(self) -> ImageEmbedder:
@@ -115,6 +146,7 @@ class _Inference:
             raise EngineError("a picture arrived before its model was named")
         model = load_image(self._image_spec, *self._loading, self._room, self._say)
         self._tell_notes(model.notes)
+        self._calibration.models["image"] = model
         return model
 
     def _tell_notes(self, notes: tuple[str, ...]) -> None:

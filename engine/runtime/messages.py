@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, SectionFailure
+from engine.runtime.stats import Stats
 from engine.stages.parse import FileEnd, FileJob
 
 #: When a new generation of the index is begun.
@@ -111,6 +112,11 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """To any process: say at once, by a `Heartbeat`, how your time was spent so far."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """To any process: end when your work at hand is done."""
 
@@ -178,7 +184,37 @@ class ChannelClosed:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """From the inference process: a model is loaded and has embedded its first batch."""
+    """From the inference process: the model for this kind is loaded and has embedded its first batch.
+
+    `device` computes it (`cpu`: the cores that parse as well; `stand-in`: at a fixed rate).
+    """
+
+    kind: Kind
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """From the inference process: a model is to be timed with the first chunks that come, and shall have the
+    machine for itself until `Calibrated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """From the inference process: the model alone embeds so many tokens or pictures a second (None: that
+    could not be found out, or was not to be); doing so took so many seconds."""
+
+    kind: Kind
+    rate: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstBatch:
+    """From the inference process: it began with the first segments at this time of the monotonic clock, which
+    all processes of a machine share."""
+
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,15 +298,6 @@ class DatabaseState:
 
     trouble: str | None
     disk_full: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How a process has spent its time: seconds since it began to work, cumulative."""
-
-    busy_s: float
-    wait_in_s: float
-    wait_out_s: float
 
 
 @dataclass(frozen=True, slots=True)

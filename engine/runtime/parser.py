@@ -12,6 +12,7 @@ from engine.models.spec import ImageSpec, TextSpec
 from engine.records import SectionFailure
 from engine.runtime import messages as m
 from engine.runtime.child import OUT_OF_MEMORY, Mailbox, run_child
+from engine.runtime.stats import Side
 from engine.stages.chunk import Chunker
 from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
@@ -76,7 +77,7 @@ class _Parser:
         self._mailbox.start_clock()
         while True:
             while not self._jobs and not self._stopped:
-                self._take(block=True, side="in")
+                self._take(block=True)
                 self._answer_cancel()
             if not self._jobs:
                 return
@@ -91,7 +92,12 @@ class _Parser:
     def _parse(self, stage: ParseStage, job: FileJob) -> None:
         self._mailbox.step()
         self._mailbox.send(m.Began(job.attempt))
-        for item in stage.parse(job):
+        items = stage.parse(job)
+        while True:
+            with self._mailbox.calling("parse"):
+                item = next(items, None)
+            if item is None:
+                break
             self._take()
             if self._cancelled:
                 raise _CancelledError
@@ -111,7 +117,7 @@ class _Parser:
             asked = self._credit + max(CREDIT_BLOCK_BYTES, segment.size - self._credit)
             self._mailbox.send(m.NeedCredit(asked - self._credit))
             while self._credit < asked:
-                self._take(block=True, side="out")
+                self._take(block=True, side="out", on="credits")
                 if self._cancelled:
                     raise _CancelledError
         self._credit -= segment.size
@@ -120,12 +126,12 @@ class _Parser:
             segment.place = shelf.put(segment.pixels)
             segment.pixels = None if segment.place else segment.pixels
         try:
-            with self._mailbox.waiting("out"):
+            with self._mailbox.waiting("out", "inference"):
                 self._output.send(segment)
         except OSError:
             # The inference process is gone; what happens to this file is for the supervisor to say.
             while not self._cancelled:
-                self._take(block=True, side="out")
+                self._take(block=True, side="out", on="inference")
             raise _CancelledError from None
 
     def image_spec(self) -> ImageSpec | None:
@@ -133,7 +139,7 @@ class _Parser:
         if not self._images_known:
             self._mailbox.send(m.NeedImageModel())
         while not self._images_known:
-            self._take(block=True, side="out")
+            self._take(block=True, side="out", on="image model")
             if self._cancelled:
                 raise _CancelledError
         return self._images
@@ -144,11 +150,11 @@ class _Parser:
             self._cancelled = False
             self._mailbox.send(m.Cancelled())
 
-    def _take(self, block: bool = False, side: str = "in") -> None:
+    def _take(self, block: bool = False, side: Side = "in", on: str = "files") -> None:
         """Read what the supervisor sent; wait for one message where asked to."""
         while block or not self._mailbox.inbox.empty():
             if block:
-                with self._mailbox.waiting(side):
+                with self._mailbox.waiting(side, on):
                     message = self._mailbox.inbox.get()
             else:
                 message = self._mailbox.inbox.get()

@@ -21,10 +21,14 @@ from engine.runtime.budget import MOST_PARSER_MEMORY
 from engine.runtime.child import Child, pipe
 from engine.runtime.deaths import Verdict
 from engine.runtime.shelf import Descriptor, make_shelf
+from engine.runtime.stats import NOTHING, Clock, Stats
 from engine.stages.parse import FileJob
 
 #: Files that wait in a parser's own queue, while they are small: enough to hide a round trip.
 QUEUED_FILES, QUEUED_FILE_BYTES = 4, 256 * 2**10
+
+#: The stages that have processes of their own.
+STAGES = ("parse", "infer", "index")
 
 #: Seconds that the processes have to end by themselves when the run is over.
 STOP_DEADLINE_S = 30.0
@@ -63,7 +67,10 @@ class Pipeline:
         self.room = 2**63
         #: How many parsers there may be, and the bytes of each. One until the plan of memory is made.
         self.workers, self.parser_memory = 1, config.parser_memory or MOST_PARSER_MEMORY
-        self._past: dict[str, list[m.Stats]] = {"parse": [], "infer": [], "index": []}
+        #: What processes that are gone had spent: in all, and since they were marked.
+        self._past = dict.fromkeys(STAGES, (NOTHING, NOTHING))
+        #: The supervisor's own time, and what it had spent when the others were marked.
+        self._clock, self._clock_marked = Clock(), NOTHING
         self.bell = threading.Event()
         self.indexer: Child | None = None
         self.inference: Child | None = None
@@ -118,6 +125,7 @@ class Pipeline:
             writer,
             self._text_spec,
             (config.device, config.dtype, config.backend),
+            config.calibrate,
             bell=self.bell,
         )
         writer.close()
@@ -196,7 +204,8 @@ class Pipeline:
 
     def wait(self, seconds: float) -> None:
         """Wait so long, or until a process has said something; what it said is to be read after this."""
-        self.bell.wait(seconds)
+        with self._clock.waiting("in", "messages"):
+            self.bell.wait(seconds)
         self.bell.clear()
 
     def children(self) -> list[Child]:
@@ -223,19 +232,33 @@ class Pipeline:
 
     def _keep(self, stage: str, child: Child | None) -> None:
         if child is not None:
-            self._past[stage] = [_sum([*self._past[stage], child.stats])]
+            whole, marked = self._past[stage]
+            self._past[stage] = whole + child.stats, marked + child.since_mark
 
-    def stats(self) -> dict[str, m.Stats]:
-        """Busy and waiting seconds by stage, those of dead processes included."""
+    def mark(self) -> None:
+        """Count `stats(since_mark=True)` from now on."""
+        self._past = {stage: (whole, NOTHING) for stage, (whole, _) in self._past.items()}
+        self._clock_marked = self._clock.read()
+        for child in self.children():
+            child.mark()
+
+    def stats(self, since_mark: bool = False) -> dict[str, Stats]:
+        """What the processes of each stage have spent together, dead ones included; `supervise` is this
+        process."""
         living: dict[str, list[Child | None]] = {
             "parse": [slot.child for slot in self.parsers.values()],
             "infer": [self.inference],
             "index": [self.indexer],
         }
-        return {
-            stage: _sum([*self._past[stage], *(child.stats for child in children if child is not None)])
+        own = self._clock.read() - (self._clock_marked if since_mark else NOTHING)
+        told = {
+            stage: sum(
+                (child.since_mark if since_mark else child.stats for child in children if child is not None),
+                self._past[stage][since_mark],
+            )
             for stage, children in living.items()
         }
+        return {**told, "supervise": own}
 
     def stop(self, stages: str, seconds: float, urgent: Callable[[], bool]) -> Iterator[tuple[Child, object]]:
         """End the processes before the indexer (`parse`, in the order of the chain) or the indexer (`index`).
@@ -289,11 +312,3 @@ def _children_of(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (OSError, ValueError):
         return []
-
-
-def _sum(stats: list[m.Stats]) -> m.Stats:
-    return m.Stats(
-        round(sum(each.busy_s for each in stats), 3),
-        round(sum(each.wait_in_s for each in stats), 3),
-        round(sum(each.wait_out_s for each in stats), 3),
-    )

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
-from engine.metrics import MemorySampler, pss_bytes
+from engine.metrics import STAGES, MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
@@ -32,8 +32,11 @@ from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
+from engine.runtime.light import UNITS, speed_of_light
 from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopRequest
 from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
+from engine.runtime.series import Series
+from engine.runtime.speed import Speed
 from engine.stages.discover import check_inputs
 
 #: Exit codes of `engine.run`.
@@ -77,6 +80,7 @@ class Supervisor:
         self._stop = StopRequest(config.grace)
         self._database = DatabaseWait(config.database_deadline)
         self._ram = RamGuard()
+        self._speed = Speed()
         self._last_commit = self._last_status = self._last_flush = 0.0
         self._started = self._idle_since = time.monotonic()
 
@@ -121,6 +125,7 @@ class Supervisor:
                 config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
             )
             trace = stack.enter_context(rundir.open_trace(config.memory_trace))
+            self._series = Series(config.run_dir, self._invocation)
             self._memory = MemorySampler(self._pipeline.pids, self._limit.size, trace)
             self._memory.start()
             stack.callback(self._memory.stop)
@@ -229,7 +234,7 @@ class Supervisor:
 
     def _grant(self) -> None:
         """Hand out credits; where somebody waits for them, the indexer writes what it holds."""
-        if self._plan is None:
+        if self._plan is None or (self._speed.calibrating and self._credits.in_flight):
             return
         total, limit = self._memory.total, self._limit.size
         share = self._ram.share(total, limit)
@@ -256,6 +261,7 @@ class Supervisor:
     def _handle(self, child: Child, message: object) -> None:
         accounts = self._accounts
         slot = self._pipeline.parsers.get(child.name)
+        self._speed.note(message, self._pipeline)
         if isinstance(message, m.Failed):
             self._failed(child, slot, message)
         elif isinstance(message, m.Received):
@@ -335,6 +341,7 @@ class Supervisor:
             self._progress.say(f"{head}; going on, with less on its way near the limit")
             return
         self._plan, self._begun = made, True
+        self._series.buffer = made.buffer
         self._credits.resize(made.buffer, made.workers)
         pipeline.limit(made.workers, made.parser_memory)
         for line in made.lines(self._limit):
@@ -432,6 +439,7 @@ class Supervisor:
         )
         self._progress.say(f"{death}; starting again in {pause:g} s")
         self._credits.reset()
+        self._speed.forget()
         self._cleaner.reset()
         self._database.forget()
         self._admission.collapsed()
@@ -456,6 +464,25 @@ class Supervisor:
             in_flight = {"in_flight_bytes": self._credits.in_flight}
             status = {"database": self._database.trouble, **in_flight, **self._figures()}
             rundir.write_status(self._config.run_dir, status)
+            self._add_point()
+
+    def _add_point(self, last: bool = False) -> None:
+        """Where the run stands, for its series."""
+        stages, counts, memory = self._pipeline.stats(), self._accounts.counts, self._memory.stages
+        self._series.add(
+            {
+                "seconds": round(time.monotonic() - self._started, 3),
+                "tokens": counts.tokens,
+                "images": counts.image_chunks,
+                "records": counts.records,
+                "parsers_s": stages["parse"].busy_s,
+                "model_s": sum(stages["infer"].call(kind).seconds for kind in UNITS),
+                "database_s": stages["index"].call("database").seconds,
+                "in_flight": self._credits.in_flight,
+                **{stage: memory.get(stage, 0) for stage in STAGES if stage != "total"},
+            },
+            last,
+        )
 
     def _clean(self) -> None:
         """Have deleted what replaced files left behind; what says so is durable by now."""
@@ -561,10 +588,15 @@ class Supervisor:
         if code == EXIT_DONE and failures:
             status, code = "complete_with_failures", EXIT_FAILURES
         figures, totals = self._figures(), self._ledger.totals()
+        seen = self._speed.observed(self._accounts.counts, self._pipeline.stats(since_mark=True))
+        light = speed_of_light(seen)
+        self._add_point(last=True)
         summary = {
             "status": status,
             "exit_code": code,
+            "run": self._invocation,
             **figures,
+            "speed_of_light": light,
             "totals": totals,
             "peak_pss_bytes": self._memory.peaks,
             "memory": self._memory_figures(),
@@ -578,6 +610,8 @@ class Supervisor:
             seconds = time.monotonic() - self._started
             counts = self._accounts.counts
             for line in report.closing_lines(counts, seconds, totals, failures, config.run_dir):
+                self._progress.say(line)
+            for line in report.speed_lines(seen, light):
                 self._progress.say(line)
         if why or not config.quiet:
             told = f"{status}: {why}; the same command goes on from here" if why else status

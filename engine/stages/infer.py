@@ -52,6 +52,11 @@ class InferStage:
             else:
                 self._text.embed_texts(["word " * largest] * count, self.on_batch)
 
+    def load_images(self) -> None:
+        """Load the model for pictures, unless it is there."""
+        if self._image is None:
+            self._image = self.load_image()
+
     def embed(self, window: Sequence[Segment]) -> None:
         """Give each segment of the window its `vectors`, and what of them is `refused`.
 

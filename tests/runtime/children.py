@@ -19,7 +19,7 @@ def echo(control: Connection, run_dir: str) -> None:
     def body(mailbox: Mailbox) -> None:
         mailbox.start_clock()
         while True:
-            with mailbox.waiting("in"):
+            with mailbox.waiting("in", "messages"):
                 message = mailbox.inbox.get()
             if isinstance(message, m.Stop):
                 return

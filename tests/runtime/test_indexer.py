@@ -37,8 +37,8 @@ class Told:
         self.states.append(message.trouble)
 
     @contextmanager
-    def waiting(self, side: str) -> Iterator[None]:
-        assert side == "out"
+    def waiting(self, side: str, on: str) -> Iterator[None]:
+        assert (side, on) == ("out", "database")
         yield
 
     def step(self) -> None:

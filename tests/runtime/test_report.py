@@ -13,8 +13,17 @@ import pytest
 
 from engine.runtime import report
 from engine.runtime.accounts import Counts
-from engine.runtime.messages import Stats
-from engine.runtime.report import ProgressLine, closing_lines, environment, figures, file_counts, write_lines
+from engine.runtime.light import Observed, speed_of_light
+from engine.runtime.report import (
+    ProgressLine,
+    closing_lines,
+    environment,
+    figures,
+    file_counts,
+    speed_lines,
+    write_lines,
+)
+from engine.runtime.stats import Calls, Stats
 
 COUNTS = Counts(
     discovered=1200,
@@ -84,14 +93,19 @@ def test_the_counts_of_files_are_those_of_the_summary_and_add_up() -> None:
 
 
 def test_rates_are_those_of_the_whole_run() -> None:
-    told = figures(COUNTS, {"parse": Stats(3.0, 2.0, 1.0)}, 8.0)
+    parse = Stats(3.0, 2.0, 1.0, 2.5, {"files": 2.0, "credits": 1.0}, {"parse": Calls(2.75, 2.25)})
+    told = figures(COUNTS, {"parse": parse}, 8.0)
     assert told["throughput"] == {
         "chunks_per_s": 503.75,
         "tokens_per_s": 100_000.0,
         "images_per_s": 3.75,
     }
     assert told["chunks"] == {"text": 4000, "image": 30, "indexed": 4030, "deleted": 7}
-    assert told["stages"] == {"parse": {"busy_s": 3.0, "wait_in_s": 2.0, "wait_out_s": 1.0}}
+    assert told["stages"] == {"parse": {
+        "busy_s": 3.0, "wait_in_s": 2.0, "wait_out_s": 1.0, "cpu_s": 2.5,
+        "waits": {"files": 2.0, "credits": 1.0},
+        "calls": {"parse": {"seconds": 2.75, "cpu_s": 2.25}},
+    }}  # fmt: skip
     assert (told["tokens"], told["bytes_read"], told["seconds"]) == (800_000, 10**9, 8.0)
     json.dumps(told)
 
@@ -132,6 +146,37 @@ def test_a_run_with_nothing_to_do_says_so_in_two_lines(tmp_path: Path) -> None:
     assert closing_lines(Counts(), 1.0, {"files": 0, "records": 0}, 0, tmp_path) == [
         "files: 0 found: nothing to do",
         "index: 0 records of 0 files",
+    ]
+
+
+# Speed
+
+
+def test_the_last_lines_tell_speed_waits_and_advice() -> None:
+    parse = Stats(12.0, 8.0, 180.0, 10.0, {"files": 8.0, "credits": 180.0}, {"parse": Calls(11.0, 10.0)})
+    seen = Observed(
+        seconds=110.0, first_s=8.0, last_s=108.0, cores=2.0, items={"text": 500_000, "image": 0},
+        stages={
+            "parse": parse,
+            "infer": Stats(98.0, 2.0, 0.0, 180.0, {"parsers": 2.0}, {"text": Calls(98.0, 180.0)}),
+            "index": Stats(5.0, 95.0, 0.0, 4.0, {"inference": 95.0}, {"database": Calls(4.5, 4.0)}),
+        },
+        devices={"text": "cpu"},
+    )  # fmt: skip
+    assert speed_lines(seen, speed_of_light(seen)) == [
+        "speed: 95 % of what is possible (5,000 of 5,263 tokens/s by 2 cores)",
+        "waited in 100.0 s: each parser 4.0 s for files and 90.0 s for room in the buffer; the model 2.0 s"
+        " for the parsers; the indexer 95.0 s for the model and 4.5 s for the database",
+        "advice: the model limits: at 95 % of what this machine's 2 cores can do",
+    ]
+
+
+def test_a_run_that_embedded_nothing_has_no_lines_of_speed_and_a_short_one_only_words() -> None:
+    nothing = Observed(1.0, None, None, 2.0, {"text": 0, "image": 0}, {})
+    assert speed_lines(nothing, speed_of_light(nothing)) == []
+    short = Observed(1.0, 0.5, None, 2.0, {"text": 5, "image": 0}, {})
+    assert speed_lines(short, speed_of_light(short)) == [
+        "advice: the run was too short to measure its speed: 0.00 s of embedding"
     ]
 
 

@@ -114,7 +114,7 @@ def heard(child: Child, name: str, stream: bytes) -> tuple[list[Segment], list[o
         for message in child.receive():
             if isinstance(message, Segment):
                 found.append(message)
-            elif not isinstance(message, m.Stats):
+            else:
                 told.append(message)
     return found, told
 
