@@ -11,14 +11,14 @@ import torch
 
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
-from engine.models.memory import Batches, loading, watched
+from engine.models.memory import Batches, loading, to_device, watched
 from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
 from engine.records import Pixels, Vector
 
-#: Pictures of one batch by kind of device.
-BATCH_IMAGES = {"cpu": 16, "mps": 64, "cuda": 256}
+#: Pictures of one batch by kind of device; on a CPU for each core.
+BATCH_IMAGES = {"cpu": 4, "mps": 64, "cuda": 256}
 
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -36,7 +36,7 @@ class ImageModel:
         self.dtype = dtype
         self.notes: tuple[str, ...] = ()
         self._model = model
-        self._batches = Batches(device, BATCH_IMAGES[device.type])
+        self._batches = Batches(device, BATCH_IMAGES[device.type], side_by_side=True)
         self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
@@ -61,10 +61,8 @@ class ImageModel:
         return self._model
 
     @torch.inference_mode()
-    def _forward(self, pixels: Pixels) -> Vector:
-        rgb = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        array: Vector = self.vectors(rgb).cpu().numpy()
-        return array
+    def _forward(self, pixels: Pixels) -> torch.Tensor:
+        return self.vectors(to_device(pixels, self.device))
 
     def vectors(self, rgb: torch.Tensor) -> torch.Tensor:
         """The vectors of pictures that are on the device, uint8 [n, height, width, 3] to float32."""

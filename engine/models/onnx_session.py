@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from engine.errors import DeviceLostError
+from engine.models.backend import cores
 from engine.models.batching import TooLargeError
 from engine.records import Vector
 
@@ -41,7 +41,7 @@ class Session:
             str(model), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="onnx")
+        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="onnx")
 
     def embed(
         self,
@@ -83,11 +83,14 @@ class Session:
     def _attempt(self, one: npt.NDArray[Any]) -> Vector | None:
         """The vector of one input, float32 [dimensions], or None where the memory doesn't suffice."""
         try:
-            (vectors,) = self._session.run(None, {self._input: one[None]})
+            return self._vector(one)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return None
+
+    def _vector(self, one: npt.NDArray[Any]) -> Vector:
+        (vectors,) = self._session.run(None, {self._input: one[None]})
         return np.asarray(vectors[0], dtype=np.float32)
 
 

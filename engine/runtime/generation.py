@@ -24,7 +24,9 @@ class Generation:
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._config = config
         self._say = say
-        self.text = resolve_text(config.text_model, trust_remote_code=config.trust_remote_code)
+        self.text = resolve_text(
+            config.text_model, trust_remote_code=config.trust_remote_code, int8=config.dtype == "int8"
+        )
         for note in self.text.notes:
             say(note)
         self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap)
