@@ -254,7 +254,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="library that runs the models (default auto: torch on a GPU, on a CPU the fastest)")  # fmt: skip
     add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     add("--dtype", default="auto", choices=DTYPES,
-        help="precision of the models (default auto); int8: of the text model, by --backend onnx alone")  # fmt: skip
+        help="precision of the models (default auto); int8: of texts, by --backend onnx alone")  # fmt: skip
 
 
 def default_workers() -> int:

@@ -137,7 +137,7 @@ class Batches:
             future = self._pool.submit(forward, batch)
             return lambda: future.result().numpy()
         vectors = forward(batch)
-        if self.device.type != "cuda":
+        if vectors.device.type != "cuda":
             return lambda: vectors.cpu().numpy()
         # Into memory that the device writes to by itself, while the next batch is made ready.
         host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
