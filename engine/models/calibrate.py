@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from tokenizers import Tokenizer
 
 from engine.errors import EngineError
 from engine.models.backend import Way, ways
@@ -31,9 +32,6 @@ TEXTS, MOST_TOKENS, PICTURES = 32, 512, 12
 
 #: Passes of each way, each next to one of the reference, and seconds after which no further one begins.
 ROUNDS, PATIENCE_S = 5, 4.0
-
-#: The ids of the inputs are drawn from those below, which every vocabulary has.
-VOCABULARY = 1_000
 
 #: Embeds the inputs that are timed, and those of which the vectors are compared.
 Embed = Callable[[], Vector]
@@ -113,8 +111,9 @@ def _loaded(spec: TextSpec | ImageSpec, way: Way) -> tuple[Embed, Embed, int]:
     text = open_text(spec, way)
     most = min(spec.max_tokens or MOST_TOKENS, MOST_TOKENS)
     lengths = np.linspace(max(1, most // 16), most, TEXTS, dtype=int)
-    ids = [chance.integers(0, VOCABULARY, length).astype(np.int32) for length in lengths]
     if text.effective_mode == "ids":
+        words = Tokenizer.from_file(str(spec.tokenizer_file)).get_vocab_size()
+        ids = [chance.integers(0, words, length).astype(np.int32) for length in lengths]
         work: Embed = lambda: text.embed_ids(ids)  # noqa: E731
     else:
         texts = ["word " * length for length in lengths]

@@ -88,7 +88,8 @@ def best(rows: Sequence[Measured], possible: Sequence[Way], room: int | None) ->
     gain = measured[chosen]["gain"] if chosen in measured else 0.0
     for way in possible[1:]:
         row = measured.get(way)
-        if row is None or row["cosine"] < FAITHFUL_IN_REDUCED_PRECISION:
+        # So written that a cosine that is no number doesn't pass.
+        if row is None or not row["cosine"] >= FAITHFUL_IN_REDUCED_PRECISION:
             continue
         if room is not None and row["bytes"] > MOST_OF_ROOM * room:
             continue

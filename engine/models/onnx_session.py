@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from engine.errors import DeviceLostError
 from engine.models.backend import cores
@@ -31,6 +30,9 @@ class Session:
     """
 
     def __init__(self, model: Path) -> None:
+        # Imported on use: OpenVINO's session needs nothing of it.
+        import onnxruntime
+
         onnxruntime.set_default_logger_severity(LOG_FATAL)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_FATAL
