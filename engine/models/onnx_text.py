@@ -25,6 +25,7 @@ class OnnxText:
 
     effective_mode: Literal["ids", "text"] = "ids"
     notes: tuple[str, ...] = ()
+    padding = 0
 
     def __init__(self, spec: TextSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec

@@ -53,7 +53,6 @@ class TextModel:
         self._batches = Batches(device, budget, side_by_side)
         #: For texts, whose tokenizer one thread alone may use.
         self._one_by_one = Batches(device, max(budget, SHARED_BATCH_TOKENS))
-        #: Tokens that were computed for nothing, as padding.
         self.padding = 0
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]

@@ -40,7 +40,7 @@ class _Inference:
         self._loading = loading
         self._room: int | None = None
         self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
-        self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[Segment, int, int] | None] = queue.SimpleQueue()
         self._stopped = False
 
     def run(self) -> None:
@@ -53,11 +53,14 @@ class _Inference:
             if window:
                 tokens = [segment.tokens for segment in window]
                 first_picture = self._stage.lacks_image_model and any(s.pixels is not None for s in window)
+                before = self._stage.padding
                 self._stage.embed(window)
+                padding = self._stage.padding - before
                 if first_picture:
                     self._mailbox.send(m.Loaded())
                 for segment, count in zip(window, tokens, strict=True):
-                    self._outbox.put((segment, count))
+                    self._outbox.put((segment, count, padding))
+                    padding = 0
         self._outbox.put(None)
         sender.join()
 
@@ -91,7 +94,7 @@ class _Inference:
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
         while item := self._outbox.get():
-            segment, tokens = item
+            segment, tokens, padding = item
             vectors = 0 if segment.vectors is None else len(segment.vectors)
             try:
                 self._output.send(segment)
@@ -101,7 +104,9 @@ class _Inference:
             except Exception as error:  # or nobody would know that nothing leaves any more
                 self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
-            self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
+            self._mailbox.send(
+                m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind, padding)
+            )
 
     def _load_text(self) -> TextEmbedder:
         model = load_text(self._text_spec, *self._loading, self._room, self._say)

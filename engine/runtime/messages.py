@@ -183,13 +183,17 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """From the inference process: a segment has its vectors and has gone on to the indexer."""
+    """From the inference process: a segment has its vectors and has gone on to the indexer.
+
+    `padding` is the tokens that were computed beside the `tokens`, since the last such message.
+    """
 
     attempt: int
     ordinal: int
     vectors: int
     tokens: int
     kind: Kind
+    padding: int = 0
 
 
 @dataclass(frozen=True, slots=True)

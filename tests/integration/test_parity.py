@@ -17,9 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     """The records of the example corpus, made with the real MiniLM and the demonstration CLIP."""
-    return indexed(
-        CORPUS, tmp_path_factory.mktemp("parity"), "--exact-images", "--device", "cpu", "--dtype", "float32"
-    )
+    options = ("--exact-images", "--device", "cpu", "--dtype", "float32")
+    return indexed(CORPUS, tmp_path_factory.mktemp("parity"), *options)
 
 
 def test_text_vectors_are_those_of_sentence_transformers(exact: list[dict[str, object]]) -> None:

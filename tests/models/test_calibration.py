@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from engine.models import backend, calibrate, calibration
 from engine.models.backend import ONNX, Way
 from engine.models.calibration import Measured, best, choose
 from engine.models.digest import cache_folder
-from engine.models.helper import HelperError
+from engine.models.helper import HelperError, ask
+from engine.models.load import open_text
+from engine.models.onnx_cache import EXPORT_BYTES
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec, to_json
 
@@ -75,12 +78,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was measured: every model is large enough for that, and the answer is `ROWS`."""
     names: list[str] = []
 
-    def ask(module: str, spec: TextSpec) -> dict[str, Any]:
+    def answered(module: str, spec: TextSpec) -> dict[str, Any]:
         assert module == "engine.models.calibrate"
         names.append(spec.name)
         return {"ways": ROWS}
 
-    monkeypatch.setattr(calibration, "ask", ask)
+    monkeypatch.setattr(calibration, "ask", answered)
     monkeypatch.setattr(calibration, "LEAST_WEIGHTS", 0)
     return names
 
@@ -115,7 +118,7 @@ def test_without_room_or_a_choice_or_for_a_small_model_nothing_is_measured(
     bert: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = resolve_text(str(bert))
-    assert choose(spec, WAYS, calibration.EXPORT_BYTES) == ONNX
+    assert choose(spec, WAYS, EXPORT_BYTES) == ONNX
     assert choose(spec, [TORCH]) == TORCH
     monkeypatch.setattr(calibration, "LEAST_WEIGHTS", 16 * 2**20)
     assert choose(spec, WAYS) == ONNX
@@ -125,14 +128,14 @@ def test_without_room_or_a_choice_or_for_a_small_model_nothing_is_measured(
 def test_a_measurement_that_fails_is_told_and_the_leanest_is_taken(
     bert: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(module: str, spec: TextSpec) -> dict[str, Any]:
+    def killed(module: str, spec: TextSpec) -> dict[str, Any]:
         raise HelperError("ended with exit code -9")
 
-    monkeypatch.setattr(calibration, "ask", ask)
+    monkeypatch.setattr(calibration, "ask", killed)
     said: list[str] = []
     assert choose(resolve_text(str(bert)), WAYS, None, said.append) == ONNX
     assert said[-1].endswith(": what is fastest could not be measured: that ended with exit code -9")
-    monkeypatch.setattr(calibration.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert choose(resolve_text(str(bert)), WAYS, None, said.append) == ONNX
     assert len(said) == 2
 
@@ -143,7 +146,7 @@ def test_every_way_is_measured_against_the_first_and_one_that_fails_says_why(
     def fail(spec: TextSpec, way: Way) -> Any:
         raise RuntimeError("no such instruction\nat 0x0")
 
-    real = calibrate.open_text
+    real = open_text
     monkeypatch.setattr(calibrate, "ways", lambda *options: [ONNX, OPENVINO, HALF])
     monkeypatch.setattr(
         calibrate, "open_text", lambda spec, way: (fail if way == OPENVINO else real)(spec, way)
@@ -170,6 +173,6 @@ def test_the_process_that_measures_answers_with_a_line_of_json(bert: Path) -> No
     # Its standard input has ended, as it does when nobody waits for the answer any more.
     assert done.returncode == 1
     assert done.stdout == ""
-    rows = calibration.ask("engine.models.calibrate", resolve_text(str(bert)))["ways"]
+    rows = ask("engine.models.calibrate", resolve_text(str(bert)))["ways"]
     assert [Way(row["backend"], row["dtype"]) for row in rows] == backend.ways("auto", "auto")
     assert [row["why"] for row in rows] == [""] * len(rows)

@@ -408,9 +408,9 @@ def test_int8_is_a_model_of_its_own_that_only_onnx_runs(bert: Path, exports: lis
     assert exports == [spec.name]
     vectors, exact = (load_text(each, "cpu").embed_texts(some_texts()) for each in (spec, whole))
     assert 0.9 < cosines(vectors, exact).mean() < 0.999999
-    for options in ({"backend": "torch"}, {"device": "cuda"}):
+    for device, library in (("cpu", "torch"), ("cuda", "auto")):
         with pytest.raises(UsageError, match=r"\+int8 is one of 8-bit integers, which --backend onnx alone"):
-            load_text(spec, **options)
+            load_text(spec, device, backend=library)
 
 
 def test_int8_that_can_not_be_had_is_refused_and_nothing_takes_its_place(

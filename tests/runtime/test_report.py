@@ -29,6 +29,7 @@ COUNTS = Counts(
     records=4030,
     deleted=7,
     tokens=800_000,
+    padding=200_000,
     bytes_read=10**9,
     rules={"hidden": 50, "empty": 10},
 )
@@ -93,6 +94,7 @@ def test_rates_are_those_of_the_whole_run() -> None:
     assert told["chunks"] == {"text": 4000, "image": 30, "indexed": 4030, "deleted": 7}
     assert told["stages"] == {"parse": {"busy_s": 3.0, "wait_in_s": 2.0, "wait_out_s": 1.0}}
     assert (told["tokens"], told["bytes_read"], told["seconds"]) == (800_000, 10**9, 8.0)
+    assert told["padding"] == {"tokens": 200_000, "real_share": 0.8}
     json.dumps(told)
 
 
