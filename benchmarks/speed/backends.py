@@ -1,6 +1,6 @@
 """How fast, how faithful, and in how much memory does each backend run the text model?
 
-    python -m benchmarks.speed.backends [--rounds 5] [--tokens 20000] [--corpus FOLDER] [--json FILE] [--png F]
+    python -m benchmarks.speed.backends [--rounds 5] [--tokens 20000] [--corpus FOLDER] [--json FILE]
 
 Tokens a second of all-MiniLM-L6-v2 in memory, without files and database: by `SentenceTransformer.encode`
 with its defaults, and in each way that the engine has here (torch, ONNX Runtime and OpenVINO, in float32, and

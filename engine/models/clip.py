@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from engine.models.memory import Batches, loading, to_device, watched
 from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
+from engine.models.tuning import tune
 from engine.records import Pixels, Vector
 
 #: Pictures of one batch by kind of device; on a CPU for each core.
 BATCH_IMAGES = {"cpu": 4, "mps": 64, "cuda": 256}
+
+#: Pictures of a batch that are tried on a GPU.
+TRIED_IMAGES = (64, 128, 256, 512)
 
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -54,6 +58,15 @@ class ImageModel:
             lambda: self._forward(np.zeros_like(pixels[:1])),
             on_batch,
         )
+
+    def tune(self, sizes: Sequence[int]) -> None:
+        """Find the fastest batch among these sizes in pictures, or remember it."""
+        blank = np.zeros((1, *self.spec.size, 3), dtype=np.uint8)
+
+        def embed(pictures: int) -> None:
+            self.embed_pixels(blank.repeat(pictures, axis=0))
+
+        tune(self._batches, f"{self.spec.digest} {self.dtype}", sizes, embed)
 
     @property
     def module(self) -> Any:
@@ -112,6 +125,8 @@ def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto")
         ).eval()
         loaded = ImageModel(spec, model, place, numbers)
         _check(loaded)
+        if place.type == "cuda":
+            loaded.tune(TRIED_IMAGES)
     return loaded
 
 

@@ -18,11 +18,15 @@ from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES
 from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
 from engine.models.text_folder import NO_LIMIT
+from engine.models.tuning import tune
 from engine.records import TokenIds, Vector
 
 #: Padded tokens of one batch by kind of device. On a CPU what fits a core's caches is fastest (measured with
 #: MiniLM: 1,000 tokens for each core); a GPU wants as many as keep it busy between two launches.
 BATCH_TOKENS = {"cpu": 1_000, "mps": 8_192, "cuda": 32_768}
+
+#: Padded tokens of a batch that are tried on a GPU, and of an input that they are made of.
+TRIED_TOKENS, TRIED_LENGTH = (8_192, 16_384, 32_768, 65_536), 256
 
 #: The same on a CPU, where all cores work on one batch.
 SHARED_BATCH_TOKENS = 2_000
@@ -99,6 +103,16 @@ class TextModel:
         with watched(self.device):
             return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
 
+    def tune(self, sizes: Sequence[int]) -> None:
+        """Find the fastest batch among these sizes in padded tokens, or remember it."""
+        length = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
+        one = np.ones(length, dtype=np.int32)
+
+        def embed(tokens: int) -> None:
+            self.embed_ids([one] * max(1, tokens // length))
+
+        tune(self._batches, f"{self.spec.digest} {self.dtype}", sizes, embed)
+
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
         texts = [whole_characters(text) for text in texts]
         with quiet():
@@ -174,6 +188,8 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
         )
         loaded = TextModel(spec, model.to(numbers).eval(), place, numbers)
         _check(loaded)
+        if place.type == "cuda" and loaded.effective_mode == "ids":
+            loaded.tune(TRIED_TOKENS)
     return loaded
 
 
