@@ -38,3 +38,11 @@ def test_default_picture_vectors_are_close_to_those_of_open_clip(tmp_path: Path)
     parity = image_parity(records, CORPUS, "pictures")
     assert parity.count >= 5
     assert parity.largest <= 1e-3
+
+
+def test_default_text_vectors_are_close_to_those_of_sentence_transformers(tmp_path: Path) -> None:
+    # In whatever numbers this machine's calibration has found fastest.
+    records = indexed(CORPUS, tmp_path, "--include", "*.md", "--device", "cpu")
+    parity = text_parity(records)
+    assert parity.count > 20
+    assert parity.largest <= 1e-3
