@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +119,9 @@ def main() -> int:
     results = []
     with tempfile.TemporaryDirectory() as work:
         default = indexed(args.folder, Path(work, "default"))
-        exact = indexed(args.folder, Path(work, "exact"), "--exact-images")
-    results.append(text_parity(default))
+        exact = indexed(args.folder, Path(work, "exact"), "--exact-images", "--dtype", "float32")
+    results.append(replace(text_parity(default), what="text chunks, by default"))
+    results.append(replace(text_parity(exact), what="text chunks, float32"))
     results.append(image_parity(default, args.folder, "pictures, by default"))
     results.append(image_parity(exact, args.folder, "pictures, --exact-images"))
     print(f"{'what':<26}{'count':>7}{'largest |1-cos|':>18}{'mean':>12}")

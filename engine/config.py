@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
 from engine.errors import UsageError
-from engine.models.backend import BACKENDS, check_backend
+from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
@@ -254,10 +254,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
     add("--backend", default="auto", choices=BACKENDS,
-        help="library that runs the models (default auto: onnx on a CPU, torch on a GPU)")  # fmt: skip
+        help="library that runs the models (default auto: torch on a GPU, on a CPU the fastest)")  # fmt: skip
     add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-    dtypes = ("auto", "float32", "bfloat16", "float16")
-    add("--dtype", default="auto", choices=dtypes, help="precision of the models (default auto)")
+    add("--dtype", default="auto", choices=DTYPES,
+        help="precision of the models (default auto); int8: of texts, by --backend onnx alone")  # fmt: skip
 
 
 def default_workers() -> int:

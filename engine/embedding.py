@@ -99,7 +99,9 @@ class EmbeddingModel:
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
         self.backend = backend
         #: The text model's specification.
-        self.text: TextSpec = resolve_text(text_model, trust_remote_code=trust_remote_code)
+        self.text: TextSpec = resolve_text(
+            text_model, trust_remote_code=trust_remote_code, int8=dtype == "int8"
+        )
         # The default image model may be asked for at the hub, so not before there is a picture.
         self._image = resolve_image(image_model) if image_model is not None else None
         self._text_embedder: TextEmbedder | None = None

@@ -159,7 +159,8 @@ def _described(model: ModelInfo) -> str:
 
 def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str, backend: str) -> Vector:
     if isinstance(spec, TextSpec):
-        return load_text(spec, device, dtype, backend).embed_query(query)
+        # What loads fastest: a single query is not worth a calibration, nor what it may have chosen.
+        return load_text(spec, device, dtype, backend, measure=False).embed_query(query)
     # Captions go through the text tower, which torch alone runs.
     return load_image(spec, device, dtype, "torch").embed_query(query)
 

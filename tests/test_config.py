@@ -197,12 +197,13 @@ def test_inputs_that_are_not_utf8_have_a_run_directory() -> None:
         ("--device gpu", "argument --device: 'gpu' is not auto, cpu, cuda, cuda:N or mps"),
         ("--device cuda:x", "argument --device: 'cuda:x' is not auto, cpu, cuda, cuda:N or mps"),
         (
-            "--dtype int8",
-            "argument --dtype: invalid choice: 'int8' (choose from 'auto', 'float32', 'bfloat16', 'float16')",
+            "--dtype int4",
+            "argument --dtype: invalid choice: 'int4'"
+            " (choose from 'auto', 'float32', 'bfloat16', 'float16', 'int8')",
         ),
         (
-            "--backend openvino",
-            "argument --backend: invalid choice: 'openvino' (choose from 'auto', 'torch', 'onnx')",
+            "--backend jax",
+            "argument --backend: invalid choice: 'jax' (choose from 'auto', 'torch', 'onnx', 'openvino')",
         ),
         ("--colour red", "unrecognized arguments: --colour red"),
         ("--work 3", "unrecognized arguments: --work 3"),
@@ -286,3 +287,6 @@ def test_a_backend_without_the_device_or_number_format_is_refused_at_once() -> N
         told = refusal("corpus", "--backend", "onnx", *option.split())
         name, value = option.removeprefix("--").split()
         assert told.startswith(f"--backend onnx has no {name} {value}, only ")
+    for backend in ("auto", "torch", "openvino"):
+        told = refusal("corpus", "--backend", backend, "--dtype", "int8")
+        assert told == f"--dtype int8 is had by --backend onnx alone, not by {backend}: name that"

@@ -1,12 +1,17 @@
-"""How fast, and in how much memory, does each backend run the text model?
+"""How fast, how faithful, and in how much memory does each backend run the text model?
 
     python -m benchmarks.speed.backends [--rounds 5] [--tokens 20000] [--corpus FOLDER] [--json FILE]
 
 Tokens a second of all-MiniLM-L6-v2 in memory, without files and database: by `SentenceTransformer.encode`
-with its defaults, and by the engine's torch and ONNX Runtime backends, each in a process of its own. A round
-runs each backend once on the same inputs, one after another; medians of the rounds, and for each round how
-much faster than `encode` it was. Lengths are 256 tokens, or drawn evenly from 16 to 256. Then the peak PSS of
-the processes of a whole run over FOLDER (default `examples/corpus`) by each backend, pictures included.
+with its defaults, and in each way that the engine has here (torch, ONNX Runtime and OpenVINO, in float32, and
+in bfloat16 and int8 where they are to be had), each in a process of its own. A round runs each of them once
+on the same inputs, one after another, and a product of two matrices in float32, which tells the machine's
+peak at that moment; medians of the rounds with their range, and for each round how much faster than `encode`
+it was. Lengths are 256 tokens, or drawn evenly from 16 to 256. `peak` is the share of the peak that the
+model's multiplications are (above 100 % is what float32 can't do). `cosine` is to torch's float32, least and
+mean. `a core second` counts the processor's seconds: what others do on the machine hardly shows there. Then
+the peak PSS of the processes of a whole run over FOLDER (default `examples/corpus`) by backend, pictures
+included.
 """
 
 from __future__ import annotations
@@ -26,12 +31,18 @@ from typing import IO, Any, TypedDict
 
 import numpy as np
 
+from engine.models.backend import Way, has_openvino, machine, ways
 from engine.models.load import load_image, load_text
+from engine.models.probes import cosines
 from engine.models.resolve import resolve_image, resolve_text
+from engine.records import Vector
 from engine.runtime.report import environment
 
-#: What is compared, the reference first.
-BACKENDS = ("encode", "torch", "onnx")
+#: The reference, and the process that tells the peak.
+ENCODE, PEAK = "encode", "peak"
+
+#: Rows and columns of the matrices whose product tells the peak, and how often they are multiplied.
+PEAK_SIZE, PEAK_TIMES = 2_048, 4
 
 #: Least and most tokens of an input, special tokens included.
 LENGTHS = {"uniform 256": (256, 256), "mixed 16 to 256": (16, 256)}
@@ -42,6 +53,23 @@ class Timing(TypedDict):
 
     seconds: float
     cpu_seconds: float
+
+
+def compared() -> list[str]:
+    """What is compared on this machine, the reference first, then torch's float32."""
+    possible = [*ways("auto", "auto"), Way("onnx", "int8")]
+    return [ENCODE, *sorted((str(way) for way in possible), key=lambda way: way != "torch float32")]
+
+
+def flop(lengths: Iterable[int]) -> float:
+    """Floating-point operations of the multiplications in the model for inputs of these lengths.
+
+    For a token and a layer of width h and intermediate width i: 2 (4 h^2 + 2 h i) by weights, and 4 h n for
+    the n tokens that it attends to.
+    """
+    config = json.loads(Path(str(resolve_text().folder), "config.json").read_text())
+    layers, h, i = (int(config[name]) for name in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    return float(sum(n * layers * (2 * (4 * h * h + 2 * h * i) + 4 * h * n) for n in lengths))
 
 
 def texts(case: str, tokens: int) -> list[str]:
@@ -70,30 +98,41 @@ def token_ids(inputs: Iterable[str]) -> list[np.ndarray[Any, np.dtype[np.int32]]
     return [np.array(tokenizer.encode(text).ids, dtype=np.int32) for text in inputs]
 
 
-def runner(backend: str) -> Callable[[Sequence[str]], Callable[[], object]]:
-    """Loads the backend; what comes back prepares inputs, and what that gives embeds them."""
-    if backend == "encode":
+def runner(name: str) -> Callable[[Sequence[str]], Callable[[], Vector]]:
+    """Loads what is named; what comes back prepares inputs, and what that gives embeds them."""
+    if name == PEAK:
+        import torch
+
+        matrix = torch.rand(PEAK_SIZE, PEAK_SIZE)
+
+        def multiply() -> Vector:
+            for _ in range(PEAK_TIMES):
+                product: Vector = (matrix @ matrix)[:1].numpy()
+            return product
+
+        return lambda inputs: multiply
+    if name == ENCODE:
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(str(resolve_text().folder), device="cpu")
-        return lambda inputs: lambda: model.encode(list(inputs), show_progress_bar=False)
-    embedder = load_text(resolve_text(), "cpu", "float32", backend)
+        return lambda inputs: lambda: np.asarray(model.encode(list(inputs), show_progress_bar=False))
+    backend, dtype = name.split()
+    embedder = load_text(resolve_text(int8=dtype == "int8"), "cpu", dtype, backend)
     if embedder.notes:
         raise RuntimeError(embedder.notes[0])
 
-    def prepare(inputs: Sequence[str]) -> Callable[[], object]:
+    def prepare(inputs: Sequence[str]) -> Callable[[], Vector]:
         ids = token_ids(inputs)
         return lambda: embedder.embed_ids(ids)
 
     return prepare
 
 
-def work(backend: str, tokens: int) -> int:
-    """One process: for each line that names a case, a line with its timing."""
-    prepare = runner(backend)
+def work(name: str, tokens: int, vectors: Path) -> int:
+    """One process: leaves its vectors of each case, then for each line that names a case says its timing."""
+    prepare = runner(name)
     cases = {case: prepare(texts(case, tokens)) for case in LENGTHS}
-    for warm in cases.values():
-        warm()
+    np.savez(vectors, allow_pickle=False, **{case: warm() for case, warm in cases.items()})
     print("ready", flush=True)
     for line in sys.stdin:
         started, cpu = time.perf_counter(), time.process_time()
@@ -106,16 +145,10 @@ def work(backend: str, tokens: int) -> int:
 class Worker:
     """A process with one backend loaded."""
 
-    def __init__(self, backend: str, tokens: int) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.speed.backends",
-            "--worker",
-            backend,
-            "--tokens",
-            str(tokens),
-        ]
+    def __init__(self, name: str, tokens: int, folder: Path) -> None:
+        self._vectors = folder / f"{name}.npz"
+        options = ["--worker", name, "--tokens", str(tokens), "--vectors", str(self._vectors)]
+        command = [sys.executable, "-m", "benchmarks.speed.backends", *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer()
 
@@ -125,6 +158,12 @@ class Worker:
         _open(self._process.stdin).flush()
         timing: Timing = json.loads(self._answer())
         return timing
+
+    def vectors(self, case: str) -> Vector:
+        """The vectors of the case."""
+        with np.load(self._vectors) as saved:
+            found: Vector = saved[case]
+            return found
 
     def _answer(self) -> str:
         line: str = _open(self._process.stdout).readline()
@@ -144,35 +183,66 @@ def _open(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def speeds(rounds: int, tokens: int) -> list[dict[str, object]]:
-    """A row for each case and backend."""
-    workers = {backend: Worker(backend, tokens) for backend in BACKENDS}
-    rows: list[dict[str, object]] = []
-    for case in LENGTHS:
-        total = sum(len(ids) for ids in token_ids(texts(case, tokens)))
-        timings = [{name: worker.run(case) for name, worker in workers.items()} for _ in range(rounds)]
-        for backend in BACKENDS:
-            rates = [total / timing[backend]["seconds"] for timing in timings]
-            gains = [timing["encode"]["seconds"] / timing[backend]["seconds"] for timing in timings]
-            rows.append(
-                {
+def speeds(rounds: int, tokens: int) -> list[dict[str, Any]]:
+    """A row for each case and way."""
+    names = compared()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        workers = {name: Worker(name, tokens, Path(folder)) for name in (*names, PEAK)}
+        for case in LENGTHS:
+            lengths = [len(ids) for ids in token_ids(texts(case, tokens))]
+            total = sum(lengths)
+            rounds_of = [{name: worker.run(case) for name, worker in workers.items()} for _ in range(rounds)]
+            for name in names:
+                each = [timing[name] for timing in rounds_of]
+                peaks = [PEAK_TIMES * 2 * PEAK_SIZE**3 / timing[PEAK]["seconds"] for timing in rounds_of]
+                rates = [total / timing["seconds"] for timing in each]
+                near = cosines(workers[name].vectors(case), workers["torch float32"].vectors(case))
+                shares = [
+                    flop(lengths) / timing["seconds"] / peak for timing, peak in zip(each, peaks, strict=True)
+                ]
+                gains = [timing[ENCODE]["seconds"] / timing[name]["seconds"] for timing in rounds_of]
+                rows.append({
                     "case": case,
-                    "backend": backend,
+                    "way": name,
                     "tokens_per_s": statistics.median(rates),
                     "slowest": min(rates),
                     "fastest": max(rates),
                     "gain": statistics.median(gains),
-                    "tokens_per_core_s": statistics.median(
-                        total / timing[backend]["cpu_seconds"] for timing in timings
-                    ),
-                }
-            )
-    for worker in workers.values():
-        worker.close()
+                    "gain_range": [min(gains), max(gains)],
+                    "tokens_per_core_s": statistics.median(total / timing["cpu_seconds"] for timing in each),
+                    "share_of_peak": statistics.median(shares),
+                    "peak_gflop_per_s": statistics.median(peaks) / 1e9,
+                    "least_cosine": float(near.min()),
+                    "mean_cosine": float(near.mean()),
+                })  # fmt: skip
+        for worker in workers.values():
+            worker.close()
     return rows
 
 
-def memory(corpus: Path, backend: str) -> dict[str, object]:
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Bars of tokens a second with their range, a panel for each case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(LENGTHS), figsize=(11, 3.5), sharex=True, sharey=True)
+    for panel, case in zip(panels, LENGTHS, strict=True):
+        mine = [row for row in rows if row["case"] == case][::-1]
+        middle = [row["tokens_per_s"] for row in mine]
+        spread = [
+            [row["tokens_per_s"] - row["slowest"] for row in mine],
+            [row["fastest"] - row["tokens_per_s"] for row in mine],
+        ]
+        panel.barh([row["way"] for row in mine], middle, xerr=spread, color="tab:blue", ecolor="black")
+        panel.set(title=f"MiniLM-L6, {case} tokens", xlabel="tokens a second")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def memory(corpus: Path, backend: str) -> dict[str, Any]:
     """Peak PSS in bytes and seconds of a whole run, as its summary tells them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "engine.run", str(corpus), "--quiet", "--backend", backend]
@@ -191,31 +261,39 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--corpus", type=Path, default=Path("examples/corpus"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", choices=BACKENDS, help=argparse.SUPPRESS)
+    parser.add_argument("--png", type=Path, help="a chart (needs matplotlib: the extra bench)")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--vectors", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return work(args.worker, args.tokens)
+        return work(args.worker, args.tokens, args.vectors)
     load = os.getloadavg()[0]
     rows = speeds(args.rounds, args.tokens)
-    print(f"load before: {load:.1f}, after: {os.getloadavg()[0]:.1f}")
-    print(f"{'case':<18}{'backend':<9}{'tokens/s':>9}{'(range)':>15}{'÷ encode':>10}{'a core second':>15}")
+    peak = statistics.median(row["peak_gflop_per_s"] for row in rows)
+    print(f"load before: {load:.1f}, after: {os.getloadavg()[0]:.1f}; float32 peak {peak:.0f} GFLOP/s")
+    columns = f"{'tokens/s':>9}{'(range)':>15}{'÷ encode':>10}{'a core second':>15}{'peak':>7}{'cosine':>18}"
+    print(f"{'case':<18}{'way':<19}{columns}")
     for row in rows:
         span = f"{row['slowest']:.0f}–{row['fastest']:.0f}"
+        near = f"{row['least_cosine']:.5f} {row['mean_cosine']:.5f}"
         print(
-            f"{row['case']:<18}{row['backend']:<9}{row['tokens_per_s']:>9.0f}{span:>15}{row['gain']:>10.2f}"
-            f"{row['tokens_per_core_s']:>15.0f}"
+            f"{row['case']:<18}{row['way']:<19}{row['tokens_per_s']:>9.0f}{span:>15}{row['gain']:>10.2f}"
+            f"{row['tokens_per_core_s']:>15.0f}{row['share_of_peak']:>7.0%}{near:>18}"
         )
     # So that no export falls into a run.
     load_image(resolve_image(), "cpu", "float32", "onnx")
-    runs = [memory(args.corpus, backend) for backend in ("torch", "onnx")]
+    backends = ("torch", "onnx", *(["openvino"] if has_openvino() else []))
+    runs = [memory(args.corpus, backend) for backend in backends]
     stages = ("inference", "indexer", "parsers", "supervisor", "total")
     print(f"{'peak PSS in MB':<16}" + "".join(f"{stage:>12}" for stage in stages) + f"{'run in s':>10}")
     for run in runs:
-        sizes = "".join(f"{run[stage] / 1e6:>12.0f}" for stage in stages)  # type: ignore[operator]
+        sizes = "".join(f"{run[stage] / 1e6:>12.0f}" for stage in stages)
         print(f"{run['backend']:<16}{sizes}{run['seconds']:>10.1f}")
     if args.json:
-        content = {"speed": rows, "memory": runs, "load": load, "environment": environment()}
-        args.json.write_text(json.dumps(content, indent=2))
+        about = {"load": load, "machine": machine(), "environment": environment()}
+        args.json.write_text(json.dumps({"speed": rows, "memory": runs, **about}, indent=2))
+    if args.png:
+        plot(rows, args.png)
     return 0
 
 

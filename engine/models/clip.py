@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,18 @@ import torch
 
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
-from engine.models.memory import Batches, loading, watched
+from engine.models.memory import Batches, loading, to_device, watched
 from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
+from engine.models.tuning import tune
 from engine.records import Pixels, Vector
 
-#: Pictures of one batch by kind of device.
-BATCH_IMAGES = {"cpu": 16, "mps": 64, "cuda": 256}
+#: Pictures of one batch by kind of device; on a CPU for each core.
+BATCH_IMAGES = {"cpu": 4, "mps": 64, "cuda": 256}
+
+#: Pictures of a batch that are tried on a GPU.
+TRIED_IMAGES = (64, 128, 256, 512)
 
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -36,7 +40,7 @@ class ImageModel:
         self.dtype = dtype
         self.notes: tuple[str, ...] = ()
         self._model = model
-        self._batches = Batches(device, BATCH_IMAGES[device.type])
+        self._batches = Batches(device, BATCH_IMAGES[device.type], side_by_side=True)
         self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
@@ -55,16 +59,23 @@ class ImageModel:
             on_batch,
         )
 
+    def tune(self, sizes: Sequence[int]) -> None:
+        """Find the fastest batch among these sizes in pictures, or remember it."""
+        blank = np.zeros((1, *self.spec.size, 3), dtype=np.uint8)
+
+        def embed(pictures: int) -> None:
+            self.embed_pixels(blank.repeat(pictures, axis=0))
+
+        tune(self._batches, f"{self.spec.digest} {self.dtype}", sizes, embed)
+
     @property
     def module(self) -> Any:
         """The open_clip model itself, for what makes something else of it."""
         return self._model
 
     @torch.inference_mode()
-    def _forward(self, pixels: Pixels) -> Vector:
-        rgb = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        array: Vector = self.vectors(rgb).cpu().numpy()
-        return array
+    def _forward(self, pixels: Pixels) -> torch.Tensor:
+        return self.vectors(to_device(pixels, self.device))
 
     def vectors(self, rgb: torch.Tensor) -> torch.Tensor:
         """The vectors of pictures that are on the device, uint8 [n, height, width, 3] to float32."""
@@ -114,6 +125,8 @@ def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto")
         ).eval()
         loaded = ImageModel(spec, model, place, numbers)
         _check(loaded)
+        if place.type == "cuda":
+            loaded.tune(TRIED_IMAGES)
     return loaded
 
 

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from engine.models.backend import takes_onnx
-from engine.models.onnx_cache import NotExportedError
+import numpy as np
+
+from engine.errors import UsageError
+from engine.models.backend import NUMBERS, Way, check_backend, on_cpu, ways
+from engine.models.calibration import choose
+from engine.models.onnx_cache import NotExportedError, exported
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
+
+#: What the libraries are called.
+LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+
+#: Inputs of different lengths that OpenVINO embeds when it has loaded a text model.
+WARM_LENGTHS = 16
 
 
 @runtime_checkable
 class TextEmbedder(Protocol):
     """A loaded text model. `effective_mode` says whether ids or texts are to be given to it.
 
-    `notes` are lines that the user should see, beside those of the specification. `on_batch` is called
+    `notes` are lines that the user should see, beside those of the specification. `padding` counts the tokens
+    that were computed beside those of the inputs, to make them equally long. `on_batch` is called
     after each batch, so that the caller can show that it is alive.
     """
 
     spec: TextSpec
     effective_mode: Literal["ids", "text"]
     notes: tuple[str, ...]
+    padding: int
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Whole inputs, int32 [tokens] each, to float32 [n, dimensions]."""
@@ -54,28 +68,24 @@ def load_text(
     backend: str = "auto",
     room: int | None = None,
     say: Callable[[str], None] | None = None,
+    measure: bool = True,
 ) -> TextEmbedder:
-    """The model of the specification by ONNX Runtime or by torch (`engine.models.text`), or a stand-in.
+    """The model of the specification, or a stand-in.
 
-    ONNX Runtime serves where `engine.models.backend` says so and the model can be exported; where it can't,
-    torch does, and a note tells why. `room` is the bytes of memory that an export may take, and
-    `say` is told when one begins. Raises `UsageError` for what can't be had, and `DeviceLostError`.
+    `auto` takes torch on a GPU, and on a CPU what `engine.models.calibration` finds fastest there; without
+    `measure`, as for one query, what is leanest. Where a model can't be exported torch runs it, and a note
+    tells why. `room` is the bytes of memory that loading may take, and `say` is told what takes long, and
+    what was chosen. Raises `UsageError` for what can't be had, and `DeviceLostError`.
     """
+    check_backend(backend, device, dtype)
     if spec.folder is None:
         return StandInText(spec)
-    note = None
-    if takes_onnx(backend, device, dtype):
-        try:
-            from engine.models.onnx_text import load_onnx_text
-
-            return load_onnx_text(spec, room, say)
-        except (NotExportedError, ImportError) as error:
-            note = f"text model {spec.name} is run by torch, not ONNX Runtime: {error}"
-    from engine.models.text import load_text_model
-
-    torch_model = load_text_model(spec, device, dtype)
-    torch_model.notes += (note,) if note else ()
-    return torch_model
+    if spec.int8:
+        return _in_int8(spec, device, backend, room, say)
+    if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
+        return _by_torch(spec, device, dtype)
+    way, notes = _way(spec, dtype, backend, room, say, measure)
+    return open_text(spec, way, notes)
 
 
 def load_image(
@@ -85,20 +95,119 @@ def load_image(
     backend: str = "auto",
     room: int | None = None,
     say: Callable[[str], None] | None = None,
+    measure: bool = True,
 ) -> ImageEmbedder:
-    """The model of the specification, as `load_text` does it, by torch in `engine.models.clip`."""
+    """The model of the specification, as `load_text` does it; in float32 where that is in int8."""
+    check_backend(backend, device, dtype)
     if spec.folder is None:
         return StandInImage(spec)
-    note = None
-    if takes_onnx(backend, device, dtype):
+    dtype = "float32" if dtype == "int8" else dtype
+    if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
+        from engine.models.clip import load_image_model
+
+        return load_image_model(spec, device, dtype)
+    way, notes = _way(spec, dtype, backend, room, say, measure)
+    return open_image(spec, way, notes)
+
+
+def open_text(spec: TextSpec, way: Way, notes: tuple[str, ...] = ()) -> TextEmbedder:
+    """The model as it is run on the CPU in this way, exported where that is needed.
+
+    Raises `NotExportedError`, and as `load_text`.
+    """
+    if way.backend == "torch":
+        return _by_torch(spec, "cpu", way.dtype, notes)
+    from engine.models.onnx_text import OnnxText, text_graph
+
+    model = OnnxText(spec, text_graph(spec), _session(way))
+    if way.backend == "openvino":
+        # It takes memory for each length that it meets, which shall be seen before a plan is made.
+        longest = spec.max_tokens or WARM_LENGTHS
+        lengths = np.linspace(1, longest, min(longest, WARM_LENGTHS), dtype=int)
+        model.embed_ids([np.ones(length, dtype=np.int32) for length in lengths])
+    model.notes += notes
+    return model
+
+
+def open_image(spec: ImageSpec, way: Way, notes: tuple[str, ...] = ()) -> ImageEmbedder:
+    """As `open_text`, for an image model."""
+    model: Any
+    if way.backend == "torch":
+        from engine.models.clip import load_image_model
+
+        model = load_image_model(spec, "cpu", way.dtype)
+    else:
+        from engine.models.onnx_image import OnnxImage
+
+        model = OnnxImage(spec, exported(spec), _session(way))
+    model.notes += notes
+    loaded: ImageEmbedder = model
+    return loaded
+
+
+def _by_torch(spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = ()) -> TextEmbedder:
+    from engine.models.text import load_text_model
+
+    model = load_text_model(spec, device, dtype)
+    model.notes += notes
+    return model
+
+
+def _way(
+    spec: TextSpec | ImageSpec,
+    dtype: str,
+    backend: str,
+    room: int | None,
+    say: Callable[[str], None] | None,
+    measure: bool,
+) -> tuple[Way, tuple[str, ...]]:
+    """How to run the model on the CPU, and a note where that isn't what was asked for."""
+    possible = ways(backend, dtype)
+    notes: tuple[str, ...] = ()
+    if possible[0].backend != "torch":
         try:
-            from engine.models.onnx_image import load_onnx_image
-
-            return load_onnx_image(spec, room, say)
+            _export(spec, room, say)
         except (NotExportedError, ImportError) as error:
-            note = f"image model {spec.name} is run by torch, not ONNX Runtime: {error}"
-    from engine.models.clip import load_image_model
+            kind = "text" if isinstance(spec, TextSpec) else "image"
+            library = LIBRARIES[possible[0].backend]
+            notes = (f"{kind} model {spec.name} is run by torch, not {library}: {error}",)
+            possible = ways("torch", possible[0].dtype) + [way for way in possible if way.backend == "torch"]
+            possible = list(dict.fromkeys(possible))
+    if backend != "auto" or not measure:
+        return possible[0], notes
+    return choose(spec, possible, room, say), notes
 
-    torch_model = load_image_model(spec, device, dtype)
-    torch_model.notes += (note,) if note else ()
-    return torch_model
+
+def _export(spec: TextSpec | ImageSpec, room: int | None, say: Callable[[str], None] | None) -> None:
+    if isinstance(spec, ImageSpec):
+        exported(spec, room, say)
+        return
+    from engine.models.onnx_text import text_graph
+
+    text_graph(spec, room, say)
+
+
+def _session(way: Way) -> Callable[[Path], Any]:
+    if way.backend == "openvino":
+        from engine.models.openvino_session import OpenVinoSession
+
+        return partial(OpenVinoSession, dtype=way.dtype)
+    from engine.models.onnx_session import Session
+
+    return Session
+
+
+def _in_int8(
+    spec: TextSpec, device: str, backend: str, room: int | None, say: Callable[[str], None] | None
+) -> TextEmbedder:
+    """Nothing else may run such a model: its vectors would be others."""
+    if backend not in ("auto", "onnx") or device not in ("auto", "cpu"):
+        raise UsageError(
+            f"text model {spec.name} is one of 8-bit integers, which --backend onnx alone runs, on a CPU"
+        )
+    try:
+        from engine.models.onnx_text import load_onnx_text
+
+        return load_onnx_text(spec, room, say)
+    except (NotExportedError, ImportError) as error:
+        raise UsageError(f"text model {spec.name} can't be had: {error}") from error

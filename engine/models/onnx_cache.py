@@ -6,10 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import engine
 from engine.errors import UsageError
 from engine.models.digest import cache_folder, file_digest
-from engine.models.spec import ImageSpec, TextSpec, to_json
+from engine.models.helper import DEADLINE_S, HelperError, ask
+from engine.models.spec import ImageSpec, TextSpec
 
 #: The graph, the weights that it refers to (mapped, not read, so that only what is used takes memory), and
 #: what is known of both: digests, versions, how near the vectors are to torch's, or why there is no graph.
@@ -36,9 +33,6 @@ PACKAGES = {
     "text": ("onnx", "onnxruntime", "torch", "transformers", "sentence-transformers"),
     "image": ("onnx", "onnxruntime", "torch", "open-clip-torch"),
 }
-
-#: Seconds that an export may take, and that another process's export is waited for.
-EXPORT_DEADLINE_S = 900.0
 
 #: Bytes that an export of a small model takes at most, most of them torch's (measured: 1.3 GiB).
 EXPORT_BYTES = 1536 * 2**20
@@ -75,7 +69,7 @@ def exported(
             say(f"model {spec.name} is exported for ONNX Runtime, once, which takes some 20 seconds")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(folder.with_suffix(".lock")):
+            with locked(folder.with_suffix(".lock")):
                 # Another process may have made it in the meantime.
                 report = _read(folder) or _make(spec, versions, folder)
         except OSError as error:
@@ -125,45 +119,18 @@ def _make(spec: TextSpec | ImageSpec, versions: dict[str, str], folder: Path) ->
 
 
 def _export(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
-    """Export in a process of its own, whose memory is gone afterwards; returns what it reports."""
-    # Its end of this pipe tells the exporter that nobody waits for it any more.
-    theirs, ours = os.pipe()
-    root = str(Path(engine.__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with os.fdopen(ours, "wb", buffering=0) as life, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "engine.models.onnx_export", str(folder)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=theirs,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        )
-        os.close(theirs)
-        with process:
-            try:
-                life.write((to_json(spec) + "\n").encode())
-                said, _ = process.communicate(timeout=EXPORT_DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                raise NotExportedError(f"its export took longer than {EXPORT_DEADLINE_S:.0f} s") from None
-            except BrokenPipeError:
-                said = b""
-            finally:
-                process.kill()
-        if process.returncode == 0:
-            found: dict[str, Any] = json.loads(said)
-            return found
-        errors.seek(0)
-        lines = errors.read().decode("utf-8", "replace").strip().splitlines()
-    # Killed, or out of memory or disk: that may be another next time, so it is not remembered.
-    last = f": {lines[-1][:200]}" if lines else ""
-    raise NotExportedError(f"its export ended with exit code {process.returncode}{last}")
+    try:
+        return ask("engine.models.onnx_export", spec, str(folder))
+    except HelperError as error:
+        # Killed, or out of memory or disk: that may be another next time, so it is not remembered.
+        raise NotExportedError(f"its export {error}") from error
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock file; where another process holds it for too long, or files can't be locked, go on."""
     with path.open("w") as stream:
-        deadline = time.monotonic() + EXPORT_DEADLINE_S
+        deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

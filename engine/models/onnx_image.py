@@ -20,9 +20,9 @@ class OnnxImage:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, spec: ImageSpec, folder: Path) -> None:
+    def __init__(self, spec: ImageSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
-        self._session = Session(folder / MODEL_FILE)
+        self._session = session(folder / MODEL_FILE)
 
     def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from engine.errors import DeviceLostError
+from engine.models.backend import cores
 from engine.models.batching import TooLargeError
 from engine.records import Vector
 
@@ -31,6 +30,9 @@ class Session:
     """
 
     def __init__(self, model: Path) -> None:
+        # Imported on use: OpenVINO's session needs nothing of it.
+        import onnxruntime
+
         onnxruntime.set_default_logger_severity(LOG_FATAL)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_FATAL
@@ -41,7 +43,7 @@ class Session:
             str(model), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="onnx")
+        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="onnx")
 
     def embed(
         self,
@@ -83,11 +85,14 @@ class Session:
     def _attempt(self, one: npt.NDArray[Any]) -> Vector | None:
         """The vector of one input, float32 [dimensions], or None where the memory doesn't suffice."""
         try:
-            (vectors,) = self._session.run(None, {self._input: one[None]})
+            return self._vector(one)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return None
+
+    def _vector(self, one: npt.NDArray[Any]) -> Vector:
+        (vectors,) = self._session.run(None, {self._input: one[None]})
         return np.asarray(vectors[0], dtype=np.float32)
 
 

@@ -25,10 +25,11 @@ class OnnxText:
 
     effective_mode: Literal["ids", "text"] = "ids"
     notes: tuple[str, ...] = ()
+    padding = 0
 
-    def __init__(self, spec: TextSpec, folder: Path) -> None:
+    def __init__(self, spec: TextSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
-        self._session = Session(folder / MODEL_FILE)
+        self._session = session(folder / MODEL_FILE)
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
@@ -65,13 +66,18 @@ class OnnxText:
         return tokenizer
 
 
-def load_onnx_text(
-    spec: TextSpec, room: int | None = None, say: Callable[[str], None] | None = None
-) -> OnnxText:
-    """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
+def text_graph(spec: TextSpec, room: int | None = None, say: Callable[[str], None] | None = None) -> Path:
+    """The folder of the model's graph, made now if it wasn't before. Raises `NotExportedError`."""
     if spec.mode == "text":
         raise NotExportedError("its own tokenizer is needed")
     if spec.max_tokens is None or spec.max_tokens > MOST_TOKENS:
         limit = "any number of" if spec.max_tokens is None else f"{spec.max_tokens:,}"
         raise NotExportedError(f"it reads {limit} tokens at once, above {MOST_TOKENS:,}")
-    return OnnxText(spec, exported(spec, room, say))
+    return exported(spec, room, say)
+
+
+def load_onnx_text(
+    spec: TextSpec, room: int | None = None, say: Callable[[str], None] | None = None
+) -> OnnxText:
+    """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
+    return OnnxText(spec, text_graph(spec, room, say))

@@ -19,6 +19,9 @@ DEFAULT_IMAGE_MODEL = "ViT-B-32/laion2b_s34b_b79k"
 #: The name under which an index remembers the demonstration CLIP of this repository, wherever that lies.
 DEMO_IMAGE_MODEL = "demo-clip"
 
+#: What the name of a text model ends with where its matrices are 8-bit integers (`--dtype int8`).
+INT8 = "+int8"
+
 #: The largest input of a stand-in text model in tokens, that of the default model.
 STAND_IN_MAX_TOKENS = 256
 
@@ -31,12 +34,22 @@ STAND_IN_MAX_DIMENSIONS = 65_536
 _STAND_IN = re.compile(r"stand-in:(\d+)(?:@(\d+(?:\.\d+)?))?")
 
 
-def resolve_text(name: str = DEFAULT_TEXT_MODEL, *, trust_remote_code: bool = False) -> TextSpec:
+def resolve_text(
+    name: str = DEFAULT_TEXT_MODEL, *, trust_remote_code: bool = False, int8: bool = False
+) -> TextSpec:
     """The text model of this name: `stand-in:DIM[@TOKENS_PER_S]`, a local folder or a hub id.
 
     A hub id is looked for in the hub's cache, then (the default model alone) in the installed package, then
-    on the hub. Raises `ModelNotFoundError` where it is nowhere, `UsageError` where it can't be used.
+    on the hub. With `int8`, or `+int8` behind its name, which is how an index remembers it, it is the same
+    model in 8-bit integers. Raises `ModelNotFoundError` where it is nowhere, `UsageError` where it can't be
+    used.
     """
+    if int8 or (name.endswith(INT8) and not Path(name).expanduser().is_dir()):
+        whole = resolve_text(name.removesuffix(INT8), trust_remote_code=trust_remote_code)
+        if whole.folder is None or whole.int8:
+            return whole
+        digest = hashlib.sha256(f"int8 1 {whole.digest}".encode()).hexdigest()
+        return replace(whole, name=whole.name + INT8, digest=digest, int8=True)
     if name.startswith("stand-in:"):
         dimensions, rate = _stand_in(name, "TOKENS_PER_S")
         return TextSpec(

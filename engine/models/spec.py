@@ -16,7 +16,8 @@ class TextSpec:
     `max_tokens` is the largest input that the model reads, special tokens included (None: no limit).
     `mode` is `ids` where the model's input is exactly the ids of `tokenizer_file` (tokenizers' own JSON),
     `text` where chunks must cross as text and the model's own `encode` is called; its `tokenizer_file` then
-    only counts. `document_prompt` is put in front of each chunk, `query_prompt` in front of a query.
+    only counts. `int8` is of a model whose matrices are 8-bit integers, which counts as a model of its own.
+    `document_prompt` is put in front of each chunk, `query_prompt` in front of a query.
     `stand_in_rate` is tokens a second. `notes` are lines that the user should see.
     """
 
@@ -32,6 +33,7 @@ class TextSpec:
     query_prompt: str = ""
     stand_in_rate: float | None = None
     trust_remote_code: bool = False
+    int8: bool = False
     notes: tuple[str, ...] = ()
 
     @property

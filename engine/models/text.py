@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -12,16 +13,30 @@ from tokenizers import Tokenizer
 
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
-from engine.models.memory import Batches, loading, watched
+from engine.models.memory import Batches, loading, to_device, watched
 from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES, cosines, whole_characters
 from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
 from engine.models.text_folder import NO_LIMIT
+from engine.models.tuning import tune
 from engine.records import TokenIds, Vector
 
-#: Padded tokens of one batch by kind of device. On a CPU what fits its caches is fastest (measured: 2,000
-#: tokens against 8,000 gain 40 % with MiniLM); a GPU wants as many as keep it busy between two launches.
-BATCH_TOKENS = {"cpu": 2_000, "mps": 8_192, "cuda": 32_768}
+#: Padded tokens of one batch by kind of device. On a CPU what fits a core's caches is fastest (measured with
+#: MiniLM: 1,000 tokens for each core); a GPU wants as many as keep it busy between two launches.
+BATCH_TOKENS = {"cpu": 1_000, "mps": 8_192, "cuda": 32_768}
+
+#: Padded tokens of a batch that are tried on a GPU, and of an input that they are made of.
+TRIED_TOKENS, TRIED_LENGTH = (8_192, 16_384, 32_768, 65_536), 256
+
+#: The same on a CPU, where all cores work on one batch.
+SHARED_BATCH_TOKENS = 2_000
+
+#: What a batch's length is a multiple of by kind of device: a GPU has kernels, and its allocator blocks, for
+#: few shapes.
+BUCKET = {"cpu": 1, "mps": 1, "cuda": 16}
+
+#: Kinds of rotary positions that a model changes itself for, input by input, so that two at once disturb it.
+CHANGING_POSITIONS = ("dynamic", "longrope")
 
 #: Characters that stand for a token where texts are batched before they are tokenised.
 CHARACTERS_PER_TOKEN = 4
@@ -37,7 +52,14 @@ class TextModel:
         self.effective_mode: Literal["ids", "text"] = spec.mode
         self.notes: tuple[str, ...] = ()
         self._model = model
-        self._batches = Batches(device, BATCH_TOKENS[device.type])
+        side_by_side = device.type == "cpu" and spec.mode == "ids" and _bears_threads(spec, model)
+        budget = BATCH_TOKENS[device.type] if device.type != "cpu" or side_by_side else SHARED_BATCH_TOKENS
+        self._batches = Batches(device, budget, side_by_side)
+        #: For texts, whose tokenizer one thread alone may use.
+        self._one_by_one = Batches(device, max(budget, SHARED_BATCH_TOKENS))
+        self.padding = 0
+        self._lock = threading.Lock()
+        self._bucket = BUCKET[device.type]
         tokenizer = model.tokenizer if spec.mode == "ids" else None
         self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self._pad_left = getattr(tokenizer, "padding_side", "right") == "left"
@@ -65,11 +87,11 @@ class TextModel:
     def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed documents by the model's own `encode_document`; otherwise as `embed_ids`."""
         encode, prompt = self._model.encode_document, self.spec.document_prompt
-        return self._batches.embed(
+        return self._one_by_one.embed(
             [1 + len(text) // CHARACTERS_PER_TOKEN for text in texts],
             self.spec.dimensions,
-            lambda batch: self._encode(encode, [texts[index] for index in batch], prompt),
-            lambda: self._encode(encode, ["."], ""),
+            lambda batch: torch.from_numpy(self._encode(encode, [texts[index] for index in batch], prompt)),
+            lambda: torch.from_numpy(self._encode(encode, ["."], "")),
             on_batch,
         )
 
@@ -81,39 +103,67 @@ class TextModel:
         with watched(self.device):
             return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
 
+    def tune(self, sizes: Sequence[int]) -> None:
+        """Find the fastest batch among these sizes in padded tokens, or remember it."""
+        length = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
+        one = np.ones(length, dtype=np.int32)
+
+        def embed(tokens: int) -> None:
+            self.embed_ids([one] * max(1, tokens // length))
+
+        tune(self._batches, f"{self.spec.digest} {self.dtype}", sizes, embed)
+
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
         texts = [whole_characters(text) for text in texts]
         with quiet():
             encoded = encode(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False)
-        return self._finished(np.asarray(encoded, dtype=np.float32))
+        vectors: Vector = np.asarray(encoded, dtype=np.float32)
+        if self.spec.normalized and self.dtype != torch.float32:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
     @torch.inference_mode()
-    def _forward(self, ids: Sequence[TokenIds]) -> Vector:
+    def _forward(self, ids: Sequence[TokenIds]) -> torch.Tensor:
         padded, mask = self._padded(ids)
-        features = {"input_ids": self._tensor(padded), "attention_mask": self._tensor(mask)}
+        features = {
+            "input_ids": to_device(padded, self.device),
+            "attention_mask": to_device(mask, self.device),
+        }
         if self.with_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
-        vectors = self._model(features)["sentence_embedding"]
-        return self._finished(vectors.float().cpu().numpy())
-
-    def _tensor(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+        vectors: torch.Tensor = self._model(features)["sentence_embedding"].float()
+        # A model that normalises in 16 bits leaves lengths that databases refuse as not being one.
+        if self.spec.normalized and self.dtype != torch.float32:
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        return vectors
 
     def _padded(self, ids: Sequence[TokenIds]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        longest = max(len(each) for each in ids)
+        longest = -(-max(len(each) for each in ids) // self._bucket) * self._bucket
+        longest = max(min(longest, self.spec.max_tokens or longest), *(len(each) for each in ids))
         padded = np.full((len(ids), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros_like(padded)
         for row, each in enumerate(ids):
             place = slice(longest - len(each), longest) if self._pad_left else slice(0, len(each))
             padded[row, place] = each
             mask[row, place] = 1
+        with self._lock:
+            self.padding += int(mask.size - mask.sum())
         return padded, mask
 
-    def _finished(self, vectors: Vector) -> Vector:
-        # A model that normalises in 16 bits leaves lengths that databases refuse as not being one.
-        if self.spec.normalized and self.dtype != torch.float32:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors
+
+def _bears_threads(spec: TextSpec, model: Any) -> bool:
+    """Whether several threads may run the model at once: not where it keeps something of an input."""
+    if spec.trust_remote_code:
+        return False
+    configs = (getattr(module, "config", None) for module in model.modules())
+    return not any(_positions(config) in CHANGING_POSITIONS for config in configs)
+
+
+def _positions(config: Any) -> str | None:
+    for name in ("rope_parameters", "rope_scaling"):
+        if isinstance(found := getattr(config, name, None), dict):
+            return found.get("rope_type", found.get("type"))
+    return None
 
 
 def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -> TextModel:
@@ -138,6 +188,8 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
         )
         loaded = TextModel(spec, model.to(numbers).eval(), place, numbers)
         _check(loaded)
+        if place.type == "cuda" and loaded.effective_mode == "ids":
+            loaded.tune(TRIED_TOKENS)
     return loaded
 
 
@@ -173,7 +225,7 @@ def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
     if any(mine.tolist() != list(theirs) for mine, theirs in zip(ids, own, strict=True)):
         return "its tokenizer.json gives other ids than its tokenizer"
     fitting = [index for index, each in enumerate(ids) if len(each) <= (spec.max_tokens or len(each))]
-    vectors = loaded._forward([ids[index] for index in fitting])
+    vectors = loaded._forward([ids[index] for index in fitting]).cpu().numpy()
     enough = FAITHFUL if loaded.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
     if not (cosines(vectors, reference[fitting]) >= enough).all():
         return "its ids give other vectors than its encode"

@@ -46,6 +46,7 @@ class Counts:
     records: int = 0
     deleted: int = 0
     tokens: int = 0
+    padding: int = 0
     bytes_read: int = 0
     #: Characters that could not be decoded, and pictures that end early, taken all the same.
     replaced_characters: int = 0
@@ -253,6 +254,7 @@ class Accounts:
         else:
             self.counts.image_chunks += message.vectors
         self.counts.tokens += message.tokens
+        self.counts.padding += message.padding
 
     def received(self, message: m.Received) -> None:
         """A segment has arrived at the inference process."""

@@ -25,7 +25,9 @@ class Generation:
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._config = config
         self._say = say
-        self.text = resolve_text(config.text_model, trust_remote_code=config.trust_remote_code)
+        self.text = resolve_text(
+            config.text_model, trust_remote_code=config.trust_remote_code, int8=config.dtype == "int8"
+        )
         for note in self.text.notes:
             say(note)
         # A chunker holds a tokenizer, of which only parsers have a use.

@@ -54,7 +54,7 @@ class _Inference:
         self._loading = loading
         self._room: int | None = None
         self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
-        self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[Segment, int, int] | None] = queue.SimpleQueue()
         self._stopped = self._begun = False
 
     def run(self) -> None:
@@ -65,12 +65,15 @@ class _Inference:
         while not self._stopped:
             window = self._window()
             tokens = [segment.tokens for segment in window]
+            before = self._stage.padding
             kinds: tuple[Kind, ...] = ("text", "image")
             for kind in kinds:
                 if segments := [segment for segment in window if segment.kind == kind]:
                     self._embed(kind, segments)
+            padding = self._stage.padding - before
             for segment, count in zip(window, tokens, strict=True):
-                self._outbox.put((segment, count))
+                self._outbox.put((segment, count, padding))
+                padding = 0
         self._outbox.put(None)
         sender.join()
 
@@ -120,7 +123,7 @@ class _Inference:
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
         while item := self._outbox.get():
-            segment, tokens = item
+            segment, tokens, padding = item
             vectors = 0 if segment.vectors is None else len(segment.vectors)
             try:
                 with self._mailbox.aside():
@@ -132,7 +135,9 @@ class _Inference:
                 self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
             self._mailbox.send(
-                m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind, segment.size)
+                m.Embedded(
+                    segment.attempt, segment.ordinal, vectors, tokens, segment.kind, segment.size, padding
+                )
             )
 
     def _load_text(self) -> TextEmbedder:

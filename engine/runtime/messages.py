@@ -219,7 +219,10 @@ class FirstBatch:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """From the inference process: a segment has its vectors and has gone on to the indexer."""
+    """From the inference process: a segment has its vectors and has gone on to the indexer.
+
+    `padding` is the tokens that were computed beside the `tokens`, since the last such message.
+    """
 
     attempt: int
     ordinal: int
@@ -227,6 +230,7 @@ class Embedded:
     tokens: int
     kind: Kind
     size: int
+    padding: int = 0
 
 
 @dataclass(frozen=True, slots=True)

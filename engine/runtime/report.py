@@ -128,6 +128,10 @@ def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict
             "deleted": counts.deleted,
         },
         "tokens": counts.tokens,
+        "padding": {
+            "tokens": counts.padding,
+            "real_share": round(counts.tokens / max(1, counts.tokens + counts.padding), 4),
+        },
         "bytes_read": counts.bytes_read,
         "salvaged": {
             "replaced_characters": counts.replaced_characters,

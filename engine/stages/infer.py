@@ -39,6 +39,11 @@ class InferStage:
         """Whether no picture has come yet."""
         return self._image is None
 
+    @property
+    def padding(self) -> int:
+        """Tokens that the text model has computed as padding so far."""
+        return 0 if self._text is None else self._text.padding
+
     def warm_up(self) -> None:
         """Load the text model and embed a batch of its largest inputs, so that it takes what it will take."""
         if self._text is None:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ import pytest
 import torch
 
 from engine.errors import DeviceLostError, UsageError
-from engine.models import backend as backend_module
 from engine.models import onnx_cache, onnx_export
-from engine.models.backend import takes_onnx
 from engine.models.batching import TooLargeError
 from engine.models.clip import load_image_model
 from engine.models.digest import cache_folder
@@ -275,7 +273,7 @@ def test_minilm_gives_the_vectors_of_the_reference_library(exports: list[str]) -
     with quiet():
         from sentence_transformers import SentenceTransformer
     spec = resolve_text()
-    model = load_text(spec, "cpu")
+    model = load_text(spec, "cpu", backend="onnx")
     assert isinstance(model, OnnxText)
     assert model.notes == ()
     with quiet():
@@ -399,29 +397,25 @@ def test_the_demonstration_clip_gives_the_vectors_of_open_clip(exports: list[str
     np.testing.assert_allclose(model.embed_query("red circle"), by_torch.embed_query("red circle"), atol=1e-6)
 
 
-@pytest.fixture
-def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
-    yield lambda there: monkeypatch.setattr(backend_module, "has_accelerator", lambda: there)
+def test_int8_is_a_model_of_its_own_that_only_onnx_runs(bert: Path, exports: list[str]) -> None:
+    whole, spec = resolve_text(str(bert)), resolve_text(str(bert), int8=True)
+    # Under this name an index remembers it, and a search finds it.
+    assert spec.name == f"{whole.name}+int8"
+    assert resolve_text(spec.name) == spec
+    assert spec.digest != whole.digest
+    model = load_text(spec)
+    assert isinstance(model, OnnxText)
+    assert exports == [spec.name]
+    vectors, exact = (load_text(each, "cpu").embed_texts(some_texts()) for each in (spec, whole))
+    assert 0.9 < cosines(vectors, exact).mean() < 0.999999
+    for device, library in (("cpu", "torch"), ("cuda", "auto")):
+        with pytest.raises(UsageError, match=r"\+int8 is one of 8-bit integers, which --backend onnx alone"):
+            load_text(spec, device, backend=library)
 
 
-def test_auto_takes_onnx_on_a_cpu_in_float32_and_torch_otherwise(
-    accelerator: Callable[[bool], None],
+def test_int8_that_can_not_be_had_is_refused_and_nothing_takes_its_place(
+    bert: Path, exports: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accelerator(False)
-    assert takes_onnx("auto", "auto", "auto")
-    assert takes_onnx("auto", "cpu", "float32")
-    assert not takes_onnx("auto", "auto", "bfloat16")
-    assert not takes_onnx("torch", "cpu", "float32")
-    accelerator(True)
-    assert not takes_onnx("auto", "auto", "auto")
-    assert not takes_onnx("auto", "cuda:1", "auto")
-    assert takes_onnx("auto", "cpu", "auto")
-    assert takes_onnx("onnx", "auto", "auto")
-    with pytest.raises(UsageError, match="--backend onnx has no dtype float16"):
-        takes_onnx("onnx", "cpu", "float16")
-    with pytest.raises(UsageError, match="'openvino' is unknown: one of auto, torch, onnx"):
-        takes_onnx("openvino", "cpu", "auto")
-
-
-def test_a_machine_without_a_driver_has_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backend_module.has_accelerator() == torch.cuda.is_available()
+    monkeypatch.setattr(onnx_export, "USABLE_IN_INT8", 1.1)
+    with pytest.raises(UsageError, match=r"\+int8 can't be had: its int8 form gives other vectors: mean"):
+        load_text(resolve_text(str(bert), int8=True))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -367,3 +368,54 @@ def test_loading_and_embedding_print_nothing(bert: Path, capfd: pytest.CaptureFi
     model.embed_texts(["the world " * 300])
     model.embed_query("the world")
     assert capfd.readouterr() == ("", "")
+
+
+def test_padding_is_counted_and_a_bucket_changes_no_vector(bert: Path) -> None:
+    spec = resolve_text(str(bert))
+    ids = [np.full(length, 7, dtype=np.int32) for length in (3, 10, 128)]
+    model, bucketed = load_text_model(spec, "cpu"), load_text_model(spec, "cpu")
+    bucketed._bucket = 16
+    model.padding = bucketed.padding = 0
+    expected = model.embed_ids(ids[:2])
+    assert model.padding == 7
+    np.testing.assert_allclose(bucketed.embed_ids(ids[:2]), expected, atol=1e-5)
+    assert bucketed.padding == 13 + 6
+    # No more than the model reads: it has no positions beyond.
+    assert spec.max_tokens == 128
+    bucketed.embed_ids(ids[2:])
+    assert bucketed.padding == 13 + 6
+
+
+def test_batches_side_by_side_give_the_vectors_of_batches_one_by_one(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = resolve_text(str(bert))
+    model = load_text_model(spec, "cpu")
+    assert model._batches._pool is not None
+    model._batches.budget = 40
+    ids = ids_of(spec, some_texts())
+    threads: set[str] = set()
+    forward = model._forward
+
+    def seen(part: list[TokenIds]) -> Any:
+        threads.add(threading.current_thread().name)
+        return forward(part)
+
+    monkeypatch.setattr(model, "_forward", seen)
+    vectors = model.embed_ids(ids)
+    # What is longer than a batch has all the cores, in the caller's thread.
+    assert all(name.startswith("torch") for name in threads - {"MainThread"})
+    assert threads - {"MainThread"}
+    alone = np.concatenate([forward([each]).numpy() for each in ids])
+    np.testing.assert_allclose(vectors, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_a_model_that_changes_itself_for_an_input_runs_one_batch_at_a_time(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = assemble(tmp_path / "model", save_llama(tmp_path / "llama"), pooling("lasttoken"))
+    spec = resolve_text(str(folder))
+    assert load_text_model(spec, "cpu")._batches._pool is not None
+    monkeypatch.setattr("engine.models.text._positions", lambda config: kind if config else None)
+    assert load_text_model(spec, "cpu")._batches._pool is None

@@ -38,6 +38,7 @@ COUNTS = Counts(
     records=4030,
     deleted=7,
     tokens=800_000,
+    padding=200_000,
     bytes_read=10**9,
     rules={"hidden": 50, "empty": 10},
 )
@@ -107,6 +108,7 @@ def test_rates_are_those_of_the_whole_run() -> None:
         "calls": {"parse": {"seconds": 2.75, "cpu_s": 2.25}},
     }}  # fmt: skip
     assert (told["tokens"], told["bytes_read"], told["seconds"]) == (800_000, 10**9, 8.0)
+    assert told["padding"] == {"tokens": 200_000, "real_share": 0.8}
     json.dumps(told)
 
 

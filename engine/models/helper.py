@@ -1,0 +1,78 @@
+"""Asks a question about a model of a process of its own, whose memory is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import engine
+from engine.models.spec import ImageSpec, TextSpec, from_json, to_json
+
+#: Seconds that an answer may take.
+DEADLINE_S = 900.0
+
+
+class HelperError(Exception):
+    """The process gave no answer; the text says why. That may be another next time."""
+
+
+def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, Any]:
+    """What `python -m MODULE ARGUMENT...` answers of the model, which it reads from its standard input.
+
+    Raises `HelperError` where it dies, or takes longer than `DEADLINE_S`.
+    """
+    # Its end of this pipe tells the process that nobody waits for it any more.
+    theirs, ours = os.pipe()
+    root = str(Path(engine.__file__).resolve().parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    with os.fdopen(ours, "wb", buffering=0) as life, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        os.close(theirs)
+        with process:
+            try:
+                life.write((to_json(spec) + "\n").encode())
+                said, _ = process.communicate(timeout=DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                raise HelperError(f"took longer than {DEADLINE_S:.0f} s") from None
+            except BrokenPipeError:
+                said = b""
+            finally:
+                process.kill()
+        if process.returncode == 0:
+            found: dict[str, Any] = json.loads(said)
+            return found
+        errors.seek(0)
+        lines = errors.read().decode("utf-8", "replace").strip().splitlines()
+    last = f": {lines[-1][:200]}" if lines else ""
+    raise HelperError(f"ended with exit code {process.returncode}{last}")
+
+
+def answer_with(answer: Callable[[TextSpec | ImageSpec], dict[str, Any]]) -> None:
+    """The other side of `ask`: print what the function says of the model as a line of JSON, and end."""
+    spec = from_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    # Whatever models and libraries print, also from C++, must not come between.
+    with os.fdopen(os.dup(1), "w") as said:
+        os.dup2(2, 1)
+        said.write(json.dumps(answer(spec)) + "\n")
+    sys.stderr.flush()
+    # Threads of the libraries must not keep the process.
+    os._exit(0)
+
+
+def _end_with_the_caller() -> None:
+    sys.stdin.read()
+    os._exit(1)

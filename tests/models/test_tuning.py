@@ -1,0 +1,80 @@
+"""The size of a batch that is fastest is found by trying, and remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.models import tuning
+from engine.models.memory import Batches
+from engine.models.resolve import resolve_text
+from engine.models.text import load_text_model
+from engine.models.tuning import tune
+
+SIZES = (8, 16, 32, 64)
+
+
+class Clock:
+    """A device whose units take so long in a batch of a given size, with memory for batches up to `room`."""
+
+    def __init__(
+        self, cost: Callable[[int], float], monkeypatch: pytest.MonkeyPatch, room: int = 1_000
+    ) -> None:
+        self.now, self.calls = 0.0, 0
+        self.batches = Batches(torch.device("cpu"), 1)
+        self._cost, self._room = cost, room
+        monkeypatch.setattr(tuning, "time", self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    monotonic = perf_counter
+
+    def embed(self, units: int) -> None:
+        self.calls += 1
+        self.batches.budget = min(self.batches.budget, self._room)
+        self.now += units * self._cost(self.batches.budget)
+
+
+@pytest.mark.parametrize(
+    ("cost", "room", "expected"),
+    [
+        (lambda size: 1 / size, 1_000, 64),
+        (lambda size: 0.001, 1_000, 8),
+        (lambda size: abs(size - 20), 1_000, 16),
+        (lambda size: 1 / size, 20, 16),
+        (lambda size: 1 / size, 4, 4),
+    ],
+    ids=["larger is faster", "all alike", "in between", "memory for two", "memory for none"],
+)
+def test_the_smallest_of_the_fastest_sizes_that_fit_is_taken(
+    cost: Callable[[int], float], room: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "PATIENCE_S", 1e9)
+    clock = Clock(cost, monkeypatch, room)
+    tune(clock.batches, "model", SIZES, clock.embed)
+    assert clock.batches.budget == expected
+
+
+def test_a_size_is_remembered_for_the_model_and_the_search_ends_when_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = Clock(lambda size: 1.0, monkeypatch)
+    tune(slow.batches, "model", SIZES, slow.embed)
+    assert slow.calls == 1 + tuning.ROUNDS
+    tune(slow.batches, "model", SIZES, slow.embed)
+    assert slow.calls == 1 + tuning.ROUNDS
+    tune(slow.batches, "another", SIZES, slow.embed)
+    assert slow.calls == 2 * (1 + tuning.ROUNDS)
+
+
+def test_a_real_model_is_tuned_with_real_batches(bert: Path) -> None:
+    model = load_text_model(resolve_text(str(bert)), "cpu")
+    started = time.monotonic()
+    model.tune((256, 512))
+    assert model._batches.budget in (256, 512)
+    assert time.monotonic() - started < 60
