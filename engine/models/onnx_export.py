@@ -8,6 +8,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ def write(module: torch.nn.Module, example: torch.Tensor, axes: dict[int, str], 
     scratch.mkdir()
     # Through files, because a model above 2 GiB is no single message. Quiet, since the tracer warns of each
     # shape that a model's code looks at; what matters shows in the vectors.
-    with quiet(), torch.inference_mode():
+    with quiet(), torch.inference_mode(), _without_fused_attention():
         torch.onnx.export(
             module.eval(),
             (example,),
@@ -142,6 +144,17 @@ def write(module: torch.nn.Module, example: torch.Tensor, axes: dict[int, str], 
             dynamo=False,
         )
     _save(scratch / MODEL_FILE, folder)
+
+
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    """Within it torch's attention modules (those of open_clip) run as operators that ONNX has too."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _save(written: Path, folder: Path) -> None:

@@ -14,6 +14,8 @@ from engine.errors import DeviceLostError, UsageError
 from engine.models.batching import TooLargeError
 from engine.models.clip import ImageModel, load_image_model
 from engine.models.memory import Batches
+from engine.models.onnx_export import export_image
+from engine.models.onnx_image import OnnxImage
 from engine.models.quiet import quiet
 from engine.models.resolve import demo_folder, resolve_image
 from engine.records import Pixels
@@ -230,3 +232,11 @@ def test_the_demonstration_clip_loads_with_its_own_tokenizer() -> None:
     assert red.shape == (model.spec.dimensions,)
     assert red @ blue < 0.999
     assert np.isfinite(model.embed_pixels(some_pictures(2, model.spec.size[0]))).all()
+
+
+def test_a_tower_of_open_clips_own_attention_is_exported(model: ImageModel, tmp_path: Path) -> None:
+    figures = export_image(model.spec, tmp_path)
+    assert figures["least_cosine"] >= 0.99999  # type: ignore[operator]
+    assert torch.backends.mha.get_fastpath_enabled()
+    vectors = OnnxImage(model.spec, tmp_path).embed_pixels(some_pictures(5))
+    np.testing.assert_allclose(vectors, model.embed_pixels(some_pictures(5)), atol=1e-5)
