@@ -18,9 +18,9 @@ from pathlib import Path
 
 from benchmarks.memory import figures
 from benchmarks.speed.bench import BenchError, common_options, report
-from benchmarks.speed.cases import channels
+from benchmarks.speed.cases import channels, parse, pdf, pictures
 
-CASES = {"channels": channels}
+CASES = {"channels": channels, "parse": parse, "pdf": pdf, "pictures": pictures}
 
 
 def main() -> int:
