@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.speed.bench import BenchError
 
 #: Packages with manuals as PDF, with documents as HTML and text, and with photographs.
-MANUALS = ("octave-doc", "r-doc-pdf", "developers-reference", "gnuplot-doc")
+MANUALS = ("octave-doc", "r-doc-pdf", "developers-reference", "gnuplot-doc", "debian-policy")
 DOCUMENTS = ("debian-handbook", "octave-doc", "debian-policy")
 PHOTOGRAPHS = ("mate-backgrounds",)
 
@@ -42,6 +42,8 @@ def _unpacked(folder: Path, package: str) -> Path:
     _run(["apt-get", "download", package], fetched)
     (archive,) = fetched.glob("*.deb")
     _run(["dpkg", "-x", archive.name, "files"], fetched)
+    for packed in (fetched / "files").rglob("*.pdf.gz"):
+        _run(["gunzip", str(packed)], fetched)
     (fetched / "files").rename(place)
     shutil.rmtree(fetched)
     return place
