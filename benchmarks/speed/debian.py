@@ -1,6 +1,6 @@
 """Real files to measure with: those of Debian packages, unpacked into a folder. Nothing is installed.
 
-    python -m benchmarks.speed.debian FOLDER PACKAGE...
+python -m benchmarks.speed.debian FOLDER PACKAGE...
 """
 
 from __future__ import annotations

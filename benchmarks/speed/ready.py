@@ -70,7 +70,9 @@ class ReadyStage:
         ids = self._ids[:count].copy()
         ids[:, 1], ids[:, 2] = job.attempt, np.arange(first, first + count)
         chunks = [
-            Chunk(i * CHARACTERS, (i + 1) * CHARACTERS, f"{i} {self._texts[i % POOL]}", ids[i - first], TOKENS)
+            Chunk(
+                i * CHARACTERS, (i + 1) * CHARACTERS, f"{i} {self._texts[i % POOL]}", ids[i - first], TOKENS
+            )
             for i in range(first, first + count)
         ]
         return ready_segment(job, number, chunks, count * self._size)

@@ -23,9 +23,9 @@ from engine.parsers.streams import check_streams
 from engine.parsers.tables import Table, may_have_table, read_tables
 from engine.records import SectionFailure, TextSection
 
-#: PDFium keeps what it reads of a page for the document's life (2 to 6 KB of text). It is opened anew when the
-#: process has grown by so many bytes, not after so many pages: to find a page takes 30 microseconds and 1.4 KB
-#: for each page before it.
+#: PDFium keeps what it reads of a page for the document's life (2 to 6 KB of text). It is opened anew when
+#: the process has grown by so many bytes, not after so many pages: to find a page takes 30 microseconds and
+#: 1.4 KB for each page before it.
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
 #: So many broken pages in a row end the file: its page count is then an invention.

@@ -81,7 +81,7 @@ def test_the_slow_library_is_given_no_page_but_the_one_with_the_table(
 ) -> None:
     import pdfplumber
 
-    opened = []
+    opened: list[int] = []
 
     def count(*args: Any, **options: Any) -> Any:
         document = open_document(*args, **options)

@@ -1,12 +1,12 @@
 """How fast is what feeds the model, and what takes its vectors away?
 
     python -m benchmarks.speed.cases channels  ready chunks through channels, loops, indexer and ledger
-    python -m benchmarks.speed.cases parse     text, HTML and Markdown through the whole parser stage, one core
+    python -m benchmarks.speed.cases parse     text, HTML and Markdown through the parser stage, one core
     python -m benchmarks.speed.cases pdf       manuals to text, against pdfplumber on the same pages
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
 
-Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method and
-caveats.
+Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
+and caveats.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How many ready chunks a second do channels, inference loop, indexer and ledger carry, and what does each cost?
+"""How many ready chunks a second do channels, inference loop, indexer and ledger carry, at what cost each?
 
 The parsers hand over chunks of 256 tokens that are ready and the model is a stand-in that costs next to
-nothing, so that what is left is what moves and books them. Then each hand-over alone, in one process, in µs of
-CPU for a chunk.
+nothing, so that what is left is what moves and books them. Then each hand-over alone, in one process, in µs
+of CPU for a chunk.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from engine.runtime.ledger import Acknowledged, Ledger
 from engine.stages.index import IndexStage
 from engine.stages.infer import InferStage
 from engine.stages.parse import FileJob
+from engine.stages.repeats import Remembered
 from engine.stages.segment import Segment
 
 #: Chunks a second, of all processes on two cores.
@@ -96,7 +97,9 @@ def _hand_overs(args: argparse.Namespace, work: Path) -> dict[str, list[float]]:
     def segments() -> list[Segment]:
         return [item for item in ready.parse(job) if isinstance(item, Segment)]
 
-    infer = InferStage(lambda: load_text(spec, "cpu", "float32", "torch"), _no_pictures)
+    model = load_text(spec, "cpu", "float32", "torch")
+    # Each round embeds the same chunks.
+    infer = InferStage(lambda: model, _no_pictures, remembered=Remembered(0))
 
     def embedded() -> list[Segment]:
         made = segments()

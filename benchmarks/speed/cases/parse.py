@@ -82,7 +82,9 @@ def _corpora(folders: Sequence[Path], made: Path, size: float) -> dict[str, list
     ]
     kinds: dict[str, list[Path]] = {"HTML": _up_to(pages, size)}
     texts = ["\n\n".join(_text(path) for path in _up_to(pages, 3 * size))]
-    texts += ["\n\n".join(map(_text, debian.files([handbook / name], ".html"))) for name in ("de-DE", "ja-JP")]
+    texts += [
+        "\n\n".join(map(_text, debian.files([handbook / name], ".html"))) for name in ("de-DE", "ja-JP")
+    ]
     made.mkdir(parents=True, exist_ok=True)
     for name, text in zip(("text", "text, German", "text, Japanese"), texts, strict=True):
         kinds[name] = [made / f"{name}.txt"]

@@ -1,9 +1,9 @@
-"""How many pages a second come out of PDF manuals in one process, and does pdfplumber's time go only to tables?
+"""How many pages a second come out of PDF manuals in one process, and do only tables take pdfplumber's time?
 
-The same pages by the engine's parser and by pdfplumber (`extract_text` and `extract_tables`, each page closed),
-one after another. Then documents of which a share of the pages has a ruled table: the time should be that of
-the plain pages and pdfplumber's for those with tables. Last, on the manuals' pages, whether the cheap look
-finds the tables that pdfplumber alone would have given. CPU seconds of one process.
+The same pages by the engine's parser and by pdfplumber (`extract_text` and `extract_tables`, each page
+closed), one after another. Then documents of which a share of the pages has a ruled table: the time should be
+that of the plain pages and pdfplumber's for those with tables. Last, on the manuals' pages, whether the cheap
+look finds the tables that pdfplumber alone would have given. CPU seconds of one process.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def _judge(outcome: Outcome, path: Path) -> set[int]:
     # What the look lets pass is read by pdfplumber itself: nothing is found that it doesn't find.
     recall = 1 - missed / tables if tables else 1.0
     outcome.said.append(
-        f"tables on {count} pages of manuals: pdfplumber alone finds {tables} on {len(found)} pages; the engine"
-        f" {tables - missed} of them and no others: F1 {2 * recall / (1 + recall):.3f}; pdfplumber is asked for"
-        f" {len(passed)} pages"
+        f"tables on {count} pages of manuals: pdfplumber alone finds {tables} on {len(found)} pages; the"
+        f" engine {tables - missed} of them and no others: F1 {2 * recall / (1 + recall):.3f}; pdfplumber is"
+        f" asked for {len(passed)} pages"
     )
     return found | passed
 

@@ -1,10 +1,10 @@
 """How many photographs a second become uint8 at the model's size in one process, and how alike are they?
 
-Against the steps of open_clip's own preprocessing that make the same of a file: decoding, RGB, resizing, cropping;
-not its conversion to a tensor, nor the normalisation, which are the inference process's. The photographs as they
-are in their package, some of them progressive, which no decoder can read in part; and all saved as cameras do.
-Likeness is the cosine of the vectors of a ViT-B/32 (with random weights), and of the pixels themselves after
-their mean is taken off. CPU seconds of one process.
+Against the steps of open_clip's own preprocessing that make the same of a file: decoding, RGB, resizing,
+cropping; not its conversion to a tensor, nor the normalisation, which are the inference process's. The
+photographs as they are in their package, some of them progressive, which no decoder can read in part; and all
+saved as cameras do. Likeness is the cosine of the vectors of a ViT-B/32 (with random weights), and of the
+pixels themselves after their mean is taken off. CPU seconds of one process.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def _both(path: Path, spec: ImageSpec) -> tuple[Pixels, Pixels]:
 
 def _flat(pictures: Pixels) -> np.ndarray[Any, np.dtype[np.float64]]:
     flat = pictures.reshape(len(pictures), -1).astype(np.float64)
-    return flat - flat.mean(axis=1, keepdims=True)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return flat
 
 
 def _lowest(ours: Any, theirs: Any) -> float:
