@@ -12,6 +12,7 @@ from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime import messages as m
 from engine.runtime.child import Mailbox, run_child
 from engine.stages.infer import WINDOW_CHUNKS, InferStage
+from engine.stages.repeats import REMEMBERED_BYTES, Remembered
 from engine.stages.segment import Segment
 
 #: It holds the models, which take long to load again.
@@ -19,19 +20,29 @@ OOM_SCORE = 200
 
 
 def main(
-    control: Connection, run_dir: str, output: Connection, text_spec: TextSpec, loading: tuple[str, str, str]
+    control: Connection,
+    run_dir: str,
+    output: Connection,
+    text_spec: TextSpec,
+    loading: tuple[str, str, str],
+    dedupe: bool,
 ) -> None:
     """Entry of the process; `loading` is device, dtype and backend of the models."""
 
     def body(mailbox: Mailbox) -> None:
-        _Inference(mailbox, output, text_spec, loading).run()
+        _Inference(mailbox, output, text_spec, loading, dedupe).run()
 
     run_child(control, run_dir, body, OOM_SCORE)
 
 
 class _Inference:
     def __init__(
-        self, mailbox: Mailbox, output: Connection, text_spec: TextSpec, loading: tuple[str, str, str]
+        self,
+        mailbox: Mailbox,
+        output: Connection,
+        text_spec: TextSpec,
+        loading: tuple[str, str, str],
+        dedupe: bool,
     ) -> None:
         self._mailbox = mailbox
         self._output = output
@@ -39,8 +50,10 @@ class _Inference:
         self._image_spec: ImageSpec | None = None
         self._loading = loading
         self._room: int | None = None
-        self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
-        self._outbox: queue.SimpleQueue[tuple[Segment, int] | None] = queue.SimpleQueue()
+        self._stage = InferStage(
+            self._load_text, self._load_image, mailbox.step, Remembered(REMEMBERED_BYTES if dedupe else 0)
+        )
+        self._outbox: queue.SimpleQueue[tuple[Segment, int, int] | None] = queue.SimpleQueue()
         self._stopped = False
 
     def run(self) -> None:
@@ -53,11 +66,11 @@ class _Inference:
             if window:
                 tokens = [segment.tokens for segment in window]
                 first_picture = self._stage.lacks_image_model and any(s.pixels is not None for s in window)
-                self._stage.embed(window)
+                repeated = self._stage.embed(window)
                 if first_picture:
                     self._mailbox.send(m.Loaded())
-                for segment, count in zip(window, tokens, strict=True):
-                    self._outbox.put((segment, count))
+                for item in zip(window, tokens, repeated, strict=True):
+                    self._outbox.put(item)
         self._outbox.put(None)
         sender.join()
 
@@ -91,7 +104,7 @@ class _Inference:
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
         while item := self._outbox.get():
-            segment, tokens = item
+            segment, tokens, repeated = item
             vectors = 0 if segment.vectors is None else len(segment.vectors)
             try:
                 self._output.send(segment)
@@ -101,7 +114,9 @@ class _Inference:
             except Exception as error:  # or nobody would know that nothing leaves any more
                 self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
-            self._mailbox.send(m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind))
+            self._mailbox.send(
+                m.Embedded(segment.attempt, segment.ordinal, vectors, tokens, segment.kind, repeated)
+            )
 
     def _load_text(self) -> TextEmbedder:
         model = load_text(self._text_spec, *self._loading, self._room, self._say)

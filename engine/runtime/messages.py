@@ -183,13 +183,17 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """From the inference process: a segment has its vectors and has gone on to the indexer."""
+    """From the inference process: a segment has its vectors and has gone on to the indexer.
+
+    `repeated` of them were at hand, because the same content had been embedded before.
+    """
 
     attempt: int
     ordinal: int
     vectors: int
     tokens: int
     kind: Kind
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)

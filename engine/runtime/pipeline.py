@@ -118,6 +118,7 @@ class Pipeline:
             writer,
             self._text_spec,
             (config.device, config.dtype, config.backend),
+            config.dedupe,
             bell=self.bell,
         )
         writer.close()
