@@ -70,6 +70,7 @@ class Config:
     hidden: bool
     images: bool
     exact_images: bool
+    dedupe: bool
     tolerate_truncated: bool
     prune: bool
     skip_failed: bool
@@ -236,6 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--hidden", action="store_true", help="take hidden files and folders too")
     add("--no-images", action="store_true", help="leave pictures out")
     add("--exact-images", action="store_true", help="decode pictures in full, as open_clip does")
+    add("--dedupe", action=argparse.BooleanOptionalAction, default=True,
+        help="embed equal chunks and pictures once (default: on)")  # fmt: skip
     add("--tolerate-truncated", action="store_true", help="take what there is of pictures that end early")
     add("--prune", action="store_true", help="delete the records of files that left the corpus")
     add("--skip-failed", action="store_true", help="don't try again what failed before")

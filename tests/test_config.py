@@ -58,8 +58,8 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
-        " --exact-images --tolerate-truncated --prune --skip-failed --limit 7 --dry-run --field b=2"
-        f" --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
+        " --exact-images --no-dedupe --tolerate-truncated --prune --skip-failed --limit 7 --dry-run"
+        f" --field b=2 --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
     )
     assert config == Config(
         inputs=(os.path.abspath("a"), os.path.abspath("b")),
@@ -93,6 +93,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         hidden=True,
         images=False,
         exact_images=True,
+        dedupe=False,
         tolerate_truncated=True,
         prune=True,
         skip_failed=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import logging
 import os
@@ -19,12 +20,12 @@ from engine.errors import ParseError, SkipFileError
 from engine.parsers.reading import Progress, no_progress
 from engine.parsers.sections import cut, encodable, from_token, to_token
 from engine.parsers.streams import check_streams
-from engine.parsers.tables import Table, TableReader, may_have_table
+from engine.parsers.tables import Table, may_have_table, read_tables
 from engine.records import SectionFailure, TextSection
 
-#: PDFium and pdfminer keep what they read of a page for the document's life (PDFium: 2 to 6 KB of text).
-#: Both are opened anew when the process has grown by so many bytes, not after so many pages: to find a page
-#: takes 30 microseconds and 1.4 KB for each page before it.
+#: PDFium keeps what it reads of a page for the document's life (2 to 6 KB of text). It is opened anew when
+#: the process has grown by so many bytes, not after so many pages: to find a page takes 30 microseconds and
+#: 1.4 KB for each page before it.
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
 #: So many broken pages in a row end the file: its page count is then an invention.
@@ -63,7 +64,7 @@ def parse(
     broken = 0
     with open(path, "rb") as file:
         check_streams(file.fileno(), progress)
-        for index, text in _page_texts(path, file, first):
+        for index, text in _page_texts(file, first):
             progress()
             # By the page's number alone, so that a page that fails now and then moves no other page's units.
             unit = max(unit, index * UNITS_OF_A_PAGE)
@@ -93,19 +94,19 @@ def clean(text: str) -> str:
     return encodable(_UNWANTED.sub("", text).replace("\0", ""))
 
 
-def _page_texts(path: str, file: BinaryIO, first: int) -> Iterator[tuple[int, str | ParseError]]:
+def _page_texts(file: BinaryIO, first: int) -> Iterator[tuple[int, str | ParseError]]:
     """(index from 0, text) of each page; an error instead of the text of a page that can't be read."""
     index, count = first, first + 1
     while index < count:
-        with closing(_open(file)) as document, closing(TableReader(path)) as tables:
+        with closing(_open(file)) as document:
             count = _page_count(document, file)
-            before, walked = 0, False
+            before = 0
             while index < count:
-                yield index, _page_text(document, index, tables)
+                yield index, _page_text(document, index)
                 index += 1
                 # What it takes to find the first page is no growth: it would be needed again at once.
-                if not before or walked != tables.opened:
-                    before, walked = resident_bytes(), tables.opened
+                if not before:
+                    before = resident_bytes()
                 elif resident_bytes() - before > MAX_GROWTH_BYTES:
                     break
         release()
@@ -132,12 +133,12 @@ def _page_count(document: Any, file: BinaryIO) -> int:
     return count
 
 
-def _page_text(document: Any, index: int, tables: TableReader) -> str | ParseError:
+def _page_text(document: Any, index: int) -> str | ParseError:
     try:
         with closing(document[index]) as page, closing(page.get_textpage()) as text_page:
             if not text_page.count_chars():
                 return ""
-            found = tables.read(index) if may_have_table(page) else []
+            found = read_tables(document, index) if may_have_table(page) else []
             text = clean(_with_tables(text_page, found) if found else text_page.get_text_range()).strip("\n")
     except (OSError, MemoryError):
         raise
@@ -151,13 +152,16 @@ def _page_text(document: Any, index: int, tables: TableReader) -> str | ParseErr
 def _with_tables(text_page: Any, tables: list[Table]) -> str:
     """The page's text in PDFium's order, each table's rows where its first character stands."""
     owners: list[int | None] = []
+    # One set of numbers for all characters: the helper makes four for each.
+    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     for i in range(text_page.count_chars()):
         if pdfium.FPDFText_IsGenerated(text_page, i) == 1:
             # Blanks that PDFium adds between words and lines belong to what comes before.
             owners.append(owners[-1] if owners else None)
             continue
-        left, bottom, right, top = text_page.get_charbox(i)
-        x, y = (left + right) / 2, (bottom + top) / 2
+        if not pdfium.FPDFText_GetCharBox(text_page, i, left, right, bottom, top):
+            raise pypdfium2.PdfiumError(f"no place of character {i}")
+        x, y = (left.value + right.value) / 2, (bottom.value + top.value) / 2
         owners.append(next((n for n, table in enumerate(tables) if table.holds(x, y)), None))
 
     runs: list[tuple[int | None, str]] = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from io import BytesIO
+from typing import Any, TypeAlias
 
+import pypdfium2
 import pypdfium2.raw as pdfium
 
 #: Shortest line that counts as a table's rule, across and down, in points.
@@ -106,65 +109,26 @@ def _meeting(lines: set[_Line], others: set[_Line]) -> set[int]:
     }
 
 
-class TableReader:
-    """pdfplumber over a file's pages in ascending order, opened when the first table is met.
+def read_tables(document: Any, index: int) -> list[Table]:
+    """The tables of a page (from 0) of a PDFium document; none where pdfplumber can't make out the page, for
+    PDFium already could.
 
-    pdfminer keeps what it read of every page, those on the way included, until this is closed.
+    pdfplumber gets a document of that page alone: to open a long one, and to walk to a page far inside, takes
+    it longer than the page itself, and pdfminer keeps what it read on the way.
     """
+    import pdfplumber
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
-        self._document: Any = None
-        self._pages: Iterator[tuple[int, Any]] = iter(())
-
-    @property
-    def opened(self) -> bool:
-        """Whether a table was met."""
-        return self._file is not None
-
-    def read(self, index: int) -> list[Table]:
-        """The tables of a page (from 0), which is no earlier than the last; none where pdfplumber can't make
-        out the page, for PDFium already could."""
-        try:
-            page = self._page(index)
-            if page is None:
-                return []
-            try:
-                return [table for found in page.find_tables() if (table := _table(page, found))]
-            finally:
-                page.close()
-        except (OSError, MemoryError):
-            raise
-        except Exception:
-            return []
-
-    def close(self) -> None:
-        """Free the file and what was read of it."""
-        # Not pdfplumber's own close, which would read all pages.
-        self._pages, self._document = iter(()), None
-        if self._file is not None:
-            self._file.close()
-
-    def _page(self, index: int) -> Any:
-        """One page; None where the way there can't be made out. Not `PDF.pages`, which is a list of all."""
-        if self._file is None:
-            self._open()
-        from pdfplumber.page import Page
-
-        for number, page in self._pages:
-            if number == index:
-                return Page(self._document, page, page_number=index + 1)
-        return None
-
-    def _open(self) -> None:
-        import pdfplumber
-        from pdfminer.pdfpage import PDFPage
-
-        # A file of its own: PDFium's is read by position behind Python's back.
-        self._file = open(self._path, "rb")  # noqa: SIM115 - closed in close()
-        self._document = pdfplumber.open(self._file, raise_unicode_errors=False)
-        self._pages = enumerate(PDFPage.create_pages(self._document.doc))
+    try:
+        with closing(pypdfium2.PdfDocument.new()) as alone:
+            alone.import_pages(document, [index])
+            alone.save(copy := BytesIO())
+        with pdfplumber.open(copy, raise_unicode_errors=False) as opened:
+            page = opened.pages[0]
+            return [table for found in page.find_tables() if (table := _table(page, found))]
+    except (OSError, MemoryError):
+        raise
+    except Exception:
+        return []
 
 
 def _table(page: Any, found: Any) -> Table | None:

@@ -43,6 +43,8 @@ class Counts:
     removed: int = 0
     text_chunks: int = 0
     image_chunks: int = 0
+    #: Of both, those whose vector was at hand, because the same content had been embedded before.
+    deduplicated: int = 0
     records: int = 0
     deleted: int = 0
     tokens: int = 0
@@ -253,6 +255,7 @@ class Accounts:
             self.counts.text_chunks += message.vectors
         else:
             self.counts.image_chunks += message.vectors
+        self.counts.deduplicated += message.repeated
         self.counts.tokens += message.tokens
         self.counts.padding += message.padding
 

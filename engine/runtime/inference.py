@@ -15,6 +15,7 @@ from engine.runtime import messages as m
 from engine.runtime.calibration import Calibration
 from engine.runtime.child import Mailbox, run_child
 from engine.stages.infer import WINDOW_CHUNKS, InferStage
+from engine.stages.repeats import REMEMBERED_BYTES, Remembered
 from engine.stages.segment import Segment
 
 #: It holds the models, which take long to load again.
@@ -27,12 +28,13 @@ def main(
     output: Connection,
     text_spec: TextSpec,
     loading: tuple[str, str, str],
+    dedupe: bool = True,
     calibrate: bool = False,
 ) -> None:
     """Entry of the process; `loading` is device, dtype and backend of the models."""
 
     def body(mailbox: Mailbox) -> None:
-        _Inference(mailbox, output, text_spec, loading, Calibration(mailbox, calibrate)).run()
+        _Inference(mailbox, output, text_spec, loading, dedupe, Calibration(mailbox, calibrate)).run()
 
     run_child(control, run_dir, body, OOM_SCORE)
 
@@ -44,6 +46,7 @@ class _Inference:
         output: Connection,
         text_spec: TextSpec,
         loading: tuple[str, str, str],
+        dedupe: bool,
         calibration: Calibration,
     ) -> None:
         self._mailbox = mailbox
@@ -53,8 +56,11 @@ class _Inference:
         self._image_spec: ImageSpec | None = None
         self._loading = loading
         self._room: int | None = None
-        self._stage = InferStage(self._load_text, self._load_image, mailbox.step)
-        self._outbox: queue.SimpleQueue[tuple[Segment, int, int] | None] = queue.SimpleQueue()
+        self._stage = InferStage(
+            self._load_text, self._load_image, mailbox.step, Remembered(REMEMBERED_BYTES if dedupe else 0)
+        )
+        #: Each with the number of its tokens, of its vectors that were at hand, and of padding tokens.
+        self._outbox: queue.SimpleQueue[tuple[Segment, int, int, int] | None] = queue.SimpleQueue()
         self._stopped = self._begun = False
 
     def run(self) -> None:
@@ -66,19 +72,23 @@ class _Inference:
             window = self._window()
             tokens = [segment.tokens for segment in window]
             before = self._stage.padding
+            repeated: dict[int, int] = {}
             kinds: tuple[Kind, ...] = ("text", "image")
             for kind in kinds:
                 if segments := [segment for segment in window if segment.kind == kind]:
-                    self._embed(kind, segments)
+                    repeated |= zip(map(id, segments), self._embed(kind, segments), strict=True)
             padding = self._stage.padding - before
             for segment, count in zip(window, tokens, strict=True):
-                self._outbox.put((segment, count, padding))
+                self._outbox.put((segment, count, repeated[id(segment)], padding))
                 padding = 0
         self._outbox.put(None)
         sender.join()
 
-    def _embed(self, kind: Kind, segments: list[Segment]) -> None:
-        """Embed segments of one kind, whose time is then known apart from the other's."""
+    def _embed(self, kind: Kind, segments: list[Segment]) -> list[int]:
+        """Embed segments of one kind, whose time is then known apart from the other's.
+
+        Returns for each how many of its vectors were at hand.
+        """
         first_picture = kind == "image" and self._stage.lacks_image_model
         if first_picture:
             self._stage.load_images()
@@ -87,9 +97,10 @@ class _Inference:
             self._begun = True
             self._mailbox.send(m.FirstBatch(time.monotonic()))
         with self._mailbox.calling(kind):
-            self._stage.embed(segments)
+            repeated = self._stage.embed(segments)
         if first_picture:
             self._mailbox.send(m.Loaded("image", self._calibration.device("image")))
+        return repeated
 
     def _window(self) -> list[Segment]:
         """Wait for a segment, then take what else is there, up to a window."""
@@ -123,7 +134,7 @@ class _Inference:
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
         while item := self._outbox.get():
-            segment, tokens, padding = item
+            segment, tokens, repeated, padding = item
             vectors = 0 if segment.vectors is None else len(segment.vectors)
             try:
                 with self._mailbox.aside():
@@ -136,7 +147,14 @@ class _Inference:
                 return
             self._mailbox.send(
                 m.Embedded(
-                    segment.attempt, segment.ordinal, vectors, tokens, segment.kind, segment.size, padding
+                    attempt=segment.attempt,
+                    ordinal=segment.ordinal,
+                    vectors=vectors,
+                    tokens=tokens,
+                    kind=segment.kind,
+                    size=segment.size,
+                    repeated=repeated,
+                    padding=padding,
                 )
             )
 

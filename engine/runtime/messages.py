@@ -221,7 +221,8 @@ class FirstBatch:
 class Embedded:
     """From the inference process: a segment has its vectors and has gone on to the indexer.
 
-    `padding` is the tokens that were computed beside the `tokens`, since the last such message.
+    `repeated` of its vectors were at hand, because the same content had been embedded before; `padding` is
+    the tokens that were computed beside the `tokens`, since the last such message.
     """
 
     attempt: int
@@ -230,6 +231,7 @@ class Embedded:
     tokens: int
     kind: Kind
     size: int
+    repeated: int = 0
     padding: int = 0
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import resource
 from collections import deque
+from collections.abc import Iterator
 from multiprocessing import current_process
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import SectionFailure
@@ -14,7 +16,7 @@ from engine.runtime import messages as m
 from engine.runtime.child import OUT_OF_MEMORY, Mailbox, run_child
 from engine.runtime.stats import Side
 from engine.stages.chunk import Chunker
-from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, ParseStage
+from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import Segment
 
 #: Bytes that a parser asks for at a time, so that small segments don't each cost a round trip.
@@ -25,6 +27,13 @@ STANDARD_ERROR = 2
 
 #: Of all processes the kernel should take a parser first: it holds nothing that can't be made again.
 OOM_SCORE = 800
+
+
+class Parses(Protocol):
+    """The part of the parse stage that this process needs."""
+
+    def parse(self, job: FileJob) -> Iterator[Parsed]:
+        """As `ParseStage.parse`."""
 
 
 class _CancelledError(Exception):
@@ -52,7 +61,7 @@ def main(
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         least = memory if soft == resource.RLIM_INFINITY else min(memory, soft)
         resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
-        parser = _Parser(mailbox, output)
+        parser = Parser(mailbox, output)
         chunker = Chunker(text_spec, chunk_size, chunk_overlap)
         parser.run(
             ParseStage(text_spec, chunker, parser.image_spec, exact_images, tolerate_truncated, mailbox.step)
@@ -61,7 +70,9 @@ def main(
     run_child(control, run_dir, body, OOM_SCORE)
 
 
-class _Parser:
+class Parser:
+    """Files in, segments out, for any stage that parses them."""
+
     def __init__(self, mailbox: Mailbox, output: Connection) -> None:
         self._mailbox = mailbox
         self._output = output
@@ -72,7 +83,7 @@ class _Parser:
         self._cancelled = False
         self._stopped = False
 
-    def run(self, stage: ParseStage) -> None:
+    def run(self, stage: Parses) -> None:
         """Parse what the supervisor sends until it says stop."""
         self._mailbox.start_clock()
         while True:
@@ -89,7 +100,7 @@ class _Parser:
                 # Outside of the parse call itself: what is left of this process can't be trusted.
                 os._exit(OUT_OF_MEMORY)
 
-    def _parse(self, stage: ParseStage, job: FileJob) -> None:
+    def _parse(self, stage: Parses, job: FileJob) -> None:
         self._mailbox.step()
         self._mailbox.send(m.Began(job.attempt))
         items = stage.parse(job)

@@ -125,6 +125,7 @@ class Pipeline:
             writer,
             self._text_spec,
             (config.device, config.dtype, config.backend),
+            config.dedupe,
             config.calibrate,
             bell=self.bell,
         )

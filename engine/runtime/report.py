@@ -124,6 +124,7 @@ def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict
         "chunks": {
             "text": counts.text_chunks,
             "image": counts.image_chunks,
+            "deduplicated": counts.deduplicated,
             "indexed": counts.records,
             "deleted": counts.deleted,
         },

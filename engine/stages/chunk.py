@@ -1,8 +1,9 @@
 """Cuts a section's text into chunks that the text model can read whole.
 
 A chunk's token ids are those of its prompt and text tokenised alone, always: a cut may change how the text
-beside it is tokenised, so that the ids of a longer text can't be reused. A text is therefore tokenised about
-twice, once to choose the cuts and once chunk by chunk.
+beside it is tokenised. A text is therefore tokenised about twice, once to choose the cuts and once chunk by
+chunk, but for tokenizers that read each word alone: there a chunk between two spaces has the ids that it had
+in its section.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from engine.errors import ParseError, UsageError
 from engine.models.spec import TextSpec
 from engine.records import Chunk, TokenIds
 from engine.stages.boundaries import best_cut, overlap_start, skip_space
-from engine.stages.tokens import Offsets, load_tokens
+from engine.stages.tokens import FileTokens, Offsets, Reading, load_tokens
+from engine.stages.words import SPACES
 
 #: Version of the way texts are cut; part of every id, so a change that moves a cut needs a new one.
 ALGORITHM = "v1"
@@ -45,6 +47,7 @@ class Chunker:
         self._tokens = load_tokens(spec)
         self._prompt = spec.document_prompt
         self._with_ids = spec.mode == "ids"
+        self._frame = self._tokens.frame(self._prompt) if isinstance(self._tokens, FileTokens) else None
         taken = len(self._tokens.encode(self._prompt))
         least = max(taken + LEAST_ROOM, *(len(self._encode(dear)) for dear in _DEAREST_CHARACTERS))
         self._size = _checked_size(spec, chunk_size, least)
@@ -64,11 +67,11 @@ class Chunker:
         the next. Raises `ParseError` for a character that alone makes more tokens than a chunk has.
         """
         text = text.rstrip()  # offsets stay as they are
-        starts = self._tokens.starts(text)
+        reading = self._tokens.read(text)
         previous_start, previous_end, fresh = -1, 0, skip_space(text, 0)
         while fresh < len(text):
-            for start in self._beginnings(text, starts, previous_start, previous_end, fresh):
-                chunk = self._largest_chunk(text, starts, start, fresh)
+            for start in self._beginnings(text, reading.starts, previous_start, previous_end, fresh):
+                chunk = self._largest_chunk(text, reading, start, fresh)
                 if chunk is not None:
                     break
             else:
@@ -100,9 +103,16 @@ class Chunker:
             shared //= 2
         yield fresh
 
-    def _largest_chunk(self, text: str, starts: Offsets, start: int, fresh: int) -> Chunk | None:
+    def _ids_of(self, text: str, reading: Reading, start: int, end: int) -> TokenIds:
+        """The whole input for a part of the text."""
+        if self._frame is None or reading.ids is None or not _between_spaces(text, start, end):
+            return self._encode(text[start:end])
+        first, last = np.searchsorted(reading.starts, [start, end])
+        return np.concatenate([self._frame[0], reading.ids[first:last], self._frame[1]])
+
+    def _largest_chunk(self, text: str, reading: Reading, start: int, fresh: int) -> Chunk | None:
         """The chunk at `start`, as large as fits, or None where it would not reach past `fresh`."""
-        last = self._reach(text, starts, start)
+        last = self._reach(text, reading.starts, start)
         tries = 0
         while last > fresh:
             end = last
@@ -110,7 +120,7 @@ class Chunker:
                 end = best_cut(text, fresh + 1, start + (last - start) // 2, last)
                 end = start + len(text[start:end].rstrip())
             piece = text[start:end]
-            ids = self._encode(piece)
+            ids = self._ids_of(text, reading, start, end)
             excess = len(ids) - self._size
             if excess <= 0:
                 return Chunk(start, end, piece, ids if self._with_ids else None, len(ids))
@@ -139,8 +149,12 @@ class Chunker:
 
     def _last_tokens_start(self, text: str, count: int) -> int:
         """Where the last `count` tokens of `text` begin."""
-        starts = self._tokens.starts(text)
+        starts = self._tokens.read(text).starts
         return int(starts[-count]) if count <= len(starts) else 0
+
+
+def _between_spaces(text: str, start: int, end: int) -> bool:
+    return (start == 0 or text[start - 1] in SPACES) and (end == len(text) or text[end] in SPACES)
 
 
 def _checked_size(spec: TextSpec, chunk_size: int | None, least: int) -> int:

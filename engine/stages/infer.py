@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.errors import HandOverError
-from engine.models.batching import TooLargeError
 from engine.models.load import ImageEmbedder, TextEmbedder
-from engine.records import Vector
+from engine.stages.repeats import Embedding, Remembered
 from engine.stages.segment import Segment
 
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
@@ -20,17 +17,24 @@ WINDOW_CHUNKS = 128
 #: Tokens of the batch that is embedded to warm up: a whole one on a CPU.
 WARM_UP_TOKENS = 2_000
 
+#: Bytes of a content's digest by which it is known again: 128 bits.
+KEY_BYTES = 16
+
 #: Why a vector is not written, whatever the database would say to it.
 NOT_FINITE = "the model gave a vector that is not finite"
 
 
 @dataclass
 class InferStage:
-    """Both models, each loaded when the first segment needs it; `on_batch` is called between batches."""
+    """Both models, each loaded when the first segment needs it; `on_batch` is called between batches.
+
+    What `remembered` knows is not embedded again.
+    """
 
     load_text: Callable[[], TextEmbedder]
     load_image: Callable[[], ImageEmbedder]
     on_batch: Callable[[], None] | None = None
+    remembered: Remembered = field(default_factory=Remembered)
     _text: TextEmbedder | None = None
     _image: ImageEmbedder | None = None
 
@@ -62,46 +66,64 @@ class InferStage:
         if self._image is None:
             self._image = self.load_image()
 
-    def embed(self, window: Sequence[Segment]) -> None:
+    def embed(self, window: Sequence[Segment]) -> list[int]:
         """Give each segment of the window its `vectors`, and what of them is `refused`.
 
-        Raises what the models raise, except for inputs that are too large: those are refused.
+        Returns for each how many of its vectors were at hand, because the same content had been embedded
+        before. Raises what the models raise, except for inputs that are too large: those are refused.
         """
+        repeated: dict[int, int] = {}
         texts = [segment for segment in window if segment.kind == "text"]
         if texts:
-            self._embed_texts(texts)
+            self._embed_texts(texts, repeated)
         pictures = [segment for segment in window if segment.pixels is not None]
         if pictures:
-            if self._image is None:
-                self._image = self.load_image()
-            stacked = np.stack([segment.pixels for segment in pictures if segment.pixels is not None])
-            _embed(pictures, partial(self._image.embed_pixels, stacked, self.on_batch))
+            self._embed_pictures(pictures, repeated)
+        return [repeated.get(id(segment), 0) for segment in window]
 
-    def _embed_texts(self, segments: Sequence[Segment]) -> None:
+    def _embed_texts(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
         if self._text is None:
             self._text = self.load_text()
-        if self._text.effective_mode == "ids" and all(s.token_ids is not None for s in segments):
+        model = self._text
+        keys = [bytes.fromhex(content)[:KEY_BYTES] for segment in segments for content in segment.hashes]
+        if model.effective_mode == "ids" and all(s.token_ids is not None for s in segments):
             ids = [chunk for segment in segments for chunk in segment.chunk_ids()]
-            _embed(segments, partial(self._text.embed_ids, ids, self.on_batch))
+            made = self.remembered.embed(
+                keys, lambda chosen: model.embed_ids([ids[i] for i in chosen], self.on_batch)
+            )
         else:
             texts = [text for segment in segments for text in segment.texts]
-            _embed(segments, partial(self._text.embed_texts, texts, self.on_batch))
+            made = self.remembered.embed(
+                keys, lambda chosen: model.embed_texts([texts[i] for i in chosen], self.on_batch)
+            )
+        _deal(segments, made, repeated)
+
+    def _embed_pictures(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
+        if self._image is None:
+            self._image = self.load_image()
+        model = self._image
+        pixels = [segment.pixels for segment in segments if segment.pixels is not None]
+        # All frames of a file have its hash. Longer than a text's key, so that the two never meet.
+        keys = [
+            bytes.fromhex(segment.hashes[0])[:KEY_BYTES] + (segment.page or 0).to_bytes(4)
+            for segment in segments
+        ]
+        made = self.remembered.embed(
+            keys, lambda chosen: model.embed_pixels(np.stack([pixels[i] for i in chosen]), self.on_batch)
+        )
+        _deal(segments, made, repeated)
 
 
-def _embed(segments: Sequence[Segment], embed: Callable[[], Vector]) -> None:
-    try:
-        vectors, refused = embed(), {}
-    except TooLargeError as error:
-        vectors, refused = error.vectors, dict.fromkeys(error.positions, str(error))
-    wanted = sum(len(segment.ids) for segment in segments)
-    if len(vectors) != wanted:
-        raise HandOverError("from the chunks to the model", f"{len(vectors)} vectors for {wanted} chunks")
+def _deal(segments: Sequence[Segment], made: Embedding, repeated: dict[int, int]) -> None:
+    """Each segment its own rows, and to `repeated` by `id` how many of them were at hand."""
+    vectors, refused = made.vectors, made.refused
     for position in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
         refused.setdefault(position, NOT_FINITE)
     start = 0
     for segment in segments:
         end = start + len(segment.ids)
-        segment.vectors = np.asarray(vectors[start:end], dtype=np.float32)
+        segment.vectors = vectors[start:end]
         segment.refused = {place - start: refused[place] for place in refused if start <= place < end}
         segment.token_ids = segment.pixels = None
+        repeated[id(segment)] = sum(start <= place < end for place in made.repeated)
         start = end

@@ -71,9 +71,28 @@ def test_a_page_without_rules_never_opens_the_slow_library(
     def fail(*_: object) -> None:
         raise AssertionError("opened")
 
-    monkeypatch.setattr("engine.parsers.tables.TableReader.read", fail)
+    monkeypatch.setattr("engine.parsers.pdf.read_tables", fail)
     page = Page().text(72, 700, "underlined").line(72, 698, 140, 698).box_line(60, 600, 300, 150)
     assert _texts(_write(tmp_path, pdf([page]))) == ["underlined"]
+
+
+def test_the_slow_library_is_given_no_page_but_the_one_with_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pdfplumber
+
+    opened: list[int] = []
+
+    def count(*args: Any, **options: Any) -> Any:
+        document = open_document(*args, **options)
+        opened.append(len(document.pages))
+        return document
+
+    open_document = pdfplumber.open
+    monkeypatch.setattr("pdfplumber.open", count)
+    pages = [Page().text(72, 700, f"page {i}") for i in range(20)] + [Page().table(72, 700, RIVERS)]
+    assert _texts(_write(tmp_path, pdf(pages)))[-1] == ROWS
+    assert opened == [1]
 
 
 def test_a_page_whose_table_cannot_be_read_keeps_its_text(
@@ -213,7 +232,7 @@ def test_a_name_that_is_not_utf8_can_be_opened_tables_included(tmp_path: Path) -
 
 
 def test_graph_paper_is_not_read_as_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.parsers.tables.TableReader.read", lambda *_: pytest.fail("read as a table"))
+    monkeypatch.setattr("engine.parsers.pdf.read_tables", lambda *_: pytest.fail("read as a table"))
     page = Page().text(72, 700, "a curve")
     for i in range(120):
         page.line(0, 6 * i, 600, 6 * i).line(5 * i, 0, 5 * i, 700)

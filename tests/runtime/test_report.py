@@ -35,6 +35,7 @@ COUNTS = Counts(
     removed=5,
     text_chunks=4000,
     image_chunks=30,
+    deduplicated=12,
     records=4030,
     deleted=7,
     tokens=800_000,
@@ -101,7 +102,13 @@ def test_rates_are_those_of_the_whole_run() -> None:
         "tokens_per_s": 100_000.0,
         "images_per_s": 3.75,
     }
-    assert told["chunks"] == {"text": 4000, "image": 30, "indexed": 4030, "deleted": 7}
+    assert told["chunks"] == {
+        "text": 4000,
+        "image": 30,
+        "deduplicated": 12,
+        "indexed": 4030,
+        "deleted": 7,
+    }
     assert told["stages"] == {"parse": {
         "busy_s": 3.0, "wait_in_s": 2.0, "wait_out_s": 1.0, "cpu_s": 2.5,
         "waits": {"files": 2.0, "credits": 1.0},

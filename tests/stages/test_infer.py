@@ -15,6 +15,8 @@ from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
 from engine.stages.infer import NOT_FINITE, InferStage
+from engine.stages.repeats import Remembered
+from engine.stages.segment import Segment
 from tests.stages.made import make_segment
 
 
@@ -167,6 +169,35 @@ def test_a_vector_that_is_not_finite_is_refused_at_its_place(bad: float) -> None
     window = [make_segment(1, name, kind="image", with_vectors=False) for name in ("a", "bc", "def")]
     InferStage(never, Wild).embed(window)
     assert [segment.refused for segment in window] == [{}, {0: NOT_FINITE}, {}]
+
+
+def test_equal_chunks_and_pictures_are_embedded_once_and_each_segment_is_told_how_many_were_not() -> None:
+    def window() -> list[Segment]:
+        segments = [make_segment(2, "a", with_vectors=False), make_segment(3, "b", with_vectors=False)]
+        segments += [make_segment(1, name, kind="image", with_vectors=False) for name in ("pp", "q", "pp")]
+        # As a licence at the end of two files, or a copy of a file.
+        segments[1].hashes[2], segments[1].texts[2] = segments[0].hashes[0], segments[0].texts[0]
+        segments[1].token_ids = np.array([1, 0, 2, 1, 1, 2, 1, 0, 2], np.int32)
+        return segments
+
+    apart = InferStage(TextModel, ImageModel, remembered=Remembered(0))
+    once = InferStage(TextModel, ImageModel)
+    for repeated in ([0, 1, 0, 0, 1], [2, 3, 1, 1, 1]):
+        plain, deduplicated = window(), window()
+        assert apart.embed(plain) == [0] * 5
+        assert once.embed(deduplicated) == repeated
+        for one, other in zip(plain, deduplicated, strict=True):
+            assert one.vectors is not None
+            assert other.vectors is not None
+            assert np.array_equal(one.vectors, other.vectors)
+
+
+def test_frames_of_one_file_are_different_pictures() -> None:
+    frames = [make_segment(1, name, kind="image", with_vectors=False) for name in ("a", "bc")]
+    for number, frame in enumerate(frames):
+        frame.page, frame.hashes = number + 1, frames[0].hashes
+    assert InferStage(never, ImageModel).embed(frames) == [0, 0]
+    assert [firsts(frame.vectors) for frame in frames] == [[1], [2]]
 
 
 def test_stand_ins_embed_a_segment_as_they_embed_its_chunks_alone() -> None:

@@ -221,9 +221,9 @@ def test_a_resumed_document_does_not_load_the_pages_before(
     loaded: list[int] = []
     load = pdf_parser._page_text
 
-    def noting(document: Any, index: int, tables: Any) -> Any:
+    def noting(document: Any, index: int) -> Any:
         loaded.append(index)
-        return load(document, index, tables)
+        return load(document, index)
 
     monkeypatch.setattr(pdf_parser, "_page_text", noting)
     for done in (0, 98, 99, 100, 180, 249):

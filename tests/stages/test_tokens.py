@@ -32,7 +32,7 @@ def test_windows_cover_a_text_and_end_before_spaces_where_there_are_some() -> No
 def test_token_starts_ascend_and_are_those_of_the_whole_text(family: small.Family, tmp_path: Path) -> None:
     tokens = FileTokens(small.saved(tmp_path, family))
     text = (small.ENGLISH * 100).strip()
-    starts = tokens.starts(text)
+    starts = tokens.read(text).starts
     assert (np.diff(starts) >= 0).all()
     assert 0 <= starts[0] < starts[-1] < len(text)
     special = len(tokens.encode(""))
@@ -43,17 +43,19 @@ def test_token_starts_ascend_and_are_those_of_the_whole_text(family: small.Famil
 @pytest.mark.parametrize("tokens", [StandInTokens(), ByteTokens()])
 def test_without_a_file_starts_and_ids_agree(tokens: Tokens) -> None:
     text = small.ENGLISH + small.EMOJI + "\ud800" + small.THAI
-    assert len(tokens.encode(text)) == len(tokens.starts(text)) + 2
+    assert len(tokens.encode(text)) == len(tokens.read(text).starts) + 2
     assert len(tokens.encode("")) == 2
 
 
 def test_a_stand_in_token_starts_where_its_pattern_matches() -> None:
     text = "internationally, yes"
-    assert StandInTokens().starts(text).tolist() == [match.start() for match in STAND_IN_TOKEN.finditer(text)]
+    assert StandInTokens().read(text).starts.tolist() == [
+        match.start() for match in STAND_IN_TOKEN.finditer(text)
+    ]
 
 
 def test_bytes_start_at_their_character() -> None:
-    assert ByteTokens().starts("a水b").tolist() == [0, 1, 1, 1, 2]
+    assert ByteTokens().read("a水b").starts.tolist() == [0, 1, 1, 1, 2]
 
 
 def test_half_a_surrogate_pair_is_tokenised_as_a_replacement_character(tmp_path: Path) -> None:
