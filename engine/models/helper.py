@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +34,35 @@ def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, A
     theirs, ours = os.pipe()
     root = str(Path(engine.__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with os.fdopen(ours, "wb", buffering=0) as life, tempfile.TemporaryFile() as errors:
+    with (
+        os.fdopen(ours, "wb", buffering=0) as life,
+        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as errors,
+    ):
+        # The answer goes to a file: a library's forked child may outlive the process, and would hold a pipe
+        # open for ever. It is in the same group, which is ended whole.
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=theirs,
-            stdout=subprocess.PIPE,
+            stdout=said,
             stderr=errors,
+            start_new_session=True,
         )
         os.close(theirs)
-        with process:
-            try:
+        try:
+            with suppress(BrokenPipeError):
                 life.write((to_json(spec) + "\n").encode())
-                said, _ = process.communicate(timeout=DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                raise HelperError(f"took longer than {DEADLINE_S:.0f} s") from None
-            except BrokenPipeError:
-                said = b""
-            finally:
-                process.kill()
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise HelperError(f"took longer than {DEADLINE_S:.0f} s") from None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         if process.returncode == 0:
-            found: dict[str, Any] = json.loads(said)
+            said.seek(0)
+            found: dict[str, Any] = json.load(said)
             return found
         errors.seek(0)
         lines = errors.read().decode("utf-8", "replace").strip().splitlines()
