@@ -12,7 +12,7 @@ from engine.models import helper
 from engine.models.helper import HelperError, ask
 from engine.models.resolve import resolve_text
 
-#: A module that answers with the model's name; by its arguments it leaves a fork behind, dies or sleeps before.
+#: Answers with the model's name; by its arguments it leaves a fork behind, dies or sleeps before.
 MODULE = """
 import os, sys, time
 from engine.models.helper import answer_with
