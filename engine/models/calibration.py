@@ -32,7 +32,7 @@ LEAST_WEIGHTS = 16 * 2**20
 
 #: How many times as fast as a leaner way one must be to be taken, and the share of the room that it may need:
 #: parsers and what is on its way want the rest.
-WORTH, MOST_OF_ROOM = 1.1, 0.5
+WORTH, MOST_OF_ROOM = 1.25, 0.5
 
 
 class Measured(TypedDict):

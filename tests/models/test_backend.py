@@ -18,22 +18,21 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_compares_what_is_installed_in_the_numbers_that_the_cpu_computes_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert ways("auto", "auto") == [ONNX, Way("torch", "float32")]
+    assert ways("auto", "auto") == [ONNX]
     monkeypatch.setattr(backend, "has_openvino", lambda: True)
-    assert ways("auto", "auto") == [ONNX, Way("openvino", "float32"), Way("torch", "float32")]
+    assert ways("auto", "auto") == [ONNX, Way("openvino", "float32")]
     monkeypatch.setattr(backend, "computes_in_bfloat16", lambda: True)
     assert ways("auto", "auto") == [
         ONNX,
         Way("openvino", "float32"),
         Way("openvino", "bfloat16"),
-        Way("torch", "float32"),
         Way("torch", "bfloat16"),
     ]
 
 
 def test_a_dtype_that_is_named_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "computes_in_bfloat16", lambda: True)
-    assert ways("auto", "float32") == [ONNX, Way("torch", "float32")]
+    assert ways("auto", "float32") == [ONNX]
     assert ways("auto", "bfloat16") == [Way("torch", "bfloat16")]
     assert ways("auto", "float16") == [Way("torch", "float16")]
     monkeypatch.setattr(backend, "has_openvino", lambda: True)
