@@ -174,7 +174,7 @@ class _Inference:
 
     def _tell_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes:
-            self._say(note)
+            self._mailbox.send(m.Note(note))
 
     def _say(self, text: str) -> None:
-        self._mailbox.send(m.Note(text))
+        self._mailbox.send(m.Note(text, detail=True))

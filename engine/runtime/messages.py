@@ -317,9 +317,10 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """From any process: one line for the user."""
+    """From any process: one line for the user; a `detail` is left out where `--quiet` is asked for."""
 
     text: str
+    detail: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,7 +301,8 @@ class Supervisor:
             self._ledger.set("unpublished", "")
         elif isinstance(message, m.Note):
             log.info("%s", message.text)
-            self._progress.say(message.text)
+            if not (message.detail and self._config.quiet):
+                self._progress.say(message.text)
         elif slot is not None:
             self._admission.handle(slot, message)
 

@@ -22,7 +22,8 @@ def test_an_index_in_int8_is_searched_in_int8_and_refuses_float32(tmp_path: Path
     (corpus / "leeks.txt").write_text("Sow leeks in March, and plant them out in June.")
     command = ("engine.run", str(corpus), "--adapter", url, "--quiet", "--device", "cpu")
     made = run(*command, "--run-dir", str(tmp_path / "int8"), "--backend", "onnx", "--dtype", "int8")
-    assert made.returncode == 0, made.stderr
+    # Quiet also of the export, and of what runs the model.
+    assert (made.returncode, made.stderr) == (0, "")
     found = run("engine.search", "when should I sow leeks", "--adapter", url, "-k", "1", "--kind", "text")
     assert "leeks.txt" in found.stdout, found.stderr
     mixed = run(*command, "--run-dir", str(tmp_path / "float32"), "--backend", "onnx")
