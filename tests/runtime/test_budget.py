@@ -85,6 +85,10 @@ def test_the_refusal_names_the_smallest_limit_and_shows_where_it_goes() -> None:
     head, *rows = str(refused.value).splitlines()
     assert head.startswith("--max-ram 1,024 MiB: even the smallest plan needs --max-ram ")
     assert [row.split()[0] for row in rows] == ["supervisor", "indexer", "inference", "parsers", "in"]
+    # It does, also where the next run measures a little more.
+    named = Limit(int(head.split()[-1].removesuffix("MiB")) * MIB, "--max-ram")
+    more = Costs(*(int(1.02 * size) for size in (COSTS.supervisor, COSTS.indexer, COSTS.inference)))
+    assert plan(named, more, DEFAULTS).workers == 1
 
 
 def test_the_table_has_a_line_for_each_part_and_they_add_up() -> None:
