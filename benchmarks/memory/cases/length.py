@@ -3,7 +3,7 @@
 The stand-ins embed in no time, so that the buffer fills as fast as the database allows. One copy must fill it
 at least twice, or the smallest case never reaches the level of the others; the table tells. A long run has
 many more samples than a short one, so that its highest is the higher for that alone: the levels (median, 95th
-and 99.9th percentile) are those of the samples in which a parser lives, not of the database's work after that.
+and 99.9th percentile) are those of the samples in which a parser lives, not of the work that follows.
 """
 
 from __future__ import annotations
