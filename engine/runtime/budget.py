@@ -27,7 +27,7 @@ IN_FLIGHT_FACTOR = 1.5
 #: Bytes beyond what is measured at the start that the supervisor (the ledger's cache, files on their way) and
 #: the indexer (the client's buffers, compaction) come to take, and how often the indexer holds a request's
 #: bytes: as records, as the client's columns or lines, and on the wire.
-SUPERVISOR_ROOM, INDEXER_ROOM, INDEXER_COPIES = 32 * 2**20, 64 * 2**20, 3
+SUPERVISOR_ROOM, INDEXER_ROOM, INDEXER_COPIES = 32 * 2**20, 40 * 2**20, 3
 
 #: Share of the inference process's measured bytes that batches may still add.
 INFERENCE_ROOM = 0.05
