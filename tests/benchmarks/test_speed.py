@@ -1,0 +1,63 @@
+"""The cases of the speed benchmark, as far as they need nothing but this repository."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed import debian
+from benchmarks.speed.bench import BenchError, Outcome, interleaved
+
+
+def case(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.speed.cases", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+def test_ready_chunks_pass_through_the_whole_run_and_each_process_is_told_of(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    sizes = ("--chunks", "4000", "--files", "2", "--segment", "50", "--runs", "1", "--rounds", "1")
+    done = case("channels", *sizes, "--json", str(figures), "--work", str(tmp_path / "work"))
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "work" / "run-0" / "run" / "summary.json").read_text())
+    assert summary["totals"] == {"files": 2, "records": 4000}
+    told = json.loads(figures.read_text())
+    names = {row["process or hand-over"] for row in told["table"]}
+    assert {"supervisor", "inference", "indexer", "codec, parser → inference", "ledger"} <= names
+    assert told["environment"]["cpus"] >= 1
+
+
+def test_work_is_interleaved_and_its_warm_up_does_not_count() -> None:
+    order: list[str] = []
+    timed = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b"] * 3
+    assert [len(one.cpu) for one in timed.values()] == [2, 2]
+
+
+def test_a_goal_that_is_missed_is_said_to_be() -> None:
+    outcome = Outcome()
+    outcome.goal("speed", 1.9, 2.0)
+    outcome.goal("speed", 2.0, 2.0)
+    assert [line.rpartition(" ")[2] for line in outcome.said] == ["MISSED)", "met)"]
+
+
+def test_files_of_packages_are_those_with_the_suffix_without_links(tmp_path: Path) -> None:
+    for name in ("b/two.pdf", "a/one.pdf", "a/one.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a" / "link.pdf").symlink_to("one.pdf")
+    assert debian.files([tmp_path], ".pdf") == [tmp_path / "a/one.pdf", tmp_path / "b/two.pdf"]
+
+
+def test_a_package_that_is_not_there_and_cannot_be_fetched_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    assert debian.unpacked(tmp_path, ["there"]) == [tmp_path / "there"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BenchError, match="missing: apt-get and dpkg are needed to fetch it"):
+        debian.unpacked(tmp_path, ["missing"])
