@@ -29,14 +29,16 @@ class TextEmbedder(Protocol):
     """A loaded text model. `effective_mode` says whether ids or texts are to be given to it.
 
     `notes` are lines that the user should see, beside those of the specification. `padding` counts the tokens
-    that were computed beside those of the inputs, to make them equally long. `on_batch` is called
-    after each batch, so that the caller can show that it is alive.
+    that were computed beside those of the inputs, to make them equally long. `growth` is the bytes that it
+    may come to take beside what it takes after its largest batch. `on_batch` is called after each batch, so
+    that the caller can show that it is alive.
     """
 
     spec: TextSpec
     effective_mode: Literal["ids", "text"]
     notes: tuple[str, ...]
     padding: int
+    growth: int
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Whole inputs, int32 [tokens] each, to float32 [n, dimensions]."""

@@ -29,6 +29,9 @@ class Session:
     share a call wait for each other: the longer, the busier the machine is (`benchmarks.speed.backends`).
     """
 
+    #: Bytes that inputs of ever new lengths come to take.
+    growth = 0
+
     def __init__(self, model: Path) -> None:
         # Imported on use: OpenVINO's session needs nothing of it.
         import onnxruntime

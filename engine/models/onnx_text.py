@@ -30,6 +30,7 @@ class OnnxText:
     def __init__(self, spec: TextSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
+        self.growth = self._session.growth
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.

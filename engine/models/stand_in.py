@@ -85,7 +85,7 @@ class StandInText:
 
     effective_mode: Literal["ids", "text"] = "ids"
     notes: tuple[str, ...] = ()
-    padding = 0
+    padding = growth = 0
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec

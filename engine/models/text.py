@@ -57,7 +57,7 @@ class TextModel:
         self._batches = Batches(device, budget, side_by_side)
         #: For texts, whose tokenizer one thread alone may use.
         self._one_by_one = Batches(device, max(budget, SHARED_BATCH_TOKENS))
-        self.padding = 0
+        self.padding = self.growth = 0
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]
         tokenizer = model.tokenizer if spec.mode == "ids" else None

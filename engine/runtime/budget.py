@@ -55,11 +55,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Measured bytes: PSS of the processes that are there whatever is planned."""
+    """Measured bytes: PSS of the processes that are there whatever is planned; and `growth`, what the
+    inference process may still come to take."""
 
     supervisor: int
     indexer: int
     inference: int
+    growth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Plan:
         return {
             "supervisor": self.costs.supervisor + SUPERVISOR_ROOM,
             "indexer": self.costs.indexer + INDEXER_ROOM + INDEXER_COPIES * min(self.bulk, self.buffer),
-            "inference": int(self.costs.inference * (1 + INFERENCE_ROOM)),
+            "inference": int(self.costs.inference * (1 + INFERENCE_ROOM)) + self.costs.growth,
             "parsers": self.workers * (self.parser_memory + PARSER_SHARED),
             "in flight": int(self.buffer * IN_FLIGHT_FACTOR),
         }

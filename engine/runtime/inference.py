@@ -122,7 +122,7 @@ class _Inference:
                 self._room = message.room
                 self._stage.warm_up()
                 self._calibration.announce()
-                self._mailbox.send(m.Loaded("text", self._calibration.device("text")))
+                self._mailbox.send(m.Loaded("text", self._calibration.device("text"), self._stage.growth))
             elif isinstance(message, m.Stop):
                 self._stopped = True
         return window

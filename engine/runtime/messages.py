@@ -186,11 +186,13 @@ class ChannelClosed:
 class Loaded:
     """From the inference process: the model for this kind is loaded and has embedded its first batch.
 
-    `device` computes it (`cpu`: the cores that parse as well; `stand-in`: at a fixed rate).
+    `device` computes it (`cpu`: the cores that parse as well; `stand-in`: at a fixed rate); `growth` is the
+    bytes that it may still come to take.
     """
 
     kind: Kind
     device: str
+    growth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

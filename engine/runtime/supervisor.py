@@ -73,6 +73,8 @@ class Supervisor:
         self._limit = limit_of(config.max_ram, os.environ)
         #: What is granted before it is made could be more than there is room for.
         self._plan: Plan | None = None
+        #: Bytes that the inference process may still come to take.
+        self._growth = 0
         self._published = self._complete = self._begun = False
         self._restarts = Restarts()
         self._away = Away()
@@ -287,6 +289,7 @@ class Supervisor:
             if message.name in self._pipeline.parsers:
                 self._parser_gone(self._pipeline.parsers[message.name])
         elif isinstance(message, m.Loaded):
+            self._growth = max(self._growth, message.growth)
             self._make_plan()
         elif isinstance(message, m.NeedImageModel):
             if self._image_search is None:
@@ -327,7 +330,9 @@ class Supervisor:
         """
         config, pipeline = self._config, self._pipeline
         sizes = {stage: pss_bytes(pid) for stage, pid in pipeline.pids() if stage != "parsers"}
-        costs = Costs(pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0))
+        costs = Costs(
+            pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0), self._growth
+        )
         bulk = config.bulk_bytes * config.bulk_concurrency
         wishes = Wishes(config.workers, config.parser_memory, config.buffer, bulk)
         first = self._plan is None

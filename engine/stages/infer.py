@@ -48,6 +48,11 @@ class InferStage:
         """Tokens that the text model has computed as padding so far."""
         return 0 if self._text is None else self._text.padding
 
+    @property
+    def growth(self) -> int:
+        """Bytes that the text model, and the vectors that are remembered, may still come to take."""
+        return self.remembered.most + (0 if self._text is None else self._text.growth)
+
     def warm_up(self) -> None:
         """Load the text model and embed a batch of its largest inputs, so that it takes what it will take."""
         if self._text is None:

@@ -35,7 +35,8 @@ class Remembered:
     within a window."""
 
     def __init__(self, most: int = REMEMBERED_BYTES) -> None:
-        self._most = most
+        #: Bytes that may be remembered.
+        self.most = most
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
         #: Bytes of what is remembered.
         self.size = 0
@@ -46,7 +47,7 @@ class Remembered:
         Equal keys must mean equal contents. Raises `HandOverError` where `embed` gives another number, and
         what it raises, but for inputs that are too large: those are refused wherever they stand.
         """
-        if not self._most:
+        if not self.most:
             return Embedding(*_embedded(range(len(keys)), embed), [])
         # The row of each position: among the vectors embedded now, or else, from -1 down, the known ones.
         rows: list[int] = []
@@ -87,11 +88,11 @@ class Remembered:
         cost = vectors[0].nbytes + ENTRY_BYTES
         finite = set(np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist())
         for key, row in fresh.items():
-            if row in finite and cost <= self._most:
+            if row in finite and cost <= self.most:
                 # A copy, or the whole window's vectors would stay with the one.
                 self._vectors[key] = vectors[row].copy()
                 self.size += cost
-        while self.size > self._most:
+        while self.size > self.most:
             self.size -= self._vectors.popitem(last=False)[1].nbytes + ENTRY_BYTES
 
 

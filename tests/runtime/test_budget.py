@@ -72,7 +72,7 @@ def test_with_room_everything_is_as_wished() -> None:
 
 
 def test_less_room_lowers_the_buffer_then_the_parsers_memory_then_their_number() -> None:
-    plans = [plan(Limit(size * MIB, "--max-ram"), COSTS, DEFAULTS) for size in (4800, 3000, 1700)]
+    plans = [plan(Limit(size * MIB, "--max-ram"), COSTS, DEFAULTS) for size in (4750, 3000, 1600)]
     assert [made.workers for made in plans] == [3, 3, 1]
     assert plans[0].parser_memory == MOST_PARSER_MEMORY
     assert plans[0].buffer < MOST_BUFFER
@@ -97,6 +97,13 @@ def test_the_table_has_a_line_for_each_part_and_they_add_up() -> None:
     assert head == f"memory: at most 32,768 MiB (--max-ram), planned {made.total / MIB:,.0f} MiB"
     assert len(rows) == len(made.parts) == 5
     assert sum(made.parts.values()) == made.total
+
+
+def test_what_the_models_may_still_come_to_take_is_planned_for() -> None:
+    grown = Costs(COSTS.supervisor, COSTS.indexer, COSTS.inference, 160 * MIB)
+    limit = Limit(32 * GIB, "--max-ram")
+    before, after = plan(limit, COSTS, DEFAULTS), plan(limit, grown, DEFAULTS)
+    assert after.parts["inference"] - before.parts["inference"] == 160 * MIB
 
 
 # The limit

@@ -25,7 +25,7 @@ class TextModel:
 
     spec: TextSpec = resolve_text("stand-in:8")
     notes: tuple[str, ...] = ()
-    padding = 0
+    padding = growth = 0
 
     def __init__(self, mode: Literal["ids", "text"] = "ids", missing: int = 0) -> None:
         self.effective_mode: Literal["ids", "text"] = mode
