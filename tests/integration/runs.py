@@ -80,8 +80,12 @@ class Corpus:
 
     @contextmanager
     def started(self, *options: str, text_model: str = "stand-in:16") -> Iterator[psutil.Popen]:
-        """A run in a process group of its own, killed at the end of the block."""
-        command = self.command(*options, text_model=text_model)
+        """A run in a process group of its own, killed at the end of the block.
+
+        Each segment is written by itself, so that a test sees the run's progress, and the same text counts
+        each time, so that it takes as long as its length says.
+        """
+        command = self.command("--bulk-bytes", "512", "--no-dedupe", *options, text_model=text_model)
         process = psutil.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
             yield process
