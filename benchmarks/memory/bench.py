@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import BenchError
 from benchmarks.memory import figures
 from benchmarks.memory.sample import seconds
 from benchmarks.memory.sampler import Measurement, measure
@@ -26,10 +27,6 @@ STAND_INS = ("--text-model", "stand-in:384", "--image-model", "stand-in:512")
 FINISHED = (0, 3)
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-
-
-class BenchError(Exception):
-    """A case can't go on; the text is for the user."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.memory.bench import BenchError
+from benchmarks.command import BenchError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "elasticsearch"
 

@@ -13,10 +13,6 @@ from pathlib import Path
 from benchmarks.memory import figures
 
 
-class BenchError(Exception):
-    """A case can't go on; the text is for the user."""
-
-
 @dataclass
 class Outcome:
     """What a case found: rows of a table, sentences with figure and goal, and the figures to be drawn."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.speed.bench import BenchError
+from benchmarks.command import BenchError
 
 #: Packages with manuals as PDF, with documents as HTML and text, and with photographs.
 MANUALS = ("octave-doc", "r-doc-pdf", "developers-reference", "gnuplot-doc", "debian-policy")

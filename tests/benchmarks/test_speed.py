@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.command import BenchError
 from benchmarks.speed import debian
-from benchmarks.speed.bench import BenchError, Outcome, interleaved
+from benchmarks.speed.bench import Outcome, interleaved
 
 
 def case(*arguments: str) -> subprocess.CompletedProcess[str]:

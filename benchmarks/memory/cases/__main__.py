@@ -14,13 +14,10 @@ the full sizes; every size is an option. See NAME --help, and benchmarks/README.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
-from pathlib import Path
 
-from benchmarks.memory import figures
-from benchmarks.memory.bench import Bench, BenchError, common_options, report
+from benchmarks.command import run_case
+from benchmarks.memory.bench import Bench, common_options, report
 from benchmarks.memory.cases import imports, large, length, limit, mappings, stall, tiny
 
 CASES = {
@@ -36,28 +33,13 @@ CASES = {
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory.cases",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
+    return run_case(
+        "benchmarks.memory.cases",
+        __doc__,
+        CASES,
+        common_options,
+        lambda case, args, work: report(args, case.run(args, Bench(args, work))),
     )
-    names = parser.add_subparsers(dest="case", required=True, metavar="NAME")
-    for name, module in CASES.items():
-        one = names.add_parser(
-            name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        common_options(one)
-        module.add_options(one)
-    args = parser.parse_args()
-    try:
-        figures.check_plot(args.plot)
-        with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary:
-            work = (args.work or Path(temporary)).absolute()
-            report(args, CASES[args.case].run(args, Bench(args, work)))
-    except (BenchError, figures.PlotError) as error:
-        print(f"{args.case}: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.memory.bench import Bench, BenchError, Outcome, byte_size
+from benchmarks.command import BenchError
+from benchmarks.memory.bench import Bench, Outcome, byte_size
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "corpus"
 

@@ -10,8 +10,9 @@ import argparse
 import shutil
 from pathlib import Path
 
+from benchmarks.command import BenchError
 from benchmarks.memory import figures
-from benchmarks.memory.bench import STAND_INS, Bench, BenchError, Outcome, make, size
+from benchmarks.memory.bench import STAND_INS, Bench, Outcome, make, size
 
 #: Files over which a slope is told.
 PER = 100_000

@@ -17,8 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.command import BenchError
 from benchmarks.memory import figures
-from benchmarks.memory.bench import Bench, BenchError, Outcome, common_options, report
+from benchmarks.memory.bench import Bench, Outcome, common_options, report
 from benchmarks.memory.sampler import Measurement, measure
 from benchmarks.memory.server import Server, elasticsearch
 from benchmarks.memory.stages import Stages

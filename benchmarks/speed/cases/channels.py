@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 import adapters
 from adapters.base import AdapterOptions
-from benchmarks.speed.bench import BenchError, Outcome, interleaved, spread
+from benchmarks.command import BenchError
+from benchmarks.speed.bench import Outcome, interleaved, spread
 from benchmarks.speed.ready import ReadyStage
 from engine.models.load import load_text
 from engine.models.resolve import resolve_text

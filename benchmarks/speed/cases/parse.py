@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
+from benchmarks.command import BenchError
 from benchmarks.speed import debian
-from benchmarks.speed.bench import BenchError, Outcome, interleaved, spread
+from benchmarks.speed.bench import Outcome, interleaved, spread
 from engine import parsers
 from engine.models.resolve import resolve_text
 from engine.records import TextSection

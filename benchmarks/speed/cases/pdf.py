@@ -18,8 +18,9 @@ from pathlib import Path
 import pdfplumber
 import pypdfium2
 
+from benchmarks.command import BenchError
 from benchmarks.speed import debian
-from benchmarks.speed.bench import BenchError, Outcome, interleaved
+from benchmarks.speed.bench import Outcome, interleaved
 from engine.parsers import pdf
 from engine.parsers.tables import may_have_table, read_tables
 from tests.parsers.pdf_writer import Page, pdf_stream

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from benchmarks.command import BenchError
 from benchmarks.speed import debian
-from benchmarks.speed.bench import BenchError, Outcome, interleaved
+from benchmarks.speed.bench import Outcome, interleaved
 from engine.models.load import load_image
 from engine.models.resolve import resolve_image
 from engine.models.spec import ImageSpec
