@@ -128,7 +128,7 @@ def test_a_run_that_was_too_short_for_a_series_says_so() -> None:
 def test_a_run_s_page_has_its_speed_stages_and_memory(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     for number in range(3):
-        corpus.write(f"{number}.txt", f"Some words of file {number}. " * 2000)
+        corpus.write(f"{number}.txt", " ".join(f"Word {word} of file {number}." for word in range(2000)))
     done = corpus.run(text_model="stand-in:16@30000")
     assert done.code == 0, done.err
     assert "advice: " in done.err
@@ -160,6 +160,16 @@ def test_a_run_s_page_has_its_speed_stages_and_memory(tmp_path: Path) -> None:
     assert light["advice"] == "nothing was embedded, so there is no speed to speak of"
     assert main(["--run-dir", str(corpus.run_dir)]) == 0
     assert "Invocation 2" in (corpus.run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_not_embedded_again_is_no_speed(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    text = " ".join(f"Word {word} of a file." for word in range(2000))
+    for number in range(4):
+        corpus.write(f"{number}.txt", text)
+    done = corpus.run(text_model="stand-in:16@30000")
+    assert done.summary["chunks"]["deduplicated"] == 3 * done.summary["chunks"]["text"] // 4
+    assert 0 < done.summary["speed_of_light"]["ratio"] <= 1.05
 
 
 def test_calibrating_finds_the_model_s_own_speed_and_keeps_it(

@@ -49,6 +49,9 @@ class Counts:
     deleted: int = 0
     tokens: int = 0
     padding: int = 0
+    #: Tokens and pictures that were not computed, because the same content had been embedded before.
+    spared_tokens: int = 0
+    spared_pictures: int = 0
     bytes_read: int = 0
     #: Characters that could not be decoded, and pictures that end early, taken all the same.
     replaced_characters: int = 0
@@ -258,6 +261,9 @@ class Accounts:
         self.counts.deduplicated += message.repeated
         self.counts.tokens += message.tokens
         self.counts.padding += message.padding
+        self.counts.spared_tokens += message.spared
+        if message.kind == "image":
+            self.counts.spared_pictures += message.repeated
 
     def received(self, message: m.Received) -> None:
         """A segment has arrived at the inference process."""

@@ -59,8 +59,8 @@ class _Inference:
         self._stage = InferStage(
             self._load_text, self._load_image, mailbox.step, Remembered(REMEMBERED_BYTES if dedupe else 0)
         )
-        #: Each with the number of its tokens, of its vectors that were at hand, and of padding tokens.
-        self._outbox: queue.SimpleQueue[tuple[Segment, int, int, int] | None] = queue.SimpleQueue()
+        #: Each with the number of its tokens, of its vectors that were at hand, of padding and spared tokens.
+        self._outbox: queue.SimpleQueue[tuple[Segment, int, int, int, int] | None] = queue.SimpleQueue()
         self._stopped = self._begun = False
 
     def run(self) -> None:
@@ -71,16 +71,16 @@ class _Inference:
         while not self._stopped:
             window = self._window()
             tokens = [segment.tokens for segment in window]
-            before = self._stage.padding
+            before, before_spared = self._stage.padding, self._stage.spared
             repeated: dict[int, int] = {}
             kinds: tuple[Kind, ...] = ("text", "image")
             for kind in kinds:
                 if segments := [segment for segment in window if segment.kind == kind]:
                     repeated |= zip(map(id, segments), self._embed(kind, segments), strict=True)
-            padding = self._stage.padding - before
+            padding, spared = self._stage.padding - before, self._stage.spared - before_spared
             for segment, count in zip(window, tokens, strict=True):
-                self._outbox.put((segment, count, repeated[id(segment)], padding))
-                padding = 0
+                self._outbox.put((segment, count, repeated[id(segment)], padding, spared))
+                padding = spared = 0
         self._outbox.put(None)
         sender.join()
 
@@ -134,7 +134,7 @@ class _Inference:
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
         while item := self._outbox.get():
-            segment, tokens, repeated, padding = item
+            segment, tokens, repeated, padding, spared = item
             vectors = 0 if segment.vectors is None else len(segment.vectors)
             try:
                 with self._mailbox.aside():
@@ -155,6 +155,7 @@ class _Inference:
                     size=segment.size,
                     repeated=repeated,
                     padding=padding,
+                    spared=spared,
                 )
             )
 

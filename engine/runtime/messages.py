@@ -223,8 +223,8 @@ class FirstBatch:
 class Embedded:
     """From the inference process: a segment has its vectors and has gone on to the indexer.
 
-    `repeated` of its vectors were at hand, because the same content had been embedded before; `padding` is
-    the tokens that were computed beside the `tokens`, since the last such message.
+    `repeated` of its vectors were at hand, because the same content had been embedded before. Since the last
+    such message `padding` tokens were computed beside the `tokens`, and `spared` of these were not.
     """
 
     attempt: int
@@ -235,6 +235,7 @@ class Embedded:
     size: int
     repeated: int = 0
     padding: int = 0
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

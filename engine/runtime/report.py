@@ -119,6 +119,7 @@ class ProgressLine:
 
 def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict[str, object]:
     """The counts and rates of a summary, or of a status while the run lives."""
+    computed = counts.tokens - counts.spared_tokens
     return {
         "files": file_counts(counts),
         "chunks": {
@@ -131,7 +132,7 @@ def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict
         "tokens": counts.tokens,
         "padding": {
             "tokens": counts.padding,
-            "real_share": round(counts.tokens / max(1, counts.tokens + counts.padding), 4),
+            "real_share": round(computed / max(1, computed + counts.padding), 4),
         },
         "bytes_read": counts.bytes_read,
         "salvaged": {

@@ -65,7 +65,10 @@ class Speed:
             first_s=None if self._first is None else self._first - self._started,
             last_s=None if last is None else last - self._started,
             cores=self._cores,
-            items={"text": counts.tokens, "image": counts.image_chunks},
+            items={
+                "text": counts.tokens - counts.spared_tokens,
+                "image": counts.image_chunks - counts.spared_pictures,
+            },
             stages=stages,
             devices=dict(self._devices),
             rates=dict(self._rates),

@@ -28,13 +28,14 @@ NOT_FINITE = "the model gave a vector that is not finite"
 class InferStage:
     """Both models, each loaded when the first segment needs it; `on_batch` is called between batches.
 
-    What `remembered` knows is not embedded again.
+    What `remembered` knows is not embedded again; `spared` counts the tokens of such texts.
     """
 
     load_text: Callable[[], TextEmbedder]
     load_image: Callable[[], ImageEmbedder]
     on_batch: Callable[[], None] | None = None
     remembered: Remembered = field(default_factory=Remembered)
+    spared: int = field(default=0, init=False)
     _text: TextEmbedder | None = None
     _image: ImageEmbedder | None = None
 
@@ -90,6 +91,7 @@ class InferStage:
         if self._text is None:
             self._text = self.load_text()
         model = self._text
+        lengths = [length for segment in segments for length in segment.lengths]
         keys = [bytes.fromhex(content)[:KEY_BYTES] for segment in segments for content in segment.hashes]
         if model.effective_mode == "ids" and all(s.token_ids is not None for s in segments):
             ids = [chunk for segment in segments for chunk in segment.chunk_ids()]
@@ -101,6 +103,7 @@ class InferStage:
             made = self.remembered.embed(
                 keys, lambda chosen: model.embed_texts([texts[i] for i in chosen], self.on_batch)
             )
+        self.spared += sum(lengths[position] for position in made.repeated)
         _deal(segments, made, repeated)
 
     def _embed_pictures(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:

@@ -190,6 +190,7 @@ def test_equal_chunks_and_pictures_are_embedded_once_and_each_segment_is_told_ho
             assert one.vectors is not None
             assert other.vectors is not None
             assert np.array_equal(one.vectors, other.vectors)
+    assert apart.spared == 0 < once.spared
 
 
 def test_frames_of_one_file_are_different_pictures() -> None:
