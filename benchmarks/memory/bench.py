@@ -23,6 +23,9 @@ from benchmarks.memory.stages import Stages
 #: Stand-ins of the sizes of MiniLM-L6 and ViT-B/32: no model's speed nor its memory hides what the rest does.
 STAND_INS = ("--text-model", "stand-in:384", "--image-model", "stand-in:512")
 
+#: The demonstration's corpus.
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "corpus"
+
 #: Exit codes of a run that is over: everything indexed, or finished with failures that it names.
 FINISHED = (0, 3)
 

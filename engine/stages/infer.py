@@ -67,10 +67,11 @@ class InferStage:
             else:
                 self._text.embed_texts(["word " * largest] * count, self.on_batch)
 
-    def load_images(self) -> None:
-        """Load the model for pictures, unless it is there."""
+    def load_images(self) -> ImageEmbedder:
+        """The model for pictures, loaded now unless it is there."""
         if self._image is None:
             self._image = self.load_image()
+        return self._image
 
     def embed(self, window: Sequence[Segment]) -> list[int]:
         """Give each segment of the window its `vectors`, and what of them is `refused`.
@@ -107,9 +108,7 @@ class InferStage:
         _deal(segments, made, repeated)
 
     def _embed_pictures(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
-        if self._image is None:
-            self._image = self.load_image()
-        model = self._image
+        model = self.load_images()
         pixels = [segment.pixels for segment in segments if segment.pixels is not None]
         # All frames of a file have its hash. Longer than a text's key, so that the two never meet.
         keys = [

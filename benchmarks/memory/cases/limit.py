@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.command import BenchError
-from benchmarks.memory.bench import Bench, Outcome, byte_size
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "corpus"
+from benchmarks.memory.bench import EXAMPLES, Bench, Outcome, byte_size
 
 #: Values as multiples of the smallest.
 FACTORS = (1.0, 1.25, 2.0, 4.0)

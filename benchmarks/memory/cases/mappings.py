@@ -17,10 +17,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.memory import figures
-from benchmarks.memory.bench import Bench, Outcome
+from benchmarks.memory.bench import EXAMPLES, Bench, Outcome
 from benchmarks.memory.stages import Stages
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "corpus"
 
 #: Seconds between two looks; a look itself takes some milliseconds for each process.
 EVERY_S = 0.5
