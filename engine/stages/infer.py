@@ -56,16 +56,21 @@ class InferStage:
 
     def warm_up(self) -> None:
         """Load the text model and embed a batch of its largest inputs, so that it takes what it will take."""
-        if self._text is None:
-            self._text = self.load_text()
-        spec = self._text.spec
+        model = self._load_texts()
+        spec = model.spec
         if spec.folder is not None:  # a stand-in takes nothing
             largest = min(spec.max_tokens or WARM_UP_TOKENS, WARM_UP_TOKENS)
             count = WARM_UP_TOKENS // largest
-            if self._text.effective_mode == "ids":
-                self._text.embed_ids([np.ones(largest, dtype=np.int32)] * count, self.on_batch)
+            if model.effective_mode == "ids":
+                model.embed_ids([np.ones(largest, dtype=np.int32)] * count, self.on_batch)
             else:
-                self._text.embed_texts(["word " * largest] * count, self.on_batch)
+                model.embed_texts(["word " * largest] * count, self.on_batch)
+
+    def _load_texts(self) -> TextEmbedder:
+        """The model for texts, loaded now unless it is there."""
+        if self._text is None:
+            self._text = self.load_text()
+        return self._text
 
     def load_images(self) -> ImageEmbedder:
         """The model for pictures, loaded now unless it is there."""
@@ -89,9 +94,7 @@ class InferStage:
         return [repeated.get(id(segment), 0) for segment in window]
 
     def _embed_texts(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
-        if self._text is None:
-            self._text = self.load_text()
-        model = self._text
+        model = self._load_texts()
         lengths = [length for segment in segments for length in segment.lengths]
         keys = [bytes.fromhex(content)[:KEY_BYTES] for segment in segments for content in segment.hashes]
         if model.effective_mode == "ids" and all(s.token_ids is not None for s in segments):

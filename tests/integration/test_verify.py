@@ -347,8 +347,7 @@ def test_shards_are_compared_as_one_and_repaired_each_by_its_own_ledger(corpus: 
     number = shard_of(str(records[lost[0]]["source"]), 3)
     shard = corpus.run_dir / "shards" / f"{number}-of-3"
     (shard / "ledger.sqlite").unlink()
-    first = shard.with_name("0-of-3")
-    for option, told_of in (("--repair", shard), ("--adopt", first)):
+    for option, told_of in (("--repair", shard), ("--adopt", shard.with_name("0-of-3"))):
         refused_now = verify(corpus, corpus.url, option)
         assert refused_now.code == 2
         assert str(told_of) in refused_now.err
