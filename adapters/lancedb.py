@@ -66,7 +66,7 @@ VECTORS = ("text_embedding", "image_embedding")
 SCHEMA_ATTEMPTS = 5
 
 
-def connect(url: str, options: AdapterOptions) -> LanceAdapter:
+def connect(url: str, options: AdapterOptions) -> Adapter:
     """Open the directory behind `url`; nothing is created before `ensure_schema`.
 
     Raises `UsageError` where the path can't be a directory.
@@ -80,6 +80,10 @@ def connect(url: str, options: AdapterOptions) -> LanceAdapter:
             if not part.is_dir():
                 raise UsageError(f"--adapter {url}: {part} is not a directory")
             break
+    if options.task is not None:
+        from adapters.lance_staging import StagedLance
+
+        return StagedLance(directory, options.task)
     return LanceAdapter(directory)
 
 
@@ -188,10 +192,8 @@ class LanceAdapter(Adapter):
         self._compact_when_due()
         with self._errors():
             if maybe_present or self._doubtful:
-                for condition in _conditions(list(missing)):
-                    query = self._table.search().where(condition).select(["id"]).limit(None)
-                    for known in query.to_arrow().column("id").to_pylist():
-                        missing.pop(known, None)
+                for known in self.present(list(missing)):
+                    missing.pop(known, None)
             for portion in _portions(missing.values()):
                 # An append that fails may have been committed all the same: nothing counts as new any more.
                 before, self._doubtful = self._doubtful, True
@@ -199,6 +201,42 @@ class LanceAdapter(Adapter):
                 self._doubtful = before
                 self._changes += 1
         return outcomes
+
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that the table holds."""
+        if self._table is None:
+            self._refresh()
+        found: list[str] = []
+        if self._table is not None:
+            with self._errors():
+                for condition in _conditions(ids):
+                    query = self._table.search().where(condition).select(["id"]).limit(None)
+                    found += query.to_arrow().column("id").to_pylist()
+        return found
+
+    def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """The whole table as Arrow record batches of at most so many rows, streamed."""
+        self._refresh()
+        if self._table is not None:
+            with self._errors():
+                query = self._table.search().select(list(columns or self._table.schema.names)).limit(None)
+                yield from query.to_batches(rows)
+
+    def append(self, table: Any) -> int:
+        """Append rows that another table of this form holds and this one doesn't; returns their number."""
+        self._writable()
+        if table.num_rows:
+            self._compact_when_due()
+            with self._errors():
+                self._table.add(arrow.conformed(table, self._table.schema), write_parallelism=1)
+            self._changes += 1
+        return int(table.num_rows)
+
+    def gather(self) -> int:
+        from adapters.lance_staging import gather
+
+        self.prepare()
+        return gather(self, self._directory)
 
     def delete(self, ids: Sequence[str]) -> int:
         self._writable()

@@ -56,6 +56,7 @@ class Config:
     max_ram: int | None
     parser_memory: int | None
     shard: tuple[int, int]
+    fleet: bool
     file_timeout: float
     file_attempts: int
     database_deadline: float
@@ -86,7 +87,12 @@ class Config:
     def adapter_options(self) -> AdapterOptions:
         """The part that the adapter gets."""
         return AdapterOptions(
-            self.bulk_bytes, self.bulk_concurrency, self.es_index_options, self.es_store_vectors, self.full
+            self.bulk_bytes,
+            self.bulk_concurrency,
+            self.es_index_options,
+            self.es_store_vectors,
+            self.full,
+            "{}-of-{}".format(*self.shard) if self.fleet else None,
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -147,7 +153,9 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     check_backend(args.backend, args.device, args.dtype)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
-    if args.shard[1] > 1:
+    if args.fleet:
+        _check_fleet(args)
+    if args.shard[1] > 1 or args.fleet:
         run_dir = run_dir / "shards" / "{}-of-{}".format(*args.shard)
     values = vars(args) | {
         "inputs": inputs,
@@ -158,6 +166,16 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         "images": not args.no_images,
     }
     return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+def _check_fleet(args: argparse.Namespace) -> None:
+    """What concerns the whole index is for the fleet's last job to do, and not for one of its tasks."""
+    if args.run_dir is None:
+        raise UsageError("--fleet: name the --run-dir that its tasks share")
+    for name in ("full", "prune", "limit"):
+        if getattr(args, name):
+            after = "; engine.merge --prune does it" if name == "prune" else ""
+            raise UsageError(f"--fleet: not with --{name}, which one task alone can't do{after}")
 
 
 def check_url(url: str) -> None:
@@ -216,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--calibrate", action="store_true",
         help="time the models alone at first, on chunks of this corpus's lengths, and keep it")  # fmt: skip
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
+    add("--fleet", action="store_true",
+        help="one task of several at once; engine.merge ends what they began")  # fmt: skip
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--file-attempts", type=_count(1), default=2, metavar="N",

@@ -79,6 +79,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         max_ram=8 * 2**30,
         parser_memory=2 * 2**30,
         shard=(2, 4),
+        fleet=False,
         file_timeout=10.0,
         file_attempts=3,
         database_deadline=20.0,

@@ -156,7 +156,7 @@ class _Indexer:
 
         def next_ids() -> list[str]:
             if self._scan is None or self._scan[0] != message.source:
-                self._scan = message.source, _ids_made_with(adapter, message.source, message.chunkers)
+                self._scan = message.source, ids_made_with(adapter, message.source, message.chunkers)
             try:
                 return list(islice(self._scan[1], SWEEP_IDS))
             except BaseException:
@@ -243,7 +243,7 @@ class _Timed:
             return self._adapter.delete(ids)
 
 
-def _ids_made_with(adapter: Adapter, source: str, chunkers: tuple[str, ...]) -> Iterator[str]:
+def ids_made_with(adapter: Adapter, source: str, chunkers: tuple[str, ...]) -> Iterator[str]:
     """The ids of a file's records that any of these chunkers made."""
     schema = adapter.schema()
     if schema is not None:

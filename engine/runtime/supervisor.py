@@ -560,7 +560,8 @@ class Supervisor:
         self._accounts.flush()
         self._ledger.commit()
         self._end_processes("parse")
-        if self._complete and self._ledger.get("unpublished"):
+        # The tasks of a fleet leave that to its last job.
+        if self._complete and self._ledger.get("unpublished") and not self._config.fleet:
             self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()
@@ -587,6 +588,8 @@ class Supervisor:
     def _tell_end(self, status: str, code: int, why: str) -> int:
         config = self._config
         self._accounts.close()
+        if self._intake.whole:
+            self._ledger.set("listed", str(self._invocation))
         self._ledger.commit()
         # Failures of files that have left the corpus are told no more, where that can be known.
         lines = self._ledger.failures(self._invocation if self._intake.whole else 0)
