@@ -27,9 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_DONE
         for name in args.names:
             folder, found = fetch(name, Path(args.to).absolute())
-            print(
-                f"{name}: {len(found.files)} files of {found.size:,} bytes; use --{found.kind}-model {folder}"
-            )
+            print(f"{name}: {len(found.files)} files of {found.size:,} bytes: --{found.kind}-model {folder}")
         return EXIT_DONE
     except UsageError as error:
         print(f"engine.models: {harmless(' '.join(str(error).split()))}", file=sys.stderr)

@@ -18,7 +18,7 @@ def test_a_fetched_text_model_is_the_model_of_its_name(
 ) -> None:
     assert main(["fetch", DEFAULT_TEXT_MODEL, "--to", str(tmp_path / "models")]) == 0
     folder = tmp_path / "models" / "sentence-transformers--all-MiniLM-L6-v2"
-    assert f"use --text-model {folder}" in capsys.readouterr().out
+    assert f"--text-model {folder}" in capsys.readouterr().out
     fetched, named = resolve_text(str(folder)), resolve_text(DEFAULT_TEXT_MODEL)
     assert (fetched.digest, fetched.dimensions) == (named.digest, named.dimensions)
     manifest = json.loads((folder / "manifest.json").read_text())
