@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|check")
     add = commands.add_parser("fetch", help="copy models into folders, with checksums").add_argument
     add("names", nargs="+", metavar="NAME",
-        help="a hub id of sentence-transformers; architecture/tag or hf-hub:org/name of open_clip")  # fmt: skip
+        help="a hub id of sentence-transformers; architecture/tag or hf-hub:org/name")  # fmt: skip
     add("--to", required=True, metavar="DIR", help="a folder is made in it for each model")
     add = commands.add_parser("check", help="compare such folders with their checksums").add_argument
     add("folders", nargs="+", metavar="FOLDER", help="that fetch has made")
