@@ -57,8 +57,20 @@ class Merged:
     summary: dict[str, Any]
     unfinished: list[str] = field(default_factory=list)
     difference: Difference | None = None
-    gathered: int = 0
     seconds: float = 0.0
+
+
+class _Steps:
+    """Seconds of each step of the job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """The step of that name ends here, and the next begins."""
+        now = time.monotonic()
+        self.seconds[name], self._began = round(now - self._began, 3), now
 
 
 def merge(run_dir: Path, url: str, prune: bool) -> Merged:
@@ -67,7 +79,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
     Raises `UsageError` where they are not the tasks of one fleet, or one is at work, and
     `DatabaseUnavailableError` where the database doesn't answer.
     """
-    began = time.monotonic()
+    steps = _Steps()
     folders = _tasks(run_dir)
     with Books(folders, url) as books:
         _check_one_fleet(run_dir, books)
@@ -76,13 +88,17 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         if not unfinished:
             with books.database(url) as adapter:
                 gathered = adapter.gather()
+                steps.end("gather")
                 _settle_doubles(books, adapter)
                 if prune:
                     removed = _prune(books, adapter)
+                steps.end("settle")
                 adapter.publish(_expected(books))
                 _mark_published(books, adapter)
+                steps.end("publish")
                 with Comparison(books, adapter) as comparison:
                     difference = comparison.difference
+                steps.end("verify")
         failures = report.write_lines(run_dir / "failures.jsonl", _failures(books))
         if unfinished:
             status, code = "stopped", EXIT_STOPPED
@@ -95,10 +111,10 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         summary = {"status": status, "exit_code": code, **_sums(books, removed)}
         if difference is not None:
             summary["verified"] = difference.as_dict()
-        seconds = time.monotonic() - began
-        summary["merge_seconds"] = round(seconds, 3)
+        summary["gathered"] = gathered
+        summary["merge_steps_s"] = steps.seconds
         rundir.write_summary(run_dir, summary)
-    return Merged(status, code, summary, unfinished, difference, gathered, seconds)
+    return Merged(status, code, summary, unfinished, difference, sum(steps.seconds.values()))
 
 
 def _tasks(run_dir: Path) -> list[Path]:
