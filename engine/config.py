@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
+from engine.cores import cores
 from engine.errors import UsageError
 from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
@@ -285,7 +286,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def default_workers() -> int:
     """Parser processes: the cores this process may use less one, which the model takes; at least one."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, cores() - 1)
 
 
 def _default_run_dir(inputs: Sequence[str], files_from: str | None, adapter: str) -> Path:
