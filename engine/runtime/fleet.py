@@ -80,10 +80,10 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
     `DatabaseUnavailableError` where the database doesn't answer.
     """
     steps = _Steps()
-    folders = _tasks(run_dir)
+    folders, unfinished = _tasks(run_dir)
     with Books(folders, url) as books:
         _check_one_fleet(run_dir, books)
-        unfinished = [*_never_began(run_dir), *_unfinished(books)]
+        unfinished += _unfinished(books)
         difference, gathered, removed = None, 0, 0
         if not unfinished:
             with books.database(url) as adapter:
@@ -117,8 +117,11 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
     return Merged(status, code, summary, unfinished, difference, sum(steps.seconds.values()))
 
 
-def _tasks(run_dir: Path) -> list[Path]:
-    """The folders of the tasks that have begun. Raises `UsageError` where there are none, or two fleets."""
+def _tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
+    """The folders of the tasks that have begun, and what is to be said of the others.
+
+    Raises `UsageError` where there are none, or two fleets.
+    """
     folders = [path for path in shard_folders(run_dir) if (path / "ledger.sqlite").is_file()]
     if not folders:
         raise UsageError(
@@ -128,7 +131,15 @@ def _tasks(run_dir: Path) -> list[Path]:
     totals = sorted({shard_of_folder(path)[1] for path in folders})
     if len(totals) > 1:
         raise UsageError(f"--run-dir {run_dir}: holds shards of {' and of '.join(map(str, totals))}")
-    return folders
+    begun = [path for path in folders if _has_begun(path)]
+    names = [*missing_shards(run_dir), *(path.name for path in folders if path not in begun)]
+    return begun, [f"shards/{name}: never began" for name in names]
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a task has met the database: one that was killed before has done nothing."""
+    with closing(Ledger(folder)) as ledger:
+        return ledger.get("adapter") is not None
 
 
 def _check_one_fleet(run_dir: Path, books: Books) -> None:
@@ -144,11 +155,6 @@ def _check_one_fleet(run_dir: Path, books: Books) -> None:
 def _config(book: Book) -> dict[str, Any]:
     with book.ledger() as ledger:
         return dict(json.loads(ledger.get("config") or "{}"))
-
-
-def _never_began(run_dir: Path) -> Iterator[str]:
-    for name in missing_shards(run_dir):
-        yield f"shards/{name}: never began"
 
 
 def _unfinished(books: Books) -> Iterator[str]:
