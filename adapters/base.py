@@ -17,7 +17,8 @@ class AdapterOptions:
     `bulk_bytes` of records go in one request and at most `bulk_concurrency` requests are under way at once.
     `index_options` names the kind of vector index (None: the adapter's default), `store_vectors` keeps the
     vectors in the stored documents as well (None: where the database could not give them back otherwise),
-    `full` asks for a new generation of the index.
+    `full` asks for a new generation of the index, `exact` for searches that compare all vectors: an adapter
+    that can't do that refuses it.
     """
 
     bulk_bytes: int = 8 * 2**20
@@ -25,6 +26,7 @@ class AdapterOptions:
     index_options: str | None = None
     store_vectors: bool | None = None
     full: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -373,7 +373,7 @@ class TestCommand:
     def test_a_database_that_goes_away_is_exit_code_2(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def down(url: str) -> None:
+        def down(url: str, options: object) -> None:
             raise DatabaseUnavailableError(f"{url}: no\nanswer")
 
         monkeypatch.setattr(adapters, "connect", down)
