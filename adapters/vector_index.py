@@ -26,8 +26,8 @@ INDEXES: dict[str, Any] = {"ivf_rq": IvfRq, "ivf_sq": IvfSq, "ivf_flat": IvfFlat
 #: What `AdapterOptions.index_options` may name.
 KINDS = (EXACT, *INDEXES)
 
-#: `ivf_rq` takes multiples of this many dimensions alone.
-RQ_DIMENSIONS = 8
+#: `ivf_rq` takes multiples of this many dimensions alone, and a bit for each tells little where they are few.
+RQ_DIMENSIONS, RQ_LEAST = 8, 128
 
 #: Bytes of vectors from which on an index is worth while: 250,000 of 384 dimensions, which are compared in
 #: 140 ms on two cores.
@@ -84,7 +84,8 @@ def build(table: Any, column: str, rows: int, kind: str | None) -> None:
     size = 4 * dimensions * rows
     if kind is None and (there is not None or size < INDEX_FROM_BYTES):
         return
-    chosen = INDEXES[kind or ("ivf_rq" if dimensions % RQ_DIMENSIONS == 0 else "ivf_sq")]
+    fits_rq = dimensions >= RQ_LEAST and dimensions % RQ_DIMENSIONS == 0
+    chosen = INDEXES[kind or ("ivf_rq" if fits_rq else "ivf_sq")]
     if not rows or there == chosen.__name__:
         return
     partitions = max(1, rows // PARTITION_ROWS)
