@@ -90,9 +90,9 @@ class LanceAdapter(Adapter):
 
     New records are appended. Where some may be in the table, the ids are looked up and only the missing ones
     appended: an id is a digest of all that matters in a record, so the one that is there is the same. Nothing
-    is deleted meanwhile, hence there is no moment at which a crash loses a record acknowledged before. For the
-    lookup all ids are read once into a filter; only those that pass it are asked of the table, which has no
-    index of ids and is read in full each time.
+    is deleted meanwhile, hence there is no moment at which a crash loses a record acknowledged before. For
+    the lookup all ids are read once into a filter; only those that pass it are asked of the table, which has
+    no index of ids and is read in full each time.
     """
 
     scheme = "lancedb"
@@ -230,7 +230,7 @@ class LanceAdapter(Adapter):
         return self._presence.may_hold(ids)
 
     def _changed(self, version: int, added: Sequence[str] = ()) -> None:
-        """This adapter has made that version. Where somebody else made one before it, all ids are read anew."""
+        """This adapter has made that version. Where another made one before it, all ids are read anew."""
         self._changes += 1
         if self._presence is not None and self._presence_at == version - 1:
             self._presence.add(added)

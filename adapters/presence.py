@@ -56,7 +56,7 @@ class Presence:
             return []
         places = self._places(ids)
         found = (self._words[places >> np.uint64(6)] & _bit(places)).all(axis=0)
-        return [ids[number] for number in np.flatnonzero(found)]
+        return [ids[number] for number in np.flatnonzero(found).tolist()]
 
     def _places(self, ids: Sequence[str]) -> NDArray[np.uint64]:
         """The bits of each id, uint64 [BITS_SET, ids], by double hashing (Kirsch, Mitzenmacher, 2006)."""

@@ -90,9 +90,7 @@ class Config:
     def adapter_options(self) -> AdapterOptions:
         """The part that the adapter gets."""
         index = self.lancedb_index if scheme_of(self.adapter) == "lancedb" else self.es_index_options
-        return AdapterOptions(
-            self.bulk_bytes, self.bulk_concurrency, index, self.es_store_vectors, self.full
-        )
+        return AdapterOptions(self.bulk_bytes, self.bulk_concurrency, index, self.es_store_vectors, self.full)
 
     def as_dict(self) -> dict[str, object]:
         """The configuration for `summary.json`."""
@@ -235,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--es-store-vectors", action=argparse.BooleanOptionalAction,
         help="keep vectors in Elasticsearch's _source (default: where nothing else has them)")  # fmt: skip
     add("--lancedb-index", choices=LANCEDB_INDEXES,
-        help="vector index of LanceDB (default: exact search, from some 250,000 records on ivf_rq)")  # fmt: skip
+        help="vector index of LanceDB (default: none, from 250,000 records on ivf_rq)")  # fmt: skip
     add("--full", action="store_true", help="load a new generation of the index beside the old one")
     add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip

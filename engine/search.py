@@ -254,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as /data/manuals/")
     add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
     add("--hybrid", action="store_true", help="merge nearness with shared words (BM25; Elasticsearch only)")
-    add("--exact", action="store_true", help="compare all vectors, without a vector index (not Elasticsearch)")
+    add("--exact", action="store_true", help="compare all vectors, without an index (not Elasticsearch)")
     add("--json", action="store_true", help="one JSON object on standard output")
     add_model_options(parser)
     add("--version", action="version", version=engine_version())

@@ -3,9 +3,9 @@
     python -m benchmarks.speed.ready FIGURES.json CHUNKS -- OPTIONS OF engine.run
 
 Each input file is a number of chunks, and a word: with another word they are other chunks. A segment has
-CHUNKS of them. Whenever a file is parsed again, ids and vectors are the same, and what is done is left out. When the run is over FIGURES.json holds
-what passed between the database's first acknowledgement and its last: chunks, seconds, and the CPU seconds of
-each process.
+CHUNKS of them. Whenever a file is parsed again, ids and vectors are the same, and what is done is left out.
+When the run is over FIGURES.json holds what passed between the database's first acknowledgement and its last:
+chunks, seconds, and the CPU seconds of each process.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m benchmarks.speed.traced TRACE.jsonl CHUNKS -- OPTIONS OF engine.run
 
 Appends a line to TRACE.jsonl five times a second while there is an indexer: seconds of the monotonic clock,
-the records that the ledger's run has acknowledged by then, and of the indexer its process id, its PSS in bytes
-and its CPU seconds.
+the records that are acknowledged by then, and of the indexer its process id, its PSS in bytes and its CPU
+seconds.
 """
 
 from __future__ import annotations

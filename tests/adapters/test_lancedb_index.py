@@ -16,7 +16,7 @@ import pytest
 
 import adapters
 from adapters import vector_index
-from adapters.base import Adapter, AdapterOptions, Filters
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from engine import config
 from engine.errors import UsageError
 from engine.records import Kind, Vector
@@ -62,11 +62,11 @@ def indexes(url: str) -> dict[str, Any]:
     return {index.name: index for index in found}
 
 
-def ids(adapter: Adapter, kind: Kind, vector: Any, filters: Filters = Filters()) -> list[str]:
+def ids(adapter: Adapter, kind: Kind, vector: Any, filters: Filters = NO_FILTERS) -> list[str]:
     return [hit.id for hit in adapter.search(kind, vector, 10, filters)]
 
 
-def recall(adapter: Adapter, url: str, filters: Filters = Filters()) -> float:
+def recall(adapter: Adapter, url: str, filters: Filters = NO_FILTERS) -> float:
     """The share of the ten nearest that are found."""
     queries = topics(30, seed=99)
     with adapters_closed(url, AdapterOptions(exact=True)) as exact:

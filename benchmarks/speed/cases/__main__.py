@@ -5,7 +5,7 @@
     python -m benchmarks.speed.cases pdf       manuals to text, against pdfplumber on the same pages
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
     python -m benchmarks.speed.cases records   a million records into LanceDB, also with crashes and changes
-    python -m benchmarks.speed.cases nearest   exact search and vector index of LanceDB: latency, recall, memory
+    python -m benchmarks.speed.cases nearest   LanceDB's vector index against exact search: recall, latency
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.

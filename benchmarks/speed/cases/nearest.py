@@ -120,7 +120,7 @@ def _measure(
 
 
 def _ask(adapter: Adapter, queries: Vector, filters: Filters) -> tuple[list[set[str]], float]:
-    """The ids found for each query, and the median of ms; the first search, which opens files, isn't timed."""
+    """The ids found for each query, and the median of ms; the first, which opens files, isn't timed."""
     adapter.search("text", queries[0], K, filters)
     found, times = [], []
     for query in queries:
