@@ -17,8 +17,9 @@ class AdapterOptions:
     `bulk_bytes` of records go in one request and at most `bulk_concurrency` requests are under way at once.
     `index_options` names the kind of vector index (None: the adapter's default), `store_vectors` keeps the
     vectors in the stored documents as well (None: where the database could not give them back otherwise),
-    `full` asks for a new generation of the index. `task` names one writer of several at once: a database that
-    takes one alone keeps what it writes apart, until `gather`.
+    `full` asks for a new generation of the index, `exact` for searches that compare all vectors: an adapter
+    that can't do that refuses it. `task` names one writer of several at once: a database that takes one alone
+    keeps what it writes apart, until `gather`.
     """
 
     bulk_bytes: int = 8 * 2**20
@@ -26,6 +27,7 @@ class AdapterOptions:
     index_options: str | None = None
     store_vectors: bool | None = None
     full: bool = False
+    exact: bool = False
     task: str | None = None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from adapters.base import NO_FILTERS, Adapter, Filters
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.lancedb import IDS_PER_FILTER, LanceAdapter, _conditions
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -43,10 +43,10 @@ class StagedLance(Adapter):
     scheme = "lancedb"
     bulk_age_s = LanceAdapter.bulk_age_s
 
-    def __init__(self, directory: Path, task: str) -> None:
+    def __init__(self, directory: Path, options: AdapterOptions) -> None:
         self._directory = directory
-        self._task = task
-        self._index = LanceAdapter(directory)
+        self._options = options
+        self._index = LanceAdapter(directory, options)
         self._part: LanceAdapter | None = None
         self._deleted: Any = None
         self._written_for: str | None = None
@@ -119,7 +119,9 @@ class StagedLance(Adapter):
             if self._part is not None:
                 self._part.close()
             self._written_for, self._deleted = identity, None
-            self._part = LanceAdapter(self._directory / STAGING / (identity or "none") / self._task)
+            self._part = LanceAdapter(
+                self._directory / STAGING / (identity or "none") / str(self._options.task), self._options
+            )
         return self._part
 
     def _writable(self) -> LanceAdapter:
@@ -172,7 +174,7 @@ def gather(index: LanceAdapter, directory: Path) -> int:
 
 def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
     new = 0
-    with closing(LanceAdapter(path)) as part:
+    with closing(LanceAdapter(path, AdapterOptions())) as part:
         schema = part.schema()
         if schema is not None:
             index.ensure_schema(schema)

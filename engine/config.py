@@ -26,6 +26,9 @@ DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 #: Kinds of vector index that `--es-index-options` takes.
 ES_INDEX_OPTIONS = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
 
+#: Kinds of vector index that `--lancedb-index` takes.
+LANCEDB_INDEXES = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
+
 #: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
 BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -65,6 +68,7 @@ class Config:
     bulk_concurrency: int
     es_index_options: str | None
     es_store_vectors: bool | None
+    lancedb_index: str | None
     full: bool
     grace: float
     include: tuple[str, ...]
@@ -87,13 +91,14 @@ class Config:
     @property
     def adapter_options(self) -> AdapterOptions:
         """The part that the adapter gets."""
+        index = self.lancedb_index if scheme_of(self.adapter) == "lancedb" else self.es_index_options
         return AdapterOptions(
             self.bulk_bytes,
             self.bulk_concurrency,
-            self.es_index_options,
+            index,
             self.es_store_vectors,
             self.full,
-            "{}-of-{}".format(*self.shard) if self.fleet else None,
+            task="{}-of-{}".format(*self.shard) if self.fleet else None,
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -250,6 +255,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
     add("--es-store-vectors", action=argparse.BooleanOptionalAction,
         help="keep vectors in Elasticsearch's _source (default: where nothing else has them)")  # fmt: skip
+    add("--lancedb-index", choices=LANCEDB_INDEXES,
+        help="vector index of LanceDB (default: none, from 250,000 records on ivf_rq)")  # fmt: skip
     add("--full", action="store_true", help="load a new generation of the index beside the old one")
     add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip

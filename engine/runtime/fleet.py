@@ -12,12 +12,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
+from engine.config import Config
 from engine.errors import UsageError
 from engine.records import source_of
 from engine.runtime import messages as m
@@ -86,7 +87,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         unfinished += _unfinished(books)
         difference, gathered, removed = None, 0, 0
         if not unfinished:
-            with books.database(url) as adapter:
+            with books.database(url, _options(books)) as adapter:
                 gathered = adapter.gather()
                 steps.end("gather")
                 _settle_doubles(books, adapter)
@@ -140,6 +141,11 @@ def _has_begun(folder: Path) -> bool:
     """Whether a task has met the database: one that was killed before has done nothing."""
     with closing(Ledger(folder)) as ledger:
         return ledger.get("adapter") is not None
+
+
+def _options(books: Books) -> AdapterOptions:
+    """What the tasks were told of the index, which is not written apart any more."""
+    return replace(Config.from_dict(_config(books.books[0])).adapter_options, task=None)
 
 
 def _check_one_fleet(run_dir: Path, books: Books) -> None:

@@ -32,6 +32,26 @@ def test_ready_chunks_pass_through_the_whole_run_and_each_process_is_told_of(tmp
     assert told["environment"]["cpus"] >= 1
 
 
+def test_records_are_all_there_once_after_kills_and_changes(tmp_path: Path) -> None:
+    sizes = ("--records", "20000", "--files", "20", "--segment", "100", "--kills", "1", "--changed", "0.1")
+    done = case("records", *sizes, "--work", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "1 kills" in done.stdout
+    for name in ("undisturbed", "crashes"):
+        assert f"{name}, 2,000 records of changed files" in done.stdout
+        assert f"{name}, nothing changed" in done.stdout
+        assert not (tmp_path / name).exists()
+
+
+def test_the_index_of_vectors_is_compared_with_exact_search(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = case("nearest", "--sizes", "3000", "6000", "--queries", "5", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(figures.read_text())["table"]
+    assert [row["records"] for row in rows] == ["3,000", "6,000"]
+    assert all(float(row["recall@10"]) > 0.9 and float(row["index, MB"]) > 0 for row in rows)
+
+
 def test_work_is_interleaved_and_its_warm_up_does_not_count() -> None:
     order: list[str] = []
     timed = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)

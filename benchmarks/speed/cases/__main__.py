@@ -4,6 +4,8 @@
     python -m benchmarks.speed.cases parse     text, HTML and Markdown through the parser stage, one core
     python -m benchmarks.speed.cases pdf       manuals to text, against pdfplumber on the same pages
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
+    python -m benchmarks.speed.cases records   a million records into LanceDB, also with crashes and changes
+    python -m benchmarks.speed.cases nearest   LanceDB's vector index against exact search: recall, latency
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.
@@ -15,9 +17,16 @@ import sys
 
 from benchmarks.command import run_case
 from benchmarks.speed.bench import common_options, report
-from benchmarks.speed.cases import channels, parse, pdf, pictures
+from benchmarks.speed.cases import channels, nearest, parse, pdf, pictures, records
 
-CASES = {"channels": channels, "parse": parse, "pdf": pdf, "pictures": pictures}
+CASES = {
+    "channels": channels,
+    "nearest": nearest,
+    "parse": parse,
+    "pdf": pdf,
+    "pictures": pictures,
+    "records": records,
+}
 
 
 def main() -> int:
