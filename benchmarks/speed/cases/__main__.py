@@ -5,6 +5,7 @@
     python -m benchmarks.speed.cases pdf       manuals to text, against pdfplumber on the same pages
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
     python -m benchmarks.speed.cases ends      texts to LanceDB, against encode in memory, and the bound
+    python -m benchmarks.speed.cases photographs  photographs to LanceDB, against open_clip, and the bound
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.
@@ -16,9 +17,9 @@ import sys
 
 from benchmarks.command import run_case
 from benchmarks.speed.bench import common_options, report
-from benchmarks.speed.cases import channels, ends, parse, pdf, pictures
+from benchmarks.speed.cases import channels, ends, parse, pdf, photographs, pictures
 
-CASES = {"channels": channels, "parse": parse, "pdf": pdf, "pictures": pictures, "ends": ends}
+CASES = {"channels": channels, "parse": parse, "pdf": pdf, "pictures": pictures, "ends": ends, "photographs": photographs}
 
 
 def main() -> int:

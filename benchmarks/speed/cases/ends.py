@@ -2,7 +2,7 @@
 
 A round is, for each mixture of lengths: a product of matrices, which tells the machine's float32 peak; the
 whole of `engine.run` by its defaults, with its export and calibration in the cache; and a process that loads
-`SentenceTransformer` and encodes by its defaults the same chunks, read back from the database beforehand. Both
+`SentenceTransformer` and encodes by its defaults the same chunks, read back from the database before. Both
 are timed by the clock as whole processes; and the engine from its first batch to the last acknowledgement
 (`summary.json`) against `encode` with the model loaded. Uniform: one long text, in full chunks. Mixed: files
 of 16 to 256 tokens, evenly. Texts don't repeat, so that nothing is spared by `--dedupe`.
