@@ -1,4 +1,4 @@
-"""Many different photographs: pieces of those of a Debian package, or of pictures made to compress like them."""
+"""Many different photographs: pieces of a Debian package's, or of noise that compresses like them."""
 
 from __future__ import annotations
 

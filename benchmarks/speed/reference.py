@@ -1,7 +1,7 @@
 """What the libraries do by their defaults, in a process of its own; the last line is JSON.
 
-    python -m benchmarks.speed.reference encode MODEL_FOLDER CHUNKS.json  chunks by SentenceTransformer.encode
-    python -m benchmarks.speed.reference open_clip MODEL_FOLDER PICTURES  pictures by encode_image, 32 at a time
+    python -m benchmarks.speed.reference encode MODEL_FOLDER CHUNKS.json  encode, all at once
+    python -m benchmarks.speed.reference open_clip MODEL_FOLDER PICTURES  encode_image, 32 at a time
 
 `load_s` is from the first import to the loaded model, `seconds` is the work alone, after a first tiny input.
 """

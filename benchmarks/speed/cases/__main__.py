@@ -6,6 +6,7 @@
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
     python -m benchmarks.speed.cases ends      texts to LanceDB, against encode in memory, and the bound
     python -m benchmarks.speed.cases photographs  photographs to LanceDB, against open_clip, and the bound
+    python -m benchmarks.speed.cases peers     texts to LanceDB, against EmbedAnything and LangChain
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.
@@ -17,9 +18,17 @@ import sys
 
 from benchmarks.command import run_case
 from benchmarks.speed.bench import common_options, report
-from benchmarks.speed.cases import channels, ends, parse, pdf, photographs, pictures
+from benchmarks.speed.cases import channels, ends, parse, pdf, peers, photographs, pictures
 
-CASES = {"channels": channels, "parse": parse, "pdf": pdf, "pictures": pictures, "ends": ends, "photographs": photographs}
+CASES = {
+    "channels": channels,
+    "parse": parse,
+    "pdf": pdf,
+    "pictures": pictures,
+    "ends": ends,
+    "photographs": photographs,
+    "peers": peers,
+}
 
 
 def main() -> int:
