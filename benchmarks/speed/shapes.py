@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import BenchError
+from engine.models.quiet import quiet
 
 #: Settings of BERT by name, with the largest input in tokens. The `tiny` ones are for trying a case.
 TEXT: dict[str, dict[str, int]] = {
@@ -62,13 +63,15 @@ def text_model(folder: Path, shape: str) -> Path:
     source = Path(str(resolve_text().folder))
     config = BertConfig.from_pretrained(source, **sizes)
     _seed()
-    BertModel(config).save_pretrained(bert)
+    with quiet():
+        BertModel(config).save_pretrained(bert)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         if (source / name).exists():
             shutil.copy(source / name, bert / name)
-    transformer = models.Transformer(str(bert), max_seq_length=most)
-    pooling = models.Pooling(config.hidden_size)
-    SentenceTransformer(modules=[transformer, pooling, models.Normalize()], device="cpu").save(str(target))
+    with quiet():
+        transformer = models.Transformer(str(bert), max_seq_length=most)
+        modules = [transformer, models.Pooling(config.hidden_size), models.Normalize()]
+        SentenceTransformer(modules=modules, device="cpu").save(str(target))
     shutil.rmtree(bert)
     (target / LAST).touch()
     return target
@@ -88,7 +91,8 @@ def image_model(folder: Path, shape: str) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     _seed()
     name = shape if not IMAGE[shape] else _registered(shape, config, folder)
-    model = open_clip.create_model(name, load_weights=False)
+    with quiet():
+        model = open_clip.create_model(name, load_weights=False)
     content = {"model_cfg": config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
     (target / "open_clip_config.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}

@@ -7,6 +7,7 @@
     python -m benchmarks.speed.cases ends      texts to LanceDB, against encode in memory, and the bound
     python -m benchmarks.speed.cases photographs  photographs to LanceDB, against open_clip, and the bound
     python -m benchmarks.speed.cases peers     texts to LanceDB, against EmbedAnything and LangChain
+    python -m benchmarks.speed.cases gpu       models on a GPU alone, whole runs, and the cores that feed them
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.
@@ -18,7 +19,7 @@ import sys
 
 from benchmarks.command import run_case
 from benchmarks.speed.bench import common_options, report
-from benchmarks.speed.cases import channels, ends, parse, pdf, peers, photographs, pictures
+from benchmarks.speed.cases import channels, ends, gpu, parse, pdf, peers, photographs, pictures
 
 CASES = {
     "channels": channels,
@@ -28,6 +29,7 @@ CASES = {
     "ends": ends,
     "photographs": photographs,
     "peers": peers,
+    "gpu": gpu,
 }
 
 
