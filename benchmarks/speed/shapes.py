@@ -14,7 +14,7 @@ from benchmarks.command import BenchError
 from engine.models.quiet import quiet
 
 #: Settings of BERT by name, with the largest input in tokens. The `tiny` ones are for trying a case.
-TEXT: dict[str, dict[str, int]] = {
+TEXT: dict[str, dict[str, Any]] = {
     "MiniLM-L6": {
         "num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536,
         "max_position_embeddings": 512, "max_tokens": 256,
@@ -52,8 +52,10 @@ def text_model(folder: Path, shape: str) -> Path:
     target = folder / f"text-{shape}"
     if (target / LAST).exists():
         return target
-    from sentence_transformers import SentenceTransformer, models
-    from transformers import BertConfig, BertModel
+    with quiet():
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.models import Normalize, Pooling, Transformer
+        from transformers import BertConfig, BertModel
 
     from engine.models.resolve import resolve_text
 
@@ -69,8 +71,8 @@ def text_model(folder: Path, shape: str) -> Path:
         if (source / name).exists():
             shutil.copy(source / name, bert / name)
     with quiet():
-        transformer = models.Transformer(str(bert), max_seq_length=most)
-        modules = [transformer, models.Pooling(config.hidden_size), models.Normalize()]
+        transformer = Transformer(str(bert), max_seq_length=most)
+        modules = [transformer, Pooling(config.hidden_size), Normalize()]
         SentenceTransformer(modules=modules, device="cpu").save(str(target))
     shutil.rmtree(bert)
     (target / LAST).touch()

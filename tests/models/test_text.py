@@ -423,11 +423,11 @@ def test_a_model_that_changes_itself_for_an_input_runs_one_batch_at_a_time(
     assert load_text_model(spec, "cpu")._batches._pool is None
 
 
-class Asked(TorchDispatchMode):
+class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what would make a program wait for a GPU: a number, or a number of numbers, asked of it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: set[str] = set()
 
     def __torch_dispatch__(

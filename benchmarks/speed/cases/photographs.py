@@ -50,18 +50,9 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
         told = answer(printed)
         theirs.append((told["items"] / told["seconds"], wall, told["load_s"]))
     rates = [float(one.light["end_to_end"]) for one in ours]
-    rows = (
-        ("engine, files to LanceDB", rates, [r.wall_s for r in ours], [r.light["start_s"] for r in ours]),
-        ("open_clip, plain loop", *([one[i] for one in theirs] for i in range(3))),
-    )
-    for by, rate, wall, start in rows:
-        outcome.rows.append({
-            "model": args.shape,
-            "by": by,
-            "images/s, warm": spread(rate, ".1f"),
-            "whole process, s": spread(wall, ".1f"),
-            "of it start-up": spread(start, ".1f"),
-        })  # fmt: skip
+    starts = [float(one.light["start_s"]) for one in ours]
+    _tell(outcome, args.shape, "engine, files to LanceDB", rates, [one.wall_s for one in ours], starts)
+    _tell(outcome, args.shape, "open_clip, plain loop", *map(list, zip(*theirs, strict=True)))
     bound = [float(one.light["ratio"]) for one in ours]
     outcome.goal("end to end ÷ the bound", statistics.median(bound), GOAL_BOUND, ".3f")
     outcome.said.append(f"  of {spread(bound, '.3f')}")
@@ -69,3 +60,15 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     outcome.said.append(f"images/s ÷ the plain loop's: {spread(gains, '.2f')}")
     outcome.said.append(str(ours[-1].light["advice"]))
     return outcome
+
+
+def _tell(
+    outcome: Outcome, model: str, by: str, rates: list[float], walls: list[float], starts: list[float]
+) -> None:
+    outcome.rows.append({
+        "model": model,
+        "by": by,
+        "images/s, warm": spread(rates, ".1f"),
+        "whole process, s": spread(walls, ".1f"),
+        "of it start-up": spread(starts, ".1f"),
+    })  # fmt: skip
