@@ -14,7 +14,7 @@ from engine.records import Kind
 from engine.runtime import messages as m
 from engine.runtime.calibration import Calibration
 from engine.runtime.child import Mailbox, run_child
-from engine.stages.infer import WINDOW_CHUNKS, InferStage
+from engine.stages.infer import InferStage
 from engine.stages.repeats import REMEMBERED_BYTES, Remembered
 from engine.stages.segment import Segment
 
@@ -108,7 +108,7 @@ class _Inference:
         chunks = 0
         inbox = self._mailbox.inbox
         while not self._stopped and (
-            self._lacks_spec(window) or (chunks < WINDOW_CHUNKS and not (window and inbox.empty()))
+            self._lacks_spec(window) or (chunks < self._stage.window and not (window and inbox.empty()))
         ):
             with self._mailbox.waiting("in", "parsers"):
                 message = inbox.get()

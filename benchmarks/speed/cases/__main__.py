@@ -6,6 +6,10 @@
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
     python -m benchmarks.speed.cases records   a million records into LanceDB, also with crashes and changes
     python -m benchmarks.speed.cases nearest   LanceDB's vector index against exact search: recall, latency
+    python -m benchmarks.speed.cases ends      texts to LanceDB, against encode in memory, and the bound
+    python -m benchmarks.speed.cases photographs  photographs to LanceDB, against open_clip, and the bound
+    python -m benchmarks.speed.cases peers     texts to LanceDB, against EmbedAnything and LangChain
+    python -m benchmarks.speed.cases gpu       models on a GPU alone, whole runs, and the cores that feed them
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.
@@ -17,13 +21,28 @@ import sys
 
 from benchmarks.command import run_case
 from benchmarks.speed.bench import common_options, report
-from benchmarks.speed.cases import channels, nearest, parse, pdf, pictures, records
+from benchmarks.speed.cases import (
+    channels,
+    ends,
+    gpu,
+    nearest,
+    parse,
+    pdf,
+    peers,
+    photographs,
+    pictures,
+    records,
+)
 
 CASES = {
     "channels": channels,
+    "ends": ends,
+    "gpu": gpu,
     "nearest": nearest,
     "parse": parse,
     "pdf": pdf,
+    "peers": peers,
+    "photographs": photographs,
     "pictures": pictures,
     "records": records,
 }
