@@ -41,7 +41,7 @@ LEAST_PATIENCE, MOST_PATIENCE = 5, 320
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a run did since the last look. `parsers` are at work, `most` the plan allows; `waiting`: files wait
+    """What a run did since the last look. `parsers` are at work, `most` may be; `waiting`: files wait
     that none of them takes. Shares: of the model's time without input (`starved`), of the parsers' time
     without a file (`idle`) or without room for what they made (`blocked`), of the machine's cores (`cores`).
     """
