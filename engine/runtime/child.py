@@ -176,7 +176,8 @@ class Child:
             while True:
                 message = self.control.recv()
                 self.heard_at = time.monotonic()
-                self._heard.put(message)
+                for each in message if isinstance(message, list) else [message]:
+                    self._heard.put(each)
                 self._bell.set()
         except (EOFError, OSError):
             self._heard.put(_END)
@@ -212,6 +213,11 @@ class Mailbox:
         self._shelf_came = threading.Condition()
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def send_all(self, messages: list[object]) -> None:
+        """Tell the supervisor several things at once, at the cost of one."""
+        if messages:
+            self.send(messages)
 
     def send(self, message: object) -> None:
         """Tell the supervisor; one that is gone ends this process."""
@@ -271,7 +277,7 @@ class Mailbox:
                 message = self._control.recv()
                 if isinstance(message, m.OpenChannel):
                     channel = Connection(self._descriptor(), writable=False)
-                    threading.Thread(target=self._receive, args=(message.name, channel), daemon=True).start()
+                    threading.Thread(target=self._receive, args=(message, channel), daemon=True).start()
                 elif isinstance(message, m.OpenShelf):
                     shelf = Shelf(self._descriptor(), message.picture_bytes)
                     with self._shelf_came:
@@ -302,8 +308,9 @@ class Mailbox:
                 self._shelf_came.wait_for(lambda: name in self._shelves)
             return self._shelves.get(name)
 
-    def _receive(self, name: str, channel: Connection) -> None:
+    def _receive(self, opened: m.OpenChannel, channel: Connection) -> None:
         """Read one producer's channel to its end; a producer that is stuck holds up this thread alone."""
+        name = opened.name
         try:
             with channel, suppress(EOFError, OSError):
                 while True:
@@ -315,7 +322,9 @@ class Mailbox:
                             segment.pixels = shelf.look(segment.place).copy()
                             shelf.free(segment.place)
                             segment.place = None
-                        self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+                        if opened.told:
+                            told = m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name)
+                            self.send(told)
                     self.inbox.put(segment)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)

@@ -138,7 +138,7 @@ class Pipeline:
         )
         writer.close()
         if self.indexer is not None:
-            self.indexer.send_descriptor(m.OpenChannel("inference"), reader)
+            self.indexer.send_descriptor(m.OpenChannel("inference", told=False), reader)
         if self._images is not None:
             child.send(self._images)
         log.info("inference started, process %d", child.pid)

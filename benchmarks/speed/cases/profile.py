@@ -106,7 +106,7 @@ def _profiled(
             spies = {
                 stage: subprocess.Popen(
                     [spy, "record", "--pid", str(each.pid), "--duration", str(seconds), "--rate", str(RATE),
-                     "--format", "raw", "--function", "--output", str(folder / stage)],
+                     "--format", "raw", "--function", "--nonblocking", "--output", str(folder / stage)],
                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                 )
                 for stage, each in stages.items()
@@ -117,11 +117,7 @@ def _profiled(
                 raise BenchError(f"the run ended with {process.returncode} before it was profiled")
             cores = {stage: (_cpu_s(each) - before[stage]) / passed for stage, each in stages.items()}
         finally:
-            process.terminate()  # which drains
-            try:
-                process.wait(60)
-            except psutil.TimeoutExpired:
-                process.kill()
+            process.kill()  # its children end with it
     found = {}
     for stage in stages:
         if not (folder / stage).exists():
