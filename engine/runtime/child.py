@@ -315,17 +315,7 @@ class Mailbox:
             with channel, suppress(EOFError, OSError):
                 while True:
                     with self.aside():
-                        segment: Segment = channel.recv()
-                        chunks = len(segment.ids)
-                        if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
-                            # A copy, so that the place is free for the next one; credits bound how many wait.
-                            segment.pixels = shelf.look(segment.place).copy()
-                            shelf.free(segment.place)
-                            segment.place = None
-                        if opened.told:
-                            told = m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name)
-                            self.send(told)
-                    self.inbox.put(segment)
+                        self._arrive(channel.recv(), opened)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except Exception as error:
@@ -333,6 +323,20 @@ class Mailbox:
         with self._shelf_came:
             self._shelves.pop(name, None)
         self.send(m.ChannelClosed(name))
+
+    def _arrive(self, sent: Segment | list[Segment], opened: m.OpenChannel) -> None:
+        """A segment is here, or some that were sent together; none is kept here until the next ones come."""
+        name = opened.name
+        for segment in sent if isinstance(sent, list) else [sent]:
+            chunks = len(segment.ids)
+            if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
+                # A copy, so that the place is free for the next one; credits bound how many wait.
+                segment.pixels = shelf.look(segment.place).copy()
+                shelf.free(segment.place)
+                segment.place = None
+            if opened.told:
+                self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+            self.inbox.put(segment)
 
 
 def was_stopped(passed_s: float, worked_s: float) -> bool:

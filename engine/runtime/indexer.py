@@ -115,6 +115,8 @@ class _Indexer:
         return adapter
 
     def _next(self, timeout: float | None) -> object:
+        if not self._mailbox.inbox.empty():
+            return self._mailbox.inbox.get()
         with self._mailbox.waiting("in", "inference"):
             try:
                 return self._mailbox.inbox.get(timeout=timeout)

@@ -22,6 +22,9 @@ from engine.stages.segment import Segment
 #: A segment that is embedded; its tokens, its vectors that were at hand, and padding and spared tokens.
 _Done: TypeAlias = tuple[Segment, int, int, int, int]
 
+#: Bytes of segments from which they are sent: small ones go together, because each message has its price.
+TOGETHER_BYTES = 128 * 2**10
+
 #: It holds the models, which take long to load again.
 OOM_SCORE = 200
 
@@ -115,7 +118,10 @@ class _Inference:
         while not self._stopped and (
             self._lacks_spec(window) or (chunks < WINDOW_CHUNKS and not (window and inbox.empty()))
         ):
-            with self._mailbox.waiting("in", "parsers"):
+            if inbox.empty():
+                with self._mailbox.waiting("in", "parsers"):
+                    message = inbox.get()
+            else:
                 message = inbox.get()
             if isinstance(message, Segment):
                 self._calibration.gather()
@@ -154,16 +160,19 @@ class _Inference:
     def _hand_on(self, window: list[_Done], told: list[object]) -> None:
         """Each segment of a window to the indexer, and to `told` what the supervisor shall know of it."""
         window.reverse()
+        together: list[Segment] = []
         while window:  # none stays here longer than it takes
             segment, tokens, repeated, padding, spared = window.pop()
-            vectors = 0 if segment.vectors is None else len(segment.vectors)
-            with self._mailbox.aside():
-                self._output.send(segment)
+            together.append(segment)
+            if not window or sum(each.size for each in together) >= TOGETHER_BYTES:
+                with self._mailbox.aside():
+                    self._output.send(together)
+                together = []
             told.append(
                 m.Embedded(
                     attempt=segment.attempt,
                     ordinal=segment.ordinal,
-                    vectors=vectors,
+                    vectors=0 if segment.vectors is None else len(segment.vectors),
                     tokens=tokens,
                     kind=segment.kind,
                     size=segment.size,

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome
-from benchmarks.speed.cases.parse import corpora
+from benchmarks.speed.cases import parse
 from engine.models.resolve import DEFAULT_TEXT_MODEL
 
 #: End to end ÷ what the device does alone.
@@ -47,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="most parsers (default: cores, %(default)s here)")  # fmt: skip
     add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
         help="text, HTML, PDF (default: all)")  # fmt: skip
+    add("--corpus", type=Path, metavar="DIR", help="run over the files there as they are, instead")
     add("--packages", type=Path, metavar="DIR", help="unpacked Debian packages (default: in --work)")
     add("--megabytes", type=float, default=20.0, metavar="MB", help="of each kind (default 20)")
 
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     """The case."""
     outcome = Outcome()
     devices = set()
-    for kind in args.kinds:
-        corpus = _corpus(kind, args, work)
+    corpora = [(args.corpus.name, args.corpus)] if args.corpus else _corpora(args, work)
+    for kind, corpus in corpora:
         summary = _run(args, corpus, work / f"run-{kind}")
         devices.add(str(summary["speed_of_light"]["device"]))
         _tell(kind, summary, outcome)
@@ -114,13 +115,17 @@ def _run(args: argparse.Namespace, corpus: Path, folder: Path) -> dict[str, Any]
     return summary
 
 
+def _corpora(args: argparse.Namespace, work: Path) -> list[tuple[str, Path]]:
+    return [(kind, _corpus(kind, args, work)) for kind in args.kinds]
+
+
 def _corpus(kind: str, args: argparse.Namespace, work: Path) -> Path:
     """A folder of `--megabytes` of this kind, the same files again and again where there are not enough."""
     packages = args.packages or work / "packages"
     if kind == "PDF":
         files = _once(debian.files(debian.unpacked(packages, debian.MANUALS), ".pdf"))
     else:
-        files = corpora(debian.unpacked(packages, debian.DOCUMENTS), work / "corpora", 2e6)[kind]
+        files = parse.corpora(debian.unpacked(packages, debian.DOCUMENTS), work / "corpora", 2e6)[kind]
     folder = work / f"corpus-{kind}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

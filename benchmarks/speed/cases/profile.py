@@ -2,20 +2,22 @@
 
 py-spy samples every process of a run at once: of real text with the best backend that this machine has, and
 of ready chunks with a stand-in at no cost, in large segments and in small ones. Self time by Python function,
-what libraries do on its behalf included, as a share of the samples in which the process worked. Threads
-without Python (LanceDB's, ONNX Runtime's) are not sampled: compare with the cores that the process takes.
+what libraries do on its behalf included, as a share of the process's CPU seconds: the kernel tells those of
+each thread, and the thread's samples how they are dealt out. A thread that waits for its turn on a busy
+machine may be sampled where it waits. Threads without Python are LanceDB's and ONNX Runtime's.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -27,8 +29,11 @@ from benchmarks.speed.bench import Outcome
 from benchmarks.speed.cases.parse import corpora
 from engine.models.resolve import DEFAULT_TEXT_MODEL
 
-#: Costs that are named of each process.
-COSTS = 3
+#: Costs that are named of each process, and what stands for threads that were never seen in Python.
+COSTS, LIBRARIES = 3, "threads of libraries"
+
+#: How a stack begins in py-spy's raw format.
+THREAD = re.compile(r"thread \((\d+)\)")
 
 #: Samples a second, seconds that a run has to get going, and after which it must have.
 RATE, WARM_UP_S, PATIENCE_S = 97, 3.0, 180.0
@@ -97,16 +102,19 @@ def _profiled(
     command: Sequence[str], spy: str, seconds: int, folder: Path
 ) -> dict[str, tuple[float, list[str]]]:
     """Cores and largest costs of each process of a run, by stage; the run is ended when they are known."""
-    log = folder / "stderr"
-    with log.open("wb") as stderr, psutil.Popen([sys.executable, "-m", *command], stderr=stderr) as process:
+    with (
+        (folder / "stderr").open("wb") as stderr,
+        psutil.Popen([sys.executable, "-m", *command], stderr=stderr) as process,
+    ):
         try:
-            stages = _at_work(process, log)
-            before = {stage: _cpu_s(each) for stage, each in stages.items()}
+            stages = _at_work(process, folder)
+            before = {stage: _spent(each) for stage, each in stages.items()}
             began = time.monotonic()
             spies = {
                 stage: subprocess.Popen(
                     [spy, "record", "--pid", str(each.pid), "--duration", str(seconds), "--rate", str(RATE),
-                     "--format", "raw", "--function", "--nonblocking", "--output", str(folder / stage)],
+                     "--format", "raw", "--function", "--threads", "--nonblocking",
+                     "--output", str(folder / stage)],
                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                 )
                 for stage, each in stages.items()
@@ -115,47 +123,59 @@ def _profiled(
             passed = time.monotonic() - began
             if process.poll() is not None:
                 raise BenchError(f"the run ended with {process.returncode} before it was profiled")
-            cores = {stage: (_cpu_s(each) - before[stage]) / passed for stage, each in stages.items()}
+            after = {stage: _spent(each) for stage, each in stages.items()}
         finally:
             process.kill()  # its children end with it
     found = {}
     for stage in stages:
         if not (folder / stage).exists():
             raise BenchError(f"py-spy, {stage}: {told[stage].strip()[-300:]}")
-        found[stage] = cores[stage], largest((folder / stage).read_text(encoding="utf-8"))
+        spent = {each: after[stage][each] - before[stage].get(each, 0.0) for each in after[stage]}
+        stacks = (folder / stage).read_text(encoding="utf-8")
+        found[stage] = sum(spent.values()) / passed, largest(stacks, spent)
     return found
 
 
-def largest(stacks: str) -> list[str]:
-    """The largest costs in py-spy's raw format, a stack and its samples a line: the innermost functions, each
-    with its share."""
-    own: Counter[str] = Counter()
+def largest(stacks: str, spent: Mapping[int, float]) -> list[str]:
+    """The largest costs: innermost functions, each with its share of the seconds that threads have `spent`,
+    by their ids. `stacks` is py-spy's raw format with threads: a stack and its samples a line."""
+    seen: dict[int, Counter[str]] = defaultdict(Counter)
     for line in stacks.splitlines():
-        stack, _, samples = line.rpartition(" ")
-        own[stack.rpartition(";")[2]] += int(samples)
-    total = max(1, own.total())
-    return [f"{name} {100 * samples / total:.0f} %" for name, samples in own.most_common(COSTS)]
+        stack, _, count = line.rpartition(" ")
+        thread, _, frames = stack.partition(";")
+        if match := THREAD.match(thread):
+            seen[int(match[1])][frames.rpartition(";")[2] or LIBRARIES] += int(count)
+    costs: dict[str, float] = defaultdict(float)
+    for number, seconds in spent.items():
+        samples = seen.get(number, Counter({LIBRARIES: 1}))
+        for name, own in samples.items():
+            costs[name] += seconds * own / samples.total()
+    total = sum(spent.values()) or 1.0
+    largest_first = sorted(costs, key=lambda name: costs[name], reverse=True)
+    return [f"{name} {100 * costs[name] / total:.0f} %" for name in largest_first[:COSTS]]
 
 
-def _at_work(process: psutil.Popen, log: Path) -> dict[str, psutil.Process]:
+def _at_work(process: psutil.Popen, folder: Path) -> dict[str, psutil.Process]:
     """The run's processes by stage, once records are written and all have got going."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise BenchError(f"the run ended with {process.returncode}: {log.read_text()[-600:]}")
+            raise BenchError(
+                f"the run ended with {process.returncode}: {(folder / 'stderr').read_text()[-600:]}"
+            )
         stages = {"supervisor": psutil.Process(process.pid)}
         for child in process.children():
             score = int(Path(f"/proc/{child.pid}/oom_score_adj").read_text(encoding="ascii"))
             if score in ENGINE_SCORES:
                 stages[ENGINE_SCORES[score]] = child
         # The indexer works last of all.
-        if len(stages) == 1 + len(ENGINE_SCORES) and _cpu_s(stages["parsers"]) > 1:
+        if len(stages) == 1 + len(ENGINE_SCORES) and any((folder / "db").rglob("*.lance/data/*")):
             time.sleep(WARM_UP_S)
             return stages
         time.sleep(0.2)
     raise BenchError(f"the run did not get going within {PATIENCE_S:g} s")
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _spent(process: psutil.Process) -> dict[int, float]:
+    """CPU seconds of each of its threads."""
+    return {each.id: each.user_time + each.system_time for each in process.threads()}
