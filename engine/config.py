@@ -220,7 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-model", metavar="NAME", help="architecture/tag, local folder or stand-in:DIM[@IMAGES_PER_S]")
     add_model_options(parser)
     add("--workers", type=_count(1), default=default_workers(), metavar="N",
-        help="parser processes (default: cores less one, %(default)s here)")  # fmt: skip
+        help="most parser processes; there are as many of them as the model needs to be kept busy"
+        " (default: cores less one, %(default)s here)")  # fmt: skip
     add("--chunk-size", type=_count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
     add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")

@@ -12,6 +12,10 @@ import pytest
 from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved
+from benchmarks.speed.cases.profile import LIBRARIES, largest
+from benchmarks.speed.tokenizer import reads_as
+from engine.models.resolve import resolve_text
+from engine.stages.chunk import Chunker
 
 
 def case(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,3 +86,26 @@ def test_a_package_that_is_not_there_and_cannot_be_fetched_is_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchError, match="missing: apt-get and dpkg are needed to fetch it"):
         debian.unpacked(tmp_path, ["missing"])
+
+
+def test_a_thread_s_samples_share_out_the_seconds_that_it_has_spent() -> None:
+    stacks = """\
+thread (7): MainThread;main (a.py:1);parse (b.py:9) 60
+thread (7): MainThread;main (a.py:1) 20
+thread (8): reader;recv (c.py:3) 900
+thread (8): reader;parse (b.py:9) 100
+thread (9) 5
+"""
+    spent = {7: 6.0, 8: 1.0, 9: 0.5, 10: 0.5}  # the last one was never seen in Python
+    assert largest(stacks, spent) == ["parse (b.py:9) 58 %", "main (a.py:1) 19 %", f"{LIBRARIES} 12 %"]
+    assert largest("", {}) == []
+
+
+def test_a_stand_in_that_reads_as_a_model_is_fed_that_model_s_ids() -> None:
+    stand_in, model = resolve_text("stand-in:384@500000"), resolve_text()
+    both = reads_as(stand_in, model)
+    assert (both.folder, both.stand_in_rate, both.dimensions) == (None, 500_000, 384)
+    text = "Unbelievably streaming engines tokenise this. " * 40
+    ids = [[chunk.token_ids.tolist() for chunk in Chunker(spec).chunks(text) if chunk.token_ids is not None]
+        for spec in (both, model, stand_in)]  # fmt: skip
+    assert ids[0] == ids[1] != ids[2]

@@ -1,6 +1,7 @@
 """How fast is what feeds the model, and what takes its vectors away?
 
     python -m benchmarks.speed.cases channels  ready chunks through channels, loops, indexer and ledger
+    python -m benchmarks.speed.cases device    files into LanceDB with a fast device, and the cores it takes
     python -m benchmarks.speed.cases parse     text, HTML and Markdown through the parser stage, one core
     python -m benchmarks.speed.cases pdf       manuals to text, against pdfplumber on the same pages
     python -m benchmarks.speed.cases pictures  photographs to the model's size, against open_clip
@@ -10,6 +11,7 @@
     python -m benchmarks.speed.cases photographs  photographs to LanceDB, against open_clip, and the bound
     python -m benchmarks.speed.cases peers     texts to LanceDB, against EmbedAnything and LangChain
     python -m benchmarks.speed.cases gpu       models on a GPU alone, whole runs, and the cores that feed them
+    python -m benchmarks.speed.cases profile   what each process spends its time on, at full load
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
 and caveats.
@@ -23,6 +25,7 @@ from benchmarks.command import run_case
 from benchmarks.speed.bench import common_options, report
 from benchmarks.speed.cases import (
     channels,
+    device,
     ends,
     gpu,
     nearest,
@@ -31,11 +34,13 @@ from benchmarks.speed.cases import (
     peers,
     photographs,
     pictures,
+    profile,
     records,
 )
 
 CASES = {
     "channels": channels,
+    "device": device,
     "ends": ends,
     "gpu": gpu,
     "nearest": nearest,
@@ -44,6 +49,7 @@ CASES = {
     "peers": peers,
     "photographs": photographs,
     "pictures": pictures,
+    "profile": profile,
     "records": records,
 }
 
