@@ -92,12 +92,12 @@ def test_a_thread_s_samples_share_out_the_seconds_that_it_has_spent() -> None:
     stacks = """\
 thread (7): MainThread;main (a.py:1);parse (b.py:9) 60
 thread (7): MainThread;main (a.py:1) 20
-thread (8): reader;recv (c.py:3) 900
-thread (8): reader;parse (b.py:9) 100
+thread (8): reader;recv (c.py:3) 800
+thread (8): reader;parse (b.py:9) 200
 thread (9) 5
 """
     spent = {7: 6.0, 8: 1.0, 9: 0.5, 10: 0.5}  # the last one was never seen in Python
-    assert largest(stacks, spent) == ["parse (b.py:9) 58 %", "main (a.py:1) 19 %", f"{LIBRARIES} 12 %"]
+    assert largest(stacks, spent) == ["parse (b.py:9) 59 %", "main (a.py:1) 19 %", f"{LIBRARIES} 12 %"]
     assert largest("", {}) == []
 
 
