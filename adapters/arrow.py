@@ -62,6 +62,15 @@ def _vectors(records: list[Record], field: Any) -> Any:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), type=field.type, mask=pa.array(~mine))
 
 
+def conformed(table: Any, schema: Any) -> Any:
+    """The table with exactly that schema's columns; one that it lacks is null."""
+    columns = [
+        table.column(field.name) if field.name in table.schema.names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
 def matrix_of(batch: Any, name: str) -> Vector:
     """A vector column as float32 [rows, dimensions]; the values of null rows are arbitrary."""
     column = batch.column(name)

@@ -17,7 +17,9 @@ class AdapterOptions:
     `bulk_bytes` of records go in one request and at most `bulk_concurrency` requests are under way at once.
     `index_options` names the kind of vector index (None: the adapter's default), `store_vectors` keeps the
     vectors in the stored documents as well (None: where the database could not give them back otherwise),
-    `full` asks for a new generation of the index.
+    `full` asks for a new generation of the index, `exact` for searches that compare all vectors: an adapter
+    that can't do that refuses it. `task` names one writer of several at once: a database that takes one alone
+    keeps what it writes apart, until `gather`.
     """
 
     bulk_bytes: int = 8 * 2**20
@@ -25,6 +27,8 @@ class AdapterOptions:
     index_options: str | None = None
     store_vectors: bool | None = None
     full: bool = False
+    exact: bool = False
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,14 @@ class Adapter(ABC):
         A generation that was begun takes its predecessor's place here. Fewer than `expected` records in an
         index that can tell are an `EngineError`, and nothing takes any place then.
         """
+
+    def gather(self) -> int:
+        """Take in what writers with a `task` kept apart; returns how many records were new to the index.
+
+        Called by one process alone, when all of them have ended, before `publish`. It may be killed at any
+        moment and called again.
+        """
+        return 0
 
     def begin_generation(self, schema: IndexSchema) -> bool:
         """Begin an empty index beside the one that is there; what follows is about the new one.

@@ -19,8 +19,9 @@ from typing import IO, Any
 
 import lancedb
 
-from adapters import arrow
+from adapters import arrow, vector_index
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from adapters.presence import Presence
 from adapters.schema import embedding_field, from_json, merged, model_of, refusals, to_json
 from engine.errors import DISK_FULL, DatabaseUnavailableError, DiskFullError, SchemaMismatchError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -46,8 +47,8 @@ IDS_PER_FILTER = 1000
 #: Bytes of text and vectors in one append, which takes four times as many while it is made (measured).
 APPEND_BYTES = 4 << 20
 
-#: Records in one batch of a scan.
-SCAN_ROWS = 512
+#: Records in one batch of a scan, and of one that reads ids alone.
+SCAN_ROWS, ID_ROWS = 512, 8192
 
 #: Bytes of table metadata that LanceDB may cache. Its own default of 1 GB fills with the file lists of
 #: past versions: 960 MB after 2,000 appends, against 212 MB for the whole process with this bound.
@@ -66,10 +67,10 @@ VECTORS = ("text_embedding", "image_embedding")
 SCHEMA_ATTEMPTS = 5
 
 
-def connect(url: str, options: AdapterOptions) -> LanceAdapter:
+def connect(url: str, options: AdapterOptions) -> Adapter:
     """Open the directory behind `url`; nothing is created before `ensure_schema`.
 
-    Raises `UsageError` where the path can't be a directory.
+    Raises `UsageError` where the path can't be a directory, and where the options name an unknown index.
     """
     path = url.partition("://")[2]
     if not path:
@@ -80,7 +81,12 @@ def connect(url: str, options: AdapterOptions) -> LanceAdapter:
             if not part.is_dir():
                 raise UsageError(f"--adapter {url}: {part} is not a directory")
             break
-    return LanceAdapter(directory)
+    vector_index.check(url, options.index_options)
+    if options.task is not None:
+        from adapters.lance_staging import StagedLance
+
+        return StagedLance(directory, options)
+    return LanceAdapter(directory, options)
 
 
 class LanceAdapter(Adapter):
@@ -88,14 +94,16 @@ class LanceAdapter(Adapter):
 
     New records are appended. Where some may be in the table, the ids are looked up and only the missing ones
     appended: an id is a digest of all that matters in a record, so the one that is there is the same. Nothing
-    is deleted meanwhile, hence there is no moment at which a crash loses a record acknowledged before.
+    is deleted meanwhile, hence there is no moment at which a crash loses a record acknowledged before. For
+    the lookup all ids are read once into a filter; only those that pass it are asked of the table, which has
+    no index of ids and is read in full each time.
     """
 
     scheme = "lancedb"
     # Each write is a file of its own, and a list of all files.
     bulk_age_s = 5.0
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: AdapterOptions) -> None:
         self._directory = directory
         self._where = f"lancedb://{directory}"
         self._table: Any = None
@@ -105,6 +113,9 @@ class LanceAdapter(Adapter):
         self._written_to: str | None = None
         self._changes = 0
         self._doubtful = False
+        self._options = options
+        self._presence: Presence | None = None
+        self._presence_at = 0
         self._lock: IO[str] | None = None
 
     def identity(self) -> str | None:
@@ -188,17 +199,51 @@ class LanceAdapter(Adapter):
         self._compact_when_due()
         with self._errors():
             if maybe_present or self._doubtful:
-                for condition in _conditions(list(missing)):
-                    query = self._table.search().where(condition).select(["id"]).limit(None)
-                    for known in query.to_arrow().column("id").to_pylist():
-                        missing.pop(known, None)
+                for known in self.present(self._may_hold(list(missing))):
+                    missing.pop(known, None)
             for portion in _portions(missing.values()):
                 # An append that fails may have been committed all the same: nothing counts as new any more.
                 before, self._doubtful = self._doubtful, True
-                self._table.add(arrow.table_of(portion, self._table.schema), write_parallelism=1)
+                added = self._table.add(arrow.table_of(portion, self._table.schema), write_parallelism=1)
                 self._doubtful = before
-                self._changes += 1
+                self._changed(added.version, [record.id for record in portion])
         return outcomes
+
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that the table holds."""
+        if self._table is None:
+            self._refresh()
+        found: list[str] = []
+        if self._table is not None:
+            with self._errors():
+                for condition in _conditions(ids):
+                    query = self._table.search().where(condition).select(["id"]).limit(None)
+                    found += query.to_arrow().column("id").to_pylist()
+        return found
+
+    def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """The whole table as Arrow record batches of at most so many rows, streamed."""
+        self._refresh()
+        if self._table is not None:
+            with self._errors():
+                query = self._table.search().select(list(columns or self._table.schema.names)).limit(None)
+                yield from query.to_batches(rows)
+
+    def append(self, table: Any) -> int:
+        """Append rows that another table of this form holds and this one doesn't; returns their number."""
+        self._writable()
+        if table.num_rows:
+            self._compact_when_due()
+            with self._errors():
+                added = self._table.add(arrow.conformed(table, self._table.schema), write_parallelism=1)
+            self._changed(added.version, table.column("id").to_pylist())
+        return int(table.num_rows)
+
+    def gather(self) -> int:
+        from adapters.lance_staging import gather
+
+        self.prepare()
+        return gather(self, self._directory)
 
     def delete(self, ids: Sequence[str]) -> int:
         self._writable()
@@ -206,9 +251,28 @@ class LanceAdapter(Adapter):
         for condition in _conditions(ids):
             self._compact_when_due()
             with self._errors():
-                deleted += self._table.delete(condition).num_deleted_rows
-            self._changes += 1
+                done = self._table.delete(condition)
+            deleted += done.num_deleted_rows
+            self._changed(done.version)
         return deleted
+
+    def _may_hold(self, ids: list[str]) -> list[str]:
+        """Those of the ids that the table may hold; for that all of its ids are read, where they were not."""
+        version = self._table.version
+        if self._presence is None or self._presence.crowded or self._presence_at != version:
+            self._presence = None
+            presence, self._presence_at = Presence(self._table.count_rows()), version
+            for batch in self.batches(ID_ROWS, ["id"]):
+                presence.add(batch.column("id").drop_null().to_pylist())
+            self._presence = presence
+        return self._presence.may_hold(ids)
+
+    def _changed(self, version: int, added: Sequence[str] = ()) -> None:
+        """This adapter has made that version. Where another made one before it, all ids are read anew."""
+        self._changes += 1
+        if self._presence is not None and self._presence_at == version - 1:
+            self._presence.add(added)
+            self._presence_at = version
 
     def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         self._refresh()
@@ -241,20 +305,34 @@ class LanceAdapter(Adapter):
         column = embedding_field(kind)
         if self._table is None or column not in self._table.schema.names:
             return []
-        # Exact: each vector of that kind is compared. The records of the other kind have null there, which
-        # LanceDB passes over without a word.
+        # The records of the other kind have null there, which LanceDB passes over without a word.
+        condition = _passes(filters)
         with self._errors():
             query = self._table.search(vector, vector_column_name=column, query_type="vector")
-            query = query.distance_type("cosine").where(_passes(kind, filters), prefilter=True)
-            query = query.bypass_vector_index().select(["id", "source", "page", "text", "_distance"])
+            query = query.distance_type("cosine")
+            if condition:
+                query = query.where(condition, prefilter=True)
+            if self._options.exact:
+                query = query.bypass_vector_index()
+            else:
+                query = vector_index.tuned(query, bool(condition))
+            query = query.select(["id", "source", "page", "text", "_distance"])
             rows = query.limit(k).to_list()
         hits = [Hit(r["id"], r["source"], kind, r["page"], 1.0 - r["_distance"], r["text"]) for r in rows]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def publish(self, expected: int | None = None) -> None:
-        if self._changes:
-            self._writable()
-            self._compact()
+        # Also where this process changed nothing: one that did may have been killed before it came to this.
+        if self.schema() is None:
+            return
+        schema = self._writable()
+        self._presence = None
+        self._compact()
+        for kind in ("text", "image"):
+            if model_of(schema, kind) is not None:
+                with self._errors():
+                    rows = self._table.count_rows(f"kind = {_quoted(kind)}")
+                    vector_index.build(self._table, f"{kind}_embedding", rows, self._options.index_options)
 
     def close(self) -> None:
         self._table = None
@@ -339,6 +417,7 @@ class LanceAdapter(Adapter):
     def _compact(self) -> None:
         """Merge small files into large ones; drop old versions, but for those a reader may have open."""
         with self._errors():
+            vector_index.drop_outgrown(self._table)
             self._table.optimize(cleanup_older_than=KEEP_VERSIONS)
         self._changes = 0
 
@@ -381,14 +460,14 @@ def _conditions(ids: Sequence[str]) -> Iterator[str]:
         yield f"id IN ({', '.join(quoted)})"
 
 
-def _passes(kind: Kind, filters: Filters) -> str:
-    """The SQL condition of a search."""
-    condition = f"kind = {_quoted(kind)}"
+def _passes(filters: Filters) -> str:
+    """The SQL condition of a search; empty where everything passes."""
+    conditions = []
     if filters.source_prefix:
-        condition += f" AND starts_with(source, {_quoted(filters.source_prefix)})"
+        conditions.append(f"starts_with(source, {_quoted(filters.source_prefix)})")
     if filters.media_type is not None:
-        condition += f" AND media_type = {_quoted(filters.media_type)}"
-    return condition
+        conditions.append(f"media_type = {_quoted(filters.media_type)}")
+    return " AND ".join(conditions)
 
 
 def _quoted(text: str) -> str:

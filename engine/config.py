@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
+from engine.cores import cores
 from engine.errors import UsageError
 from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
@@ -24,6 +25,9 @@ DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 #: Kinds of vector index that `--es-index-options` takes.
 ES_INDEX_OPTIONS = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
+
+#: Kinds of vector index that `--lancedb-index` takes.
+LANCEDB_INDEXES = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
 
 #: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
 BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -56,6 +60,7 @@ class Config:
     max_ram: int | None
     parser_memory: int | None
     shard: tuple[int, int]
+    fleet: bool
     file_timeout: float
     file_attempts: int
     database_deadline: float
@@ -63,6 +68,7 @@ class Config:
     bulk_concurrency: int
     es_index_options: str | None
     es_store_vectors: bool | None
+    lancedb_index: str | None
     full: bool
     grace: float
     include: tuple[str, ...]
@@ -85,8 +91,14 @@ class Config:
     @property
     def adapter_options(self) -> AdapterOptions:
         """The part that the adapter gets."""
+        index = self.lancedb_index if scheme_of(self.adapter) == "lancedb" else self.es_index_options
         return AdapterOptions(
-            self.bulk_bytes, self.bulk_concurrency, self.es_index_options, self.es_store_vectors, self.full
+            self.bulk_bytes,
+            self.bulk_concurrency,
+            index,
+            self.es_store_vectors,
+            self.full,
+            task="{}-of-{}".format(*self.shard) if self.fleet else None,
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -147,7 +159,9 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     check_backend(args.backend, args.device, args.dtype)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
-    if args.shard[1] > 1:
+    if args.fleet:
+        _check_fleet(args)
+    if args.shard[1] > 1 or args.fleet:
         run_dir = run_dir / "shards" / "{}-of-{}".format(*args.shard)
     values = vars(args) | {
         "inputs": inputs,
@@ -158,6 +172,16 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         "images": not args.no_images,
     }
     return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+def _check_fleet(args: argparse.Namespace) -> None:
+    """What concerns the whole index is for the fleet's last job to do, and not for one of its tasks."""
+    if args.run_dir is None:
+        raise UsageError("--fleet: name the --run-dir that its tasks share")
+    for name in ("full", "prune", "limit"):
+        if getattr(args, name):
+            after = "; engine.merge --prune does it" if name == "prune" else ""
+            raise UsageError(f"--fleet: not with --{name}, which one task alone can't do{after}")
 
 
 def check_url(url: str) -> None:
@@ -196,7 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-model", metavar="NAME", help="architecture/tag, local folder or stand-in:DIM[@IMAGES_PER_S]")
     add_model_options(parser)
     add("--workers", type=_count(1), default=default_workers(), metavar="N",
-        help="parser processes (default: cores less one, %(default)s here)")  # fmt: skip
+        help="most parser processes; there are as many of them as the model needs to be kept busy"
+        " (default: cores less one, %(default)s here)")  # fmt: skip
     add("--chunk-size", type=_count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
     add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
@@ -216,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--calibrate", action="store_true",
         help="time the models alone at first, on chunks of this corpus's lengths, and keep it")  # fmt: skip
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
+    add("--fleet", action="store_true",
+        help="one task of several at once; engine.merge ends what they began")  # fmt: skip
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--file-attempts", type=_count(1), default=2, metavar="N",
@@ -229,6 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
     add("--es-store-vectors", action=argparse.BooleanOptionalAction,
         help="keep vectors in Elasticsearch's _source (default: where nothing else has them)")  # fmt: skip
+    add("--lancedb-index", choices=LANCEDB_INDEXES,
+        help="vector index of LanceDB (default: none, from 250,000 records on ivf_rq)")  # fmt: skip
     add("--full", action="store_true", help="load a new generation of the index beside the old one")
     add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip
@@ -265,7 +294,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def default_workers() -> int:
     """Parser processes: the cores this process may use less one, which the model takes; at least one."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, cores() - 1)
 
 
 def _default_run_dir(inputs: Sequence[str], files_from: str | None, adapter: str) -> Path:

@@ -29,6 +29,19 @@ CHILD_ENVIRONMENT = {
 }
 
 
+#: Exit code of a run that was stopped early.
+EXIT_STOPPED = 75
+
+
+def _go_on_later() -> None:
+    """A task that was stopped early goes back into its batch system's queue, where nothing else does that."""
+    from engine.slurm import job
+
+    for number in STOP_SIGNALS:  # Being requeued ends the job that asks for it.
+        signal.signal(number, signal.SIG_IGN)
+    job.requeue(os.environ)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
@@ -41,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return dry_run(config)
         from engine.runtime.supervisor import Supervisor
 
-        return Supervisor(config).run()
+        code = Supervisor(config).run()
+        if code == EXIT_STOPPED and config.fleet:
+            _go_on_later()
+        return code
     except UsageError as error:
         print(f"engine.run: {error}", file=sys.stderr)
         return 2

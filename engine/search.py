@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 import adapters
-from adapters.base import NO_FILTERS, Adapter, Filters
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from engine.config import DEFAULT_ADAPTER, CommandParser, add_model_options, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.backend import check_backend
@@ -62,11 +62,13 @@ def find(
     filters: Filters = NO_FILTERS,
     hybrid: bool = False,
     backend: str = "auto",
+    exact: bool = False,
 ) -> Hits:
     """The k nearest records of each kind, best first; a kind of which the index holds nothing is left out.
 
     With `hybrid`, texts that are near and texts that share words with the query are merged by their ranks
-    (`fused`), where the database can search by words; pictures have none.
+    (`fused`), where the database can search by words; pictures have none. With `exact`, all vectors are
+    compared, whatever index there is of them, where the database can do that.
 
     The models are those that the index was made with, and one is loaded only where there is something that
     it could find. Raises `UsageError` where there is no index, or its models are not to be had here, and
@@ -77,7 +79,7 @@ def find(
     if k < 1:
         raise UsageError(f"-k {k}: give a whole number of at least 1")
     check_backend(backend, device, dtype)
-    with closing(adapters.connect(url)) as adapter:
+    with closing(adapters.connect(url, AdapterOptions(exact=exact))) as adapter:
         schema = adapter.schema()
         if schema is None:
             raise UsageError(
@@ -252,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as /data/manuals/")
     add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
     add("--hybrid", action="store_true", help="merge nearness with shared words (BM25; Elasticsearch only)")
+    add("--exact", action="store_true", help="compare all vectors, without an index (not Elasticsearch)")
     add("--json", action="store_true", help="one JSON object on standard output")
     add_model_options(parser)
     add("--version", action="version", version=engine_version())
@@ -276,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             Filters(args.source_prefix, args.media_type),
             args.hybrid,
             args.backend,
+            args.exact,
         )
     except (UsageError, DatabaseUnavailableError) as error:
         return _failed(error, 2)

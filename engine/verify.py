@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
     return EXIT_AGREE if difference.agrees and not repaired.not_made.count else EXIT_DIFFER
 
 
-def as_lines(difference: Difference, repaired: Repaired) -> Iterator[str]:
+def as_lines(difference: Difference, repaired: Repaired = Repaired()) -> Iterator[str]:  # noqa: B008
     """What a person reads: counts, and up to ten examples of each kind of difference."""
     yield f"{difference.acknowledged:>12,}  records are acknowledged"
     yield f"{difference.in_database:>12,}  records are in the database"

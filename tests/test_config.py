@@ -57,6 +57,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
         " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
+        " --lancedb-index ivf_sq"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --no-dedupe --tolerate-truncated --prune --skip-failed --limit 7 --dry-run"
         f" --field b=2 --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
@@ -79,6 +80,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         max_ram=8 * 2**30,
         parser_memory=2 * 2**30,
         shard=(2, 4),
+        fleet=False,
         file_timeout=10.0,
         file_attempts=3,
         database_deadline=20.0,
@@ -86,6 +88,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         bulk_concurrency=4,
         es_index_options="hnsw",
         es_store_vectors=False,
+        lancedb_index="ivf_sq",
         full=True,
         grace=0.5,
         include=("*.txt", "*.md"),

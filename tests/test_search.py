@@ -14,7 +14,7 @@ from PIL import Image
 import adapters
 import engine
 from adapters import memory
-from adapters.base import Filters
+from adapters.base import AdapterOptions, Filters
 from engine import search
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import Hit, IndexSchema, ModelInfo
@@ -370,10 +370,28 @@ class TestCommand:
         assert printed.err.startswith("engine.search: ")
         assert printed.err.count("\n") == 1
 
+    def test_an_exact_search_is_asked_for_and_refused_where_there_is_none(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked: list[bool] = []
+
+        def connect(url: str, options: AdapterOptions) -> None:
+            asked.append(options.exact)
+            raise DatabaseUnavailableError(url)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(adapters, "connect", connect)
+            search.main(["bees", "--adapter", "lancedb://x"])
+            search.main(["bees", "--adapter", "lancedb://x", "--exact"])
+        assert asked == [False, True]
+        capsys.readouterr()
+        assert search.main(["bees", "--adapter", "elasticsearch://127.0.0.1:1/x", "--exact"]) == 2
+        assert "--exact: Elasticsearch searches by its vector index alone" in capsys.readouterr().err
+
     def test_a_database_that_goes_away_is_exit_code_2(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def down(url: str) -> None:
+        def down(url: str, options: object) -> None:
             raise DatabaseUnavailableError(f"{url}: no\nanswer")
 
         monkeypatch.setattr(adapters, "connect", down)

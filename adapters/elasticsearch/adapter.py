@@ -30,9 +30,11 @@ SCAN_KEEP_ALIVE = "5m"
 def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
     """Open the index behind `url`; nothing is created before `ensure_schema`.
 
-    Raises `UsageError` for a bad URL or refused credentials, `DatabaseUnavailableError` where nothing
-    answers.
+    Raises `UsageError` for a bad URL or refused credentials, and where an exact search is asked for;
+    `DatabaseUnavailableError` where nothing answers.
     """
+    if options.exact:
+        raise UsageError(f"--adapter {url}: --exact: Elasticsearch searches by its vector index alone")
     location = Location.parse(url)
     adapter = ElasticsearchAdapter(location, options)
     try:

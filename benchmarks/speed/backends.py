@@ -61,13 +61,15 @@ def compared() -> list[str]:
     return [ENCODE, *sorted((str(way) for way in possible), key=lambda way: way != "torch float32")]
 
 
-def flop(lengths: Iterable[int]) -> float:
+def flop(lengths: Iterable[int], folder: Path | None = None) -> float:
     """Floating-point operations of the multiplications in the model for inputs of these lengths.
+
+    `folder` is that of a BERT; None is the default model's.
 
     For a token and a layer of width h and intermediate width i: 2 (4 h^2 + 2 h i) by weights, and 4 h n for
     the n tokens that it attends to.
     """
-    config = json.loads(Path(str(resolve_text().folder), "config.json").read_text())
+    config = json.loads(Path(folder or str(resolve_text().folder), "config.json").read_text())
     layers, h, i = (int(config[name]) for name in ("num_hidden_layers", "hidden_size", "intermediate_size"))
     return float(sum(n * layers * (2 * (4 * h * h + 2 * h * i) + 4 * h * n) for n in lengths))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from engine.cores import cores as usable_cores
 from engine.errors import UsageError
 
 #: What `--backend` and `--dtype` take.
@@ -102,7 +102,7 @@ def machine() -> dict[str, object]:
 
 def cores() -> int:
     """The processor's cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 @cache

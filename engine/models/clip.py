@@ -21,6 +21,9 @@ from engine.records import Pixels, Vector
 #: Pictures of one batch by kind of device; on a CPU for each core.
 BATCH_IMAGES = {"cpu": 4, "mps": 64, "cuda": 256}
 
+#: Pictures that are embedded as one window by kind of device, where not as many as elsewhere: as for texts.
+WINDOW = {"cuda": 1_024}
+
 #: Pictures of a batch that are tried on a GPU.
 TRIED_IMAGES = (64, 128, 256, 512)
 
@@ -44,8 +47,11 @@ class ImageModel:
         self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
+        self.window = WINDOW.get(device.type)
 
-    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_pixels(
+        self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
+    ) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
 
         Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
@@ -54,8 +60,8 @@ class ImageModel:
         return self._batches.embed(
             [1] * len(pixels),
             self.spec.dimensions,
-            lambda batch: self._forward(pixels[batch]),
-            lambda: self._forward(np.zeros_like(pixels[:1])),
+            lambda batch: self._forward(np.stack([pixels[index] for index in batch])),
+            lambda: self._forward(np.zeros_like(pixels[0])[None]),
             on_batch,
         )
 

@@ -48,6 +48,9 @@ KNOWN_TAGS: dict[tuple[str, str], dict[str, Any]] = {
 
 CONFIG = "open_clip_config.json"
 
+#: The file in which `engine.models fetch` says of a folder under what name it was found.
+MANIFEST = "manifest.json"
+
 #: Seconds for a child process that imports open_clip and looks one name up.
 LOOKUP_TIMEOUT_S = 120
 
@@ -66,6 +69,14 @@ def weights_in(folder: Path) -> Path | None:
 def is_image_folder(folder: Path) -> bool:
     """Whether a folder holds an open_clip configuration and weights."""
     return (folder / CONFIG).is_file() and weights_in(folder) is not None
+
+
+def tag_of(folder: Path) -> tuple[str, str] | None:
+    """Architecture and tag of open_clip under which a folder was fetched; None for any other folder."""
+    manifest = folder / MANIFEST
+    name = str(read_json(manifest).get("name") or "") if manifest.is_file() else ""
+    architecture, separator, tag = name.partition("/")
+    return (architecture, tag) if separator and knows(architecture) else None
 
 
 def choose_files(names: Sequence[str]) -> list[str]:
@@ -159,6 +170,15 @@ def architecture_config(architecture: str) -> dict[str, Any]:
     if not config:
         raise UsageError(f"open_clip has no architecture {architecture!r}: ViT-B-32 is one that it has")
     return config
+
+
+def knows(architecture: str) -> bool:
+    """Whether open_clip has an architecture of that name."""
+    try:
+        architecture_config(architecture)
+    except UsageError:
+        return False
+    return True
 
 
 def pretrained(architecture: str, tag: str) -> dict[str, Any]:

@@ -56,8 +56,10 @@ class ImageEmbedder(Protocol):
     spec: ImageSpec
     notes: tuple[str, ...]
 
-    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
-        """Pictures of the model's own size, uint8 [n, height, width, 3], to float32 [n, dimensions]."""
+    def embed_pixels(
+        self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
+    ) -> Vector:
+        """Pictures of the model's own size, uint8 [height, width, 3] each, to float32 [n, dimensions]."""
 
     def embed_query(self, text: str) -> Vector:
         """A caption to float32 [dimensions]."""

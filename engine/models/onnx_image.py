@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ class OnnxImage:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
 
-    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_pixels(
+        self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
+    ) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
 
         Returns float32 [n, dimensions] of length one; `on_batch` is called after each picture. Raises

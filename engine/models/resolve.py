@@ -109,7 +109,10 @@ def resolve_image(name: str | None = None) -> ImageSpec:
             stand_in_rate=rate,
         )
     if (local := Path(name).expanduser()).is_dir():
-        return image_folder.read_spec(local.resolve(), str(local.resolve()))
+        folder = local.resolve()
+        if tag := image_folder.tag_of(folder):
+            return replace(image_folder.read_tagged_spec(folder, *tag), name=str(folder))
+        return image_folder.read_spec(folder, str(folder))
     if name == DEMO_IMAGE_MODEL:
         demo = demo_folder()
         if not image_folder.is_image_folder(demo):

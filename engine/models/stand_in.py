@@ -120,7 +120,9 @@ class StandInImage:
         self.spec = spec
         self._pace = Pace(spec.stand_in_rate)
 
-    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_pixels(
+        self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
+    ) -> Vector:
         """Embed pictures, uint8 [n, height, width, 3]; float32 [n, dimensions]."""
         vectors = np.empty((len(pixels), self.spec.dimensions), dtype=np.float32)
         step = self._pace.at_most(BATCH_IMAGES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ from tokenizers import Tokenizer
 
 from engine.errors import UsageError
 from engine.models.device import choose_device, choose_dtype
-from engine.models.memory import Batches, loading, to_device, watched
+from engine.models.masks import Masks
+from engine.models.memory import Batches, is_lost, loading, to_device, watched
 from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES, cosines, whole_characters
 from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
@@ -34,6 +36,10 @@ SHARED_BATCH_TOKENS = 2_000
 #: What a batch's length is a multiple of by kind of device: a GPU has kernels, and its allocator blocks, for
 #: few shapes.
 BUCKET = {"cpu": 1, "mps": 1, "cuda": 16}
+
+#: Chunks that are embedded as one window by kind of device, where not as many as elsewhere: a GPU is idle
+#: from a window's last batch to the next one's first, so a window has several of the largest batches.
+WINDOW = {"cuda": 1_024}
 
 #: Kinds of rotary positions that a model changes itself for, input by input, so that two at once disturb it.
 CHANGING_POSITIONS = ("dynamic", "longrope")
@@ -60,6 +66,8 @@ class TextModel:
         self.padding = self.growth = 0
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]
+        self.window = WINDOW.get(device.type)
+        self._masks: Masks | None = None
         tokenizer = model.tokenizer if spec.mode == "ids" else None
         self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self._pad_left = getattr(tokenizer, "padding_side", "right") == "left"
@@ -103,6 +111,29 @@ class TextModel:
         with watched(self.device):
             return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
 
+    def give_masks(self) -> bool:
+        """From now on give the model its masks as `engine.models.masks` does it; False where it takes none.
+
+        Only for a device whose batches are begun by one thread. Raises what the model raises without them.
+        """
+        longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
+        tried = [[np.ones(longest // part, dtype=np.int32) for part in parts] for parts in ((1, 2), (1, 1))]
+        plain = [self._forward(ids).cpu().numpy() for ids in tried]
+        masks = Masks(self._model)
+        self._masks = masks if masks.used else None
+        enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
+        try:
+            found = [self._forward(ids).cpu().numpy() for ids in tried]
+            good = all((cosines(a, b) >= enough).all() for a, b in zip(found, plain, strict=True))
+        except Exception as error:  # whatever a version of transformers raises for masks that it doesn't know
+            if is_lost(error):
+                raise
+            good = False
+        if not good:
+            masks.remove()
+            self._masks = None
+        return self._masks is not None
+
     def tune(self, sizes: Sequence[int]) -> None:
         """Find the fastest batch among these sizes in padded tokens, or remember it."""
         length = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
@@ -131,7 +162,9 @@ class TextModel:
         }
         if self.with_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
-        vectors: torch.Tensor = self._model(features)["sentence_embedding"].float()
+        given = nullcontext() if self._masks is None else self._masks.given(not mask.all())
+        with given:
+            vectors: torch.Tensor = self._model(features)["sentence_embedding"].float()
         # A model that normalises in 16 bits leaves lengths that databases refuse as not being one.
         if self.spec.normalized and self.dtype != torch.float32:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
@@ -189,6 +222,7 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
         loaded = TextModel(spec, model.to(numbers).eval(), place, numbers)
         _check(loaded)
         if place.type == "cuda" and loaded.effective_mode == "ids":
+            loaded.give_masks()
             loaded.tune(TRIED_TOKENS)
     return loaded
 

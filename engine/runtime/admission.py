@@ -71,6 +71,7 @@ class Admission:
                 break
             slot.jobs.append(job)
             jobs.append((slot, job))
+        self._pipeline.staff(waiting=bool(self._intake.waiting or self._again))
         return jobs
 
     def _next_job(self) -> FileJob | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import adapters
-from adapters.base import Adapter
+from adapters.base import Adapter, AdapterOptions
 from engine.errors import UsageError
 from engine.runtime import rundir
 from engine.runtime.ledger import Ledger
@@ -128,9 +128,9 @@ class Books:
         self._stack.close()
 
     @contextmanager
-    def database(self, url: str) -> Iterator[Adapter]:
+    def database(self, url: str, options: AdapterOptions | None = None) -> Iterator[Adapter]:
         """The index that the ledgers are of: that under the URL's name, or one whose load has not ended."""
-        with closing(adapters.connect(url)) as adapter:
+        with closing(adapters.connect(url, options)) as adapter:
             for book in self.books:
                 if book.identity is not None and adapter.resume(book.identity):
                     break

@@ -176,7 +176,8 @@ class Child:
             while True:
                 message = self.control.recv()
                 self.heard_at = time.monotonic()
-                self._heard.put(message)
+                for each in message if isinstance(message, list) else [message]:
+                    self._heard.put(each)
                 self._bell.set()
         except (EOFError, OSError):
             self._heard.put(_END)
@@ -212,6 +213,11 @@ class Mailbox:
         self._shelf_came = threading.Condition()
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def send_all(self, messages: list[object]) -> None:
+        """Tell the supervisor several things at once, at the cost of one."""
+        if messages:
+            self.send(messages)
 
     def send(self, message: object) -> None:
         """Tell the supervisor; one that is gone ends this process."""
@@ -271,7 +277,7 @@ class Mailbox:
                 message = self._control.recv()
                 if isinstance(message, m.OpenChannel):
                     channel = Connection(self._descriptor(), writable=False)
-                    threading.Thread(target=self._receive, args=(message.name, channel), daemon=True).start()
+                    threading.Thread(target=self._receive, args=(message, channel), daemon=True).start()
                 elif isinstance(message, m.OpenShelf):
                     shelf = Shelf(self._descriptor(), message.picture_bytes)
                     with self._shelf_came:
@@ -302,21 +308,14 @@ class Mailbox:
                 self._shelf_came.wait_for(lambda: name in self._shelves)
             return self._shelves.get(name)
 
-    def _receive(self, name: str, channel: Connection) -> None:
+    def _receive(self, opened: m.OpenChannel, channel: Connection) -> None:
         """Read one producer's channel to its end; a producer that is stuck holds up this thread alone."""
+        name = opened.name
         try:
             with channel, suppress(EOFError, OSError):
                 while True:
                     with self.aside():
-                        segment: Segment = channel.recv()
-                        chunks = len(segment.ids)
-                        if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
-                            # A copy, so that the place is free for the next one; credits bound how many wait.
-                            segment.pixels = shelf.look(segment.place).copy()
-                            shelf.free(segment.place)
-                            segment.place = None
-                        self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
-                    self.inbox.put(segment)
+                        self._arrive(channel.recv(), opened)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except Exception as error:
@@ -324,6 +323,20 @@ class Mailbox:
         with self._shelf_came:
             self._shelves.pop(name, None)
         self.send(m.ChannelClosed(name))
+
+    def _arrive(self, sent: Segment | list[Segment], opened: m.OpenChannel) -> None:
+        """A segment is here, or some that were sent together; none is kept here until the next ones come."""
+        name = opened.name
+        for segment in sent if isinstance(sent, list) else [sent]:
+            chunks = len(segment.ids)
+            if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
+                # A copy, so that the place is free for the next one; credits bound how many wait.
+                segment.pixels = shelf.look(segment.place).copy()
+                shelf.free(segment.place)
+                segment.place = None
+            if opened.told:
+                self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+            self.inbox.put(segment)
 
 
 def was_stopped(passed_s: float, worked_s: float) -> bool:

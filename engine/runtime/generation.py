@@ -72,7 +72,7 @@ class Generation:
         booked = ledger.booked()
         if booked.least and not config.full:
             self._check_filled(booked.least, ledger.get("identity"), opened)
-        if opened.count and ledger.get("adapter") is None:
+        if opened.count and ledger.get("adapter") is None and not config.fleet:
             self._say(
                 f"the index holds {opened.count:,} records already, of which this run directory knows"
                 " nothing: several may fill one index; one that lost its ledger gets it back with"
@@ -82,6 +82,8 @@ class Generation:
             # A run that meets no picture needs no image model.
             with suppress(ModelNotFoundError):
                 self.image()
+        if config.fleet:
+            return "never"  # its tasks fill one index, of which each would begin another
         if opened.resumed:
             return "misfit"  # never published, so that nobody misses what a new one leaves behind
         if config.full:

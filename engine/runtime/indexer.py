@@ -115,6 +115,8 @@ class _Indexer:
         return adapter
 
     def _next(self, timeout: float | None) -> object:
+        if not self._mailbox.inbox.empty():
+            return self._mailbox.inbox.get()
         with self._mailbox.waiting("in", "inference"):
             try:
                 return self._mailbox.inbox.get(timeout=timeout)
@@ -156,7 +158,7 @@ class _Indexer:
 
         def next_ids() -> list[str]:
             if self._scan is None or self._scan[0] != message.source:
-                self._scan = message.source, _ids_made_with(adapter, message.source, message.chunkers)
+                self._scan = message.source, ids_made_with(adapter, message.source, message.chunkers)
             try:
                 return list(islice(self._scan[1], SWEEP_IDS))
             except BaseException:
@@ -177,11 +179,12 @@ class _Indexer:
             self._begun = True
 
     def _flush(self, stage: IndexStage) -> None:
+        written: list[object] = []
         for result in self._insist(stage.flush):
             self._wrote = True
             segment = result.segment
             done = [each for i, each in enumerate(segment.ids) if i not in result.refused]
-            self._mailbox.send(
+            written.append(
                 m.SegmentWritten(
                     attempt=segment.attempt,
                     ordinal=segment.ordinal,
@@ -195,6 +198,7 @@ class _Indexer:
                     refused_by="infer" if segment.refused else "index",
                 )
             )
+        self._mailbox.send_all(written)
 
     def _insist(self, call: Callable[[], _Result]) -> _Result:
         """Call until the database answers; how long that may take is for the supervisor to decide.
@@ -243,7 +247,7 @@ class _Timed:
             return self._adapter.delete(ids)
 
 
-def _ids_made_with(adapter: Adapter, source: str, chunkers: tuple[str, ...]) -> Iterator[str]:
+def ids_made_with(adapter: Adapter, source: str, chunkers: tuple[str, ...]) -> Iterator[str]:
     """The ids of a file's records that any of these chunkers made."""
     schema = adapter.schema()
     if schema is not None:

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from multiprocessing.connection import Connection
+from typing import TypeAlias
 
 from engine.errors import EngineError
 from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
@@ -14,9 +15,15 @@ from engine.records import Kind
 from engine.runtime import messages as m
 from engine.runtime.calibration import Calibration
 from engine.runtime.child import Mailbox, run_child
-from engine.stages.infer import WINDOW_CHUNKS, InferStage
+from engine.stages.infer import InferStage
 from engine.stages.repeats import REMEMBERED_BYTES, Remembered
 from engine.stages.segment import Segment
+
+#: A segment that is embedded; its tokens, its vectors that were at hand, and padding and spared tokens.
+_Done: TypeAlias = tuple[Segment, int, int, int, int]
+
+#: Bytes of segments from which they are sent: small ones go together, because each message has its price.
+TOGETHER_BYTES = 128 * 2**10
 
 #: It holds the models, which take long to load again.
 OOM_SCORE = 200
@@ -59,8 +66,7 @@ class _Inference:
         self._stage = InferStage(
             self._load_text, self._load_image, mailbox.step, Remembered(REMEMBERED_BYTES if dedupe else 0)
         )
-        #: Each with the number of its tokens, of its vectors that were at hand, of padding and spared tokens.
-        self._outbox: queue.SimpleQueue[tuple[Segment, int, int, int, int] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[list[_Done] | None] = queue.SimpleQueue()
         self._stopped = self._begun = False
 
     def run(self) -> None:
@@ -78,9 +84,11 @@ class _Inference:
                 if segments := [segment for segment in window if segment.kind == kind]:
                     repeated |= zip(map(id, segments), self._embed(kind, segments), strict=True)
             padding, spared = self._stage.padding - before, self._stage.spared - before_spared
+            done = []
             for segment, count in zip(window, tokens, strict=True):
-                self._outbox.put((segment, count, repeated[id(segment)], padding, spared))
+                done.append((segment, count, repeated[id(segment)], padding, spared))
                 padding = spared = 0
+            self._outbox.put(done)
         self._outbox.put(None)
         sender.join()
 
@@ -108,9 +116,12 @@ class _Inference:
         chunks = 0
         inbox = self._mailbox.inbox
         while not self._stopped and (
-            self._lacks_spec(window) or (chunks < WINDOW_CHUNKS and not (window and inbox.empty()))
+            self._lacks_spec(window) or (chunks < self._stage.window and not (window and inbox.empty()))
         ):
-            with self._mailbox.waiting("in", "parsers"):
+            if inbox.empty():
+                with self._mailbox.waiting("in", "parsers"):
+                    message = inbox.get()
+            else:
                 message = inbox.get()
             if isinstance(message, Segment):
                 self._calibration.gather()
@@ -133,23 +144,35 @@ class _Inference:
 
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
-        while item := self._outbox.get():
-            segment, tokens, repeated, padding, spared = item
-            vectors = 0 if segment.vectors is None else len(segment.vectors)
+        while (window := self._outbox.get()) is not None:
+            told: list[object] = []
             try:
-                with self._mailbox.aside():
-                    self._output.send(segment)
+                self._hand_on(window, told)
             except OSError:
                 # The indexer is gone; the supervisor sees that too and ends this process.
                 return
             except Exception as error:  # or nobody would know that nothing leaves any more
                 self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
-            self._mailbox.send(
+            finally:
+                self._mailbox.send_all(told)
+
+    def _hand_on(self, window: list[_Done], told: list[object]) -> None:
+        """Each segment of a window to the indexer, and to `told` what the supervisor shall know of it."""
+        window.reverse()
+        together: list[Segment] = []
+        while window:  # none stays here longer than it takes
+            segment, tokens, repeated, padding, spared = window.pop()
+            together.append(segment)
+            if not window or sum(each.size for each in together) >= TOGETHER_BYTES:
+                with self._mailbox.aside():
+                    self._output.send(together)
+                together = []
+            told.append(
                 m.Embedded(
                     attempt=segment.attempt,
                     ordinal=segment.ordinal,
-                    vectors=vectors,
+                    vectors=0 if segment.vectors is None else len(segment.vectors),
                     tokens=tokens,
                     kind=segment.kind,
                     size=segment.size,

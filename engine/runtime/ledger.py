@@ -322,6 +322,17 @@ class Ledger:
         ).fetchone()
         return None if row is None else self.file(row[0])
 
+    def files_met(self) -> Iterator[FileRow]:
+        """Every file that was not removed, streamed. Change none meanwhile."""
+        for row in self._db.execute(f"SELECT {_FILE} FROM files WHERE state <> 'removed'"):
+            yield FileRow(row[0], row[1], os.fsdecode(row[2]), *row[3:])
+
+    def forget(self, file: int) -> None:
+        """The file is another ledger's: its records stay in the database, and this one names them no more."""
+        for table in ("segments", "failures", "replaced", "unsettled"):
+            self._db.execute(f"DELETE FROM {table} WHERE file = ?", (file,))
+        self._db.execute("DELETE FROM files WHERE id = ?", (file,))
+
     # Segments and records
 
     def acknowledge(self, segments: Sequence[Acknowledged]) -> None:
@@ -456,6 +467,10 @@ class Ledger:
         """The file has come to its end: what no segment names is to be deleted, if it is so doubtful."""
         self._db.execute("UPDATE unsettled SET doubt = ? WHERE file = ? AND doubt >= ?", (SWEEP, file, least))
 
+    def sweep_always(self, file: int) -> None:
+        """Another ledger had the file as well: what no segment here names is to be deleted."""
+        self._db.execute("INSERT OR REPLACE INTO unsettled VALUES (?, ?)", (file, SWEEP))
+
     def next_sweep(self) -> FileRow | None:
         """The first file, by number, that is to be swept."""
         query = "SELECT file FROM unsettled WHERE doubt = ? ORDER BY file LIMIT 1"
@@ -567,6 +582,19 @@ class Ledger:
             "SELECT count(DISTINCT file), coalesce(sum(length(ids)), 0) FROM segments"
         ).fetchone()
         return {"files": files, "records": size // ID_BYTES}
+
+    def states(self) -> dict[str, int]:
+        """How many files are in each state, without those that were removed."""
+        query = "SELECT state, count(*) FROM files WHERE state <> 'removed' GROUP BY state"
+        return dict(self._db.execute(query).fetchall())
+
+    def records_by_kind(self) -> dict[str, int]:
+        """Records by the kind of their file."""
+        query = (
+            "SELECT kind, sum(length(ids)) FROM segments JOIN files ON files.id = file"
+            " WHERE kind IS NOT NULL GROUP BY kind"
+        )
+        return {str(kind): size // ID_BYTES for kind, size in self._db.execute(query)}
 
     def files(self) -> int:
         """How many files were ever met."""

@@ -23,6 +23,9 @@ DISK_FULL_DEADLINE_S = 15.0
 #: Seconds that a parser has to leave the file at hand once the run is to end.
 CANCEL_DEADLINE_S = 5.0
 
+#: Seconds that a job has left at its time limit when a drain took as long as it may.
+TIME_LIMIT_SPARE_S = 15.0
+
 #: Signals that ask a run to drain and end: the operator's, the system's, and the batch system's.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -36,8 +39,10 @@ class RunStoppedError(EngineError):
 class StopRequest:
     """Signals only leave a mark here; the supervisor's loop reads it and acts."""
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, ends_at: float | None = None) -> None:
         self._grace = grace
+        #: When to begin to drain, so as to be done before the job's time limit; seconds since the epoch.
+        self._drain_at = None if ends_at is None else ends_at - grace - TIME_LIMIT_SPARE_S
         self._signals: list[int] = []
         self._since: float | None = None
 
@@ -57,14 +62,19 @@ class StopRequest:
     @property
     def asked(self) -> bool:
         """Whether the run shall end."""
-        return bool(self._signals)
+        return bool(self._signals) or self.timed_out
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time limit of the job is near."""
+        return self._drain_at is not None and time.time() >= self._drain_at
 
     def begins(self) -> str | None:
         """The signal's name, once, when the drain is to begin."""
-        if not self._signals or self._since is not None:
+        if not self.asked or self._since is not None:
             return None
         self._since = time.monotonic()
-        return signal.Signals(self._signals[0]).name
+        return signal.Signals(self._signals[0]).name if self._signals else "time limit"
 
     @property
     def urgent(self) -> bool:

@@ -54,9 +54,13 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class OpenChannel:
-    """To a consumer: a producer's new channel, whose descriptor follows on the same connection."""
+    """To a consumer: a producer's new channel, whose descriptor follows on the same connection.
+
+    `told`: a `Received` shall tell of each segment.
+    """
 
     name: str
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """From a consumer: a segment has arrived whole by that producer's channel."""
+    """From the inference process: a segment has arrived whole by that parser's channel."""
 
     attempt: int
     ordinal: int

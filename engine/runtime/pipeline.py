@@ -18,9 +18,11 @@ from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime import indexer, inference, parser
 from engine.runtime import messages as m
 from engine.runtime.budget import MOST_PARSER_MEMORY
+from engine.runtime.cgroup import usable_cores
 from engine.runtime.child import Child, pipe
 from engine.runtime.deaths import Verdict
 from engine.runtime.shelf import Descriptor, make_shelf
+from engine.runtime.staffing import LOOK_S, Staffing, look, staffed
 from engine.runtime.stats import NOTHING, Clock, Stats
 from engine.stages.parse import FileJob
 
@@ -67,6 +69,11 @@ class Pipeline:
         self.room = 2**63
         #: How many parsers there may be, and the bytes of each. One until the plan of memory is made.
         self.workers, self.parser_memory = 1, config.parser_memory or MOST_PARSER_MEMORY
+        #: How many of them there shall be; what their processes had spent at the last look, and when it was.
+        self._staffing = Staffing()
+        self._spent: dict[str, tuple[str, Stats]] = {}
+        self._looked_at = 0.0
+        self._cores = usable_cores()
         #: What processes that are gone had spent: in all, and since they were marked.
         self._past = dict.fromkeys(STAGES, (NOTHING, NOTHING))
         #: The supervisor's own time, and what it had spent when the others were marked.
@@ -131,7 +138,7 @@ class Pipeline:
         )
         writer.close()
         if self.indexer is not None:
-            self.indexer.send_descriptor(m.OpenChannel("inference"), reader)
+            self.indexer.send_descriptor(m.OpenChannel("inference", told=False), reader)
         if self._images is not None:
             child.send(self._images)
         log.info("inference started, process %d", child.pid)
@@ -160,14 +167,58 @@ class Pipeline:
 
     def has_room(self, size: int) -> bool:
         """Whether a parser would take a file of that many bytes now."""
-        return self._roomy(size) is not None or len(self._living()) < self.workers
+        return self._roomy(size) is not None or self._lacks_parser
 
     def roomy_parser(self, size: int) -> ParserSlot | None:
         """The parser that shall get a file of that many bytes next, started where there are too few."""
         slot = self._roomy(size)
-        if (slot is None or slot.jobs) and len(self._living()) < self.workers:
+        if (slot is None or slot.jobs) and self._lacks_parser:
             return self.start_parser()
         return slot
+
+    @property
+    def _lacks_parser(self) -> bool:
+        """Whether one more is wanted, and has room: one that still ends takes its own."""
+        there = sum(not slot.dead for slot in self.parsers.values())
+        return len(self._living()) < self._staffing.wanted and there < self.workers
+
+    def staff(self, waiting: bool) -> None:
+        """Look, about each second, whether there are too few parsers or too many for the model.
+
+        `waiting`: files wait that no parser takes.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        before, self._spent = self._spent, self._spending()
+        spent = [
+            (stage, stats - before.get(name, (stage, NOTHING))[1])
+            for name, (stage, stats) in self._spent.items()
+        ]
+        if any(job.alone for slot in self.parsers.values() for job in slot.jobs):
+            return  # nothing else may be begun beside it
+        seen = look(spent, self.workers, waiting, self._cores)
+        if seen is None:
+            return
+        wanted, self._staffing = self._staffing.wanted, staffed(self._staffing, seen)
+        if self._staffing.wanted != wanted:
+            log.info("%d parsers instead of %d: %s", self._staffing.wanted, wanted, seen)
+        living = self._living()
+        idle = [slot for slot in living if not slot.jobs]
+        for slot in idle[: max(0, len(living) - self._staffing.wanted)]:
+            self.retire(slot)
+
+    def _spending(self) -> dict[str, tuple[str, Stats]]:
+        """The stage of each process that is at work, by name, and what it has spent."""
+        stages = {"inference": "infer", "indexer": "index"}
+        children = {
+            child.name: (stages[child.name], child.stats)
+            for child in (self.inference, self.indexer)
+            if child is not None
+        }
+        parsers = {slot.child.name: ("parse", slot.child.stats) for slot in self._living()}
+        return {**children, **parsers, "supervisor": ("supervise", self._clock.read())}
 
     def _roomy(self, size: int) -> ParserSlot | None:
         """The parser with the fewest files, if it can take one more."""
@@ -292,6 +343,7 @@ class Pipeline:
         if self.inference in ended:
             self._keep("infer", self.inference)
             self.inference = None
+            self._spent = {}  # another of that name begins at nothing
         if self.indexer in ended:
             self._keep("index", self.indexer)
             self.indexer = None

@@ -37,6 +37,7 @@ from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopR
 from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
 from engine.runtime.series import Series
 from engine.runtime.speed import Speed
+from engine.slurm.job import ends_at
 from engine.stages.discover import check_inputs
 
 #: Exit codes of `engine.run`.
@@ -79,7 +80,7 @@ class Supervisor:
         self._restarts = Restarts()
         self._away = Away()
         self._image_search: Background[ImageSpec | None] | None = None
-        self._stop = StopRequest(config.grace)
+        self._stop = StopRequest(config.grace, ends_at(os.environ))
         self._database = DatabaseWait(config.database_deadline)
         self._ram = RamGuard()
         self._speed = Speed()
@@ -160,7 +161,8 @@ class Supervisor:
             log.error("%s", error)
             return self._end("error", EXIT_ENGINE_FAILED, str(error))
         if not self._complete:
-            return self._end("stopped", EXIT_STOPPED, "by a signal")
+            why = "near the time limit of its job" if self._stop.timed_out else "by a signal"
+            return self._end("stopped", EXIT_STOPPED, why)
         return self._end("complete", EXIT_DONE)
 
     # Before the first file
@@ -174,7 +176,9 @@ class Supervisor:
                 f"--run-dir {config.run_dir}: its ledger is of {known}, not of {config.adapter};"
                 " name another --run-dir"
             )
-        self._pipeline.start_indexer(patient=known is not None, identity=ledger.get("identity"))
+        self._pipeline.start_indexer(
+            patient=known is not None or config.fleet, identity=ledger.get("identity")
+        )
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)
         if self._begun:
@@ -560,7 +564,8 @@ class Supervisor:
         self._accounts.flush()
         self._ledger.commit()
         self._end_processes("parse")
-        if self._complete and self._ledger.get("unpublished"):
+        # The tasks of a fleet leave that to its last job.
+        if self._complete and self._ledger.get("unpublished") and not self._config.fleet:
             self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()
@@ -587,6 +592,8 @@ class Supervisor:
     def _tell_end(self, status: str, code: int, why: str) -> int:
         config = self._config
         self._accounts.close()
+        if self._intake.whole:
+            self._ledger.set("listed", str(self._invocation))
         self._ledger.commit()
         # Failures of files that have left the corpus are told no more, where that can be known.
         lines = self._ledger.failures(self._invocation if self._intake.whole else 0)

@@ -45,6 +45,12 @@ class InferStage:
         return self._image is None
 
     @property
+    def window(self) -> int:
+        """Chunks to be embedded as one window: as many as a loaded model asks for, if that is more."""
+        asked = (getattr(model, "window", None) for model in (self._text, self._image))
+        return max(WINDOW_CHUNKS, *(each or 0 for each in asked))
+
+    @property
     def padding(self) -> int:
         """Tokens that the text model has computed as padding so far."""
         return 0 if self._text is None else self._text.padding
@@ -119,7 +125,7 @@ class InferStage:
             for segment in segments
         ]
         made = self.remembered.embed(
-            keys, lambda chosen: model.embed_pixels(np.stack([pixels[i] for i in chosen]), self.on_batch)
+            keys, lambda chosen: model.embed_pixels([pixels[i] for i in chosen], self.on_batch)
         )
         _deal(segments, made, repeated)
 

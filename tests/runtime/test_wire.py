@@ -145,6 +145,23 @@ def test_any_segment_comes_out_as_it_went_in(child: Child) -> None:
     holds()
 
 
+def test_segments_that_are_sent_together_come_out_one_by_one_in_their_order(child: Child) -> None:
+    @few
+    @given(st.lists(segments(), min_size=1, max_size=4))
+    def holds(sent: list[Segment]) -> None:
+        reader, writer = pipe()
+        writer.send(sent)
+        writer.close()
+        with open(reader.fileno(), "rb", closefd=False) as stream:
+            found, told = heard(child, "together", stream.read())
+        reader.close()
+        assert len(found) == len(sent)
+        assert all(same(one, other) for one, other in zip(found, sent, strict=True))
+        assert [one.attempt for one in told if isinstance(one, m.Received)] == [one.attempt for one in sent]
+
+    holds()
+
+
 def test_a_stream_that_is_cut_at_any_byte_gives_the_whole_segments_before_it_and_ends(child: Child) -> None:
     @few
     @given(st.lists(segments(), min_size=1, max_size=4), st.floats(0, 1))

@@ -14,7 +14,7 @@ from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
-from engine.stages.infer import NOT_FINITE, InferStage
+from engine.stages.infer import NOT_FINITE, WINDOW_CHUNKS, InferStage
 from engine.stages.repeats import Remembered
 from engine.stages.segment import Segment
 from tests.stages.made import make_segment
@@ -51,8 +51,10 @@ class ImageModel:
     spec: ImageSpec = resolve_image("stand-in:8")
     notes: tuple[str, ...] = ()
 
-    def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
-        values = pixels.reshape(len(pixels), -1).mean(axis=1)
+    def embed_pixels(
+        self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
+    ) -> Vector:
+        values = np.array([picture.mean() for picture in pixels])
         return np.repeat(values.astype(np.float32)[:, None], 8, axis=1)
 
     def embed_query(self, text: str) -> Vector:
@@ -161,7 +163,9 @@ def test_a_chunk_that_is_too_large_is_refused_at_its_place_and_keeps_a_row() -> 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_vector_that_is_not_finite_is_refused_at_its_place(bad: float) -> None:
     class Wild(ImageModel):
-        def embed_pixels(self, pixels: Pixels, on_batch: Callable[[], None] | None = None) -> Vector:
+        def embed_pixels(
+            self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
+        ) -> Vector:
             vectors = super().embed_pixels(pixels)
             vectors[1, 5] = bad
             return vectors
@@ -214,3 +218,13 @@ def test_stand_ins_embed_a_segment_as_they_embed_its_chunks_alone() -> None:
     assert np.array_equal(window[0].vectors, alone)
     assert window[1].vectors is not None
     assert np.linalg.norm(window[1].vectors) == pytest.approx(1)
+
+
+def test_a_window_is_as_large_as_a_loaded_model_asks_for() -> None:
+    class Wide(ImageModel):
+        window = 5_000
+
+    stage = InferStage(TextModel, Wide)
+    assert stage.window == WINDOW_CHUNKS
+    stage.load_images()
+    assert stage.window == 5_000

@@ -11,7 +11,6 @@ arithmetic, so that a corpus large enough to show who piles up what passes throu
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from benchmarks.command import BenchError
 from benchmarks.memory import figures
 from benchmarks.memory.bench import Bench, Outcome, common_options, report
+from benchmarks.memory.peers import embed_anything
 from benchmarks.memory.sampler import Measurement, measure
 from benchmarks.memory.server import Server, elasticsearch
 from benchmarks.memory.stages import Stages
@@ -56,10 +56,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         figures.check_plot(args.plot)
-        if not (args.cache / "installed").exists():
-            raise BenchError(
-                f"--cache {args.cache}: not installed; benchmarks/memory/peers/install {args.cache}"
-            )
+        embed_anything(args.cache)  # before a server is started
         with tempfile.TemporaryDirectory(dir="/var/tmp") as temporary, elasticsearch() as server:
             report(args, compare(args, Bench(args, (args.work or Path(temporary)).absolute()), server))
     except (BenchError, figures.PlotError) as error:
@@ -106,15 +103,13 @@ def _one(
         server.delete(f"{index}-*")
         return run.measured, f"{run.summary['totals']['records']:,}"
     arguments = [str(corpus), server.url, index]
+    python, env = embed_anything(cache)
     if system == "plain":
         command = [sys.executable, str(HERE / "plain.py"), str(cache / args.model), *arguments]
     else:
-        python = cache / "embed-anything" / "bin" / "python"
         backend = system.removeprefix("ea-")
-        command = [str(python), str(HERE / "embed_anything_load.py"), backend, args.model, *arguments]
+        command = [python, str(HERE / "embed_anything_load.py"), backend, args.model, *arguments]
     log = bench.work / f"{index}.log"
-    env = {**os.environ, "HF_HUB_CACHE": str(cache / "hub"), "HF_HUB_OFFLINE": "1", **_library(cache)}
-    env.pop("PYTHONPATH", None)
     measured = measure(command, Stages(((system, re.compile("")),)), bench.interval, env=env, stderr=log)
     server.delete(index)
     told = log.read_text(encoding="utf-8", errors="replace")
@@ -122,14 +117,6 @@ def _one(
         raise BenchError(f"{title}: exit code {measured.exit_code}: {told[-600:]}")
     found = re.search(r"^records (\d+)$", told, re.MULTILINE)
     return measured, f"{int(found[1]):,}" if found else "?"
-
-
-def _library(cache: Path) -> dict[str, str]:
-    """EmbedAnything's ONNX backend loads the runtime's library by the path that this variable gives."""
-    found = sorted(
-        cache.glob("embed-anything/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*")
-    )
-    return {"ORT_DYLIB_PATH": str(found[0])} if found else {}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     outcome = Outcome()
     folders = debian.unpacked(args.packages or work / "packages", debian.DOCUMENTS)
-    kinds = _corpora(folders, work / "corpora", args.megabytes * 1e6)
+    kinds = corpora(folders, work / "corpora", args.megabytes * 1e6)
     spec = resolve_text()
     stage = ParseStage(spec, Chunker(spec), lambda: None)
     done: dict[str, tuple[int, int, int]] = {}
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     return outcome
 
 
-def _corpora(folders: Sequence[Path], made: Path, size: float) -> dict[str, list[Path]]:
+def corpora(folders: Sequence[Path], made: Path, size: float) -> dict[str, list[Path]]:
     """Files by kind, some `size` bytes of each."""
     handbook = folders[0] / HANDBOOK
     pages = [

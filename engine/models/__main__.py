@@ -1,0 +1,56 @@
+"""`python -m engine.models fetch NAME... --to DIR`: models as folders, for machines without a network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.config import CommandParser, engine_version
+from engine.errors import UsageError
+from engine.models.fetch import check, fetch
+from engine.terminal import harmless
+
+#: Exit codes: all there and whole; it can't be done as asked, or a file is missing or differs.
+EXIT_DONE, EXIT_USAGE = 0, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    try:
+        args = _parser().parse_args(argv)
+        if args.command == "check":
+            for name in args.folders:
+                found = check(Path(name).absolute())
+                print(f"{name}: {found.name}, {len(found.files)} files of {found.size:,} bytes, whole")
+            return EXIT_DONE
+        for name in args.names:
+            folder, found = fetch(name, Path(args.to).absolute())
+            print(f"{name}: {len(found.files)} files of {found.size:,} bytes: --{found.kind}-model {folder}")
+        return EXIT_DONE
+    except UsageError as error:
+        print(f"engine.models: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("engine.models: interrupted; the same command begins again", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m engine.models", description="Models as folders, for machines without a network."
+    )
+    parser.add_argument("--version", action="version", version=engine_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|check")
+    add = commands.add_parser("fetch", help="copy models into folders, with checksums").add_argument
+    add("names", nargs="+", metavar="NAME",
+        help="a hub id of sentence-transformers; architecture/tag or hf-hub:org/name")  # fmt: skip
+    add("--to", required=True, metavar="DIR", help="a folder is made in it for each model")
+    add = commands.add_parser("check", help="compare such folders with their checksums").add_argument
+    add("folders", nargs="+", metavar="FOLDER", help="that fetch has made")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""A batch's attention mask, given to the model so that nothing waits for the device. Imports torch.
+
+transformers asks of each mask whether anything is padded, which the device can answer only when it has done
+all that was begun: the next batch would be made ready while the device is idle. What is padded is known here
+before. Without a mask attention is then the fused kernel's (flash); a mask of four axes is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+
+#: Kinds of transformers, by their configuration, that take such masks.
+KINDS = ("bert", "roberta", "xlm-roberta")
+
+#: What attention has to be run by.
+ATTENTION = "sdpa"
+
+
+class Masks:
+    """Swaps the masks of one loaded sentence-transformers model while `given` says what is padded."""
+
+    def __init__(self, model: Any) -> None:
+        self._padded: bool | None = None
+        self._modules = [module for module in model.modules() if _takes_masks(module)]
+        for module in self._modules:
+            # Not a hook: sentence-transformers calls this method itself.
+            module.forward = self._swapping(module.forward)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is a transformer that takes them."""
+        return bool(self._modules)
+
+    def remove(self) -> None:
+        """Leave the model as it was."""
+        for module in self._modules:
+            del module.forward  # the class's own is behind it
+        self._modules = []
+
+    @contextmanager
+    def given(self, padded: bool) -> Iterator[None]:
+        """Within it the model is given inputs of which some are `padded`, or none."""
+        self._padded = padded
+        try:
+            yield
+        finally:
+            self._padded = None
+
+    def _swapping(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(forward)
+        def swapping(*args: Any, **kwargs: Any) -> Any:
+            mask = kwargs.get("attention_mask")
+            if self._padded is not None and mask is not None and mask.dim() == 2:
+                kwargs["attention_mask"] = _whole(mask) if self._padded else None
+            return forward(*args, **kwargs)
+
+        return swapping
+
+
+def _whole(mask: torch.Tensor) -> torch.Tensor:
+    """A mask [n, tokens] as attention takes it, [n, 1, tokens, tokens]; no memory is taken for that."""
+    count, length = mask.shape
+    return mask.bool()[:, None, None, :].expand(count, 1, length, length)
+
+
+def _takes_masks(module: Any) -> bool:
+    config = getattr(module, "config", None)
+    return (
+        hasattr(module, "get_input_embeddings")  # a whole transformer, not one of its layers
+        and getattr(config, "model_type", None) in KINDS
+        and getattr(config, "_attn_implementation", None) == ATTENTION
+        and not getattr(config, "is_decoder", False)
+    )
