@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
 from engine.errors import UsageError
+from engine.fleet.manifest import read_header
 from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
 
@@ -56,6 +57,9 @@ class Config:
     max_ram: int | None
     parser_memory: int | None
     shard: tuple[int, int]
+    manifest: str | None
+    lease: bool
+    lease_ttl: float
     file_timeout: float
     file_attempts: int
     database_deadline: float
@@ -137,7 +141,15 @@ def engine_version() -> str:
 
 def parse(argv: Sequence[str] | None = None) -> Config:
     """The configuration of a command line. Raises `UsageError`, and `SystemExit(0)` for --help, --version."""
-    args = _parser().parse_intermixed_args(argv)
+    return from_arguments(run_parser().parse_intermixed_args(argv))
+
+
+def from_arguments(args: argparse.Namespace) -> Config:
+    """The configuration of a command line that was parsed. Raises `UsageError`."""
+    if args.manifest is not None:
+        _use_manifest(args)
+    elif args.lease:
+        raise UsageError("--lease: leases are of a manifest; give --manifest FILE, made by engine.plan")
     if not args.inputs and args.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
     if "" in args.inputs:
@@ -160,6 +172,37 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     return Config(**{field.name: values[field.name] for field in fields(Config)})
 
 
+def _use_manifest(args: argparse.Namespace) -> None:
+    """Take what was listed, and how, from the manifest. Raises `UsageError` where the command has others."""
+    args.manifest = os.path.abspath(args.manifest)
+    header = read_header(Path(args.manifest))
+    if args.prune:
+        raise UsageError(
+            "--prune can't go with --manifest, which is older than the corpus: it is for the one who finishes"
+        )
+    given = {
+        "INPUT": (tuple(os.path.abspath(name) for name in args.inputs), header.inputs),
+        "--files-from": (list_name(args.files_from), header.files_from),
+        "--include": (tuple(args.include), header.include),
+        "--exclude": (tuple(args.exclude), header.exclude),
+        "--hidden": (args.hidden, header.hidden),
+    }
+    for name, (here, there) in given.items():
+        if here and here != there:
+            told = there if isinstance(there, str) else ", ".join(there) if isinstance(there, tuple) else ""
+            raise UsageError(
+                f"{name}: {args.manifest} was listed {f'with {told}' if told else 'without it'};"
+                " leave it out, or plan again"
+            )
+    args.inputs, args.files_from = list(header.inputs), header.files_from
+    args.include, args.exclude, args.hidden = header.include, header.exclude, header.hidden
+
+
+def list_name(files_from: str | None) -> str | None:
+    """The absolute path of a list of files; `-` stays."""
+    return files_from if files_from in (None, "-") else os.path.abspath(str(files_from))
+
+
 def check_url(url: str) -> None:
     """Raises `UsageError` for an adapter URL with credentials, or of no known database."""
     # Before anything that repeats the URL: a password must not reach a terminal or a log.
@@ -178,7 +221,8 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see --help)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def run_parser() -> CommandParser:
+    """The options of `engine.run`, for a command that takes them as well."""
     parser = CommandParser(
         prog="python -m engine.run",
         description="Parse, embed and index a corpus into a vector database, in bounded memory. "
@@ -216,6 +260,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--calibrate", action="store_true",
         help="time the models alone at first, on chunks of this corpus's lengths, and keep it")  # fmt: skip
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
+    add("--manifest", metavar="FILE", help="take this share's files from a manifest of engine.plan")
+    add("--lease", action="store_true", help="take pieces of the manifest by turns with other tasks")
+    add("--lease-ttl", type=_seconds, default=120.0, metavar="SECONDS",
+        help="silence after which a task's lease is another's (default 120)")  # fmt: skip
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--file-attempts", type=_count(1), default=2, metavar="N",

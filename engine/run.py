@@ -39,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.dry_run import dry_run
 
             return dry_run(config)
+        from engine.fleet.identity import check_fleet
         from engine.runtime.supervisor import Supervisor
 
+        check_fleet(config)
         return Supervisor(config).run()
     except UsageError as error:
         print(f"engine.run: {error}", file=sys.stderr)

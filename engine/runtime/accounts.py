@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
@@ -90,6 +90,8 @@ class Active:
     #: other chunks or another model.
     unended: bool = False
     doubtful: bool = False
+    #: The number of the lease that it came with.
+    lease: int | None = None
     attempts: list[int] = field(default_factory=list)
     #: Chunks of the segments that the inference process has received and the database hasn't answered; and
     #: of those that were answered before that news came in.
@@ -137,6 +139,8 @@ class Accounts:
         self.shared = False
         #: Files on their way.
         self.active = 0
+        #: By lease, how many files have come to their end since somebody has emptied this.
+        self.ended: Counter[int] = Counter()
         #: Files that changed while they were read, to be dispatched once more.
         self.again: deque[FoundFile] = deque()
         self._changes: dict[str, int] = {}
@@ -215,6 +219,8 @@ class Accounts:
         doubt = self._ledger.open_attempt(row.id, known=current)
         active = Active(row, found.path, found.size, found.mtime_ns, version, started=current)
         active.unended, active.doubtful = doubt is not None, doubt == DOUBTFUL
+        active.lease, active.bereft = found.lease, found.shared
+        active.doubtful |= found.shared and found.changed
         self.active += 1
         if found.size == 0:
             active.end = FileEnd("skipped", rule="empty")
@@ -386,6 +392,8 @@ class Accounts:
         for attempt in active.attempts:
             del self._attempts[attempt]
         self.active -= 1
+        if active.lease is not None:
+            self.ended[active.lease] += 1
         row = active.row
         if end.outcome == "unchanged":
             self._ledger.touch(row.id, active.size, active.mtime_ns)
@@ -446,7 +454,13 @@ class Accounts:
             return False
         if changes < CHANGED_ATTEMPTS:
             self._changes[source] = changes
-            self.again.append(FoundFile(path, source, status.st_size, modified_ns(status)))
+            lease = active.lease
+            if lease is not None:
+                self.ended[lease] -= 1
+            shared = active.bereft
+            self.again.append(
+                FoundFile(path, source, status.st_size, modified_ns(status), lease, shared, shared)
+            )
             return True
         if end is not None:
             end.rule, end.message = "changed-while-read", f"it changed during each of {changes} attempts"
