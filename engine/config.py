@@ -239,11 +239,11 @@ def run_parser() -> CommandParser:
         help="hub id, local folder or stand-in:DIM[@TOKENS_PER_S] (default %(default)s)")  # fmt: skip
     add("--image-model", metavar="NAME", help="architecture/tag, local folder or stand-in:DIM[@IMAGES_PER_S]")
     add_model_options(parser)
-    add("--workers", type=_count(1), default=default_workers(), metavar="N",
+    add("--workers", type=count(1), default=default_workers(), metavar="N",
         help="parser processes (default: cores less one, %(default)s here)")  # fmt: skip
-    add("--chunk-size", type=_count(1), metavar="TOKENS",
+    add("--chunk-size", type=count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
-    add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
+    add("--chunk-overlap", type=count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
     add("--buffer", type=_bytes(1), metavar="BYTES",
         help="most bytes between parsing and acknowledgement"
         " (default 256MiB, or what --max-ram leaves)")  # fmt: skip
@@ -266,13 +266,13 @@ def run_parser() -> CommandParser:
         help="silence after which a task's lease is another's (default 120)")  # fmt: skip
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
-    add("--file-attempts", type=_count(1), default=2, metavar="N",
+    add("--file-attempts", type=count(1), default=2, metavar="N",
         help="parsers that a file may crash before it is tried a last time alone (default 2)")  # fmt: skip
     add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that went away (default 900)")  # fmt: skip
     add("--bulk-bytes", type=_bytes(1), default=8 * 2**20, metavar="BYTES",
         help="most bytes of one request to the database (default 8MiB)")  # fmt: skip
-    add("--bulk-concurrency", type=_count(1), default=2, metavar="N",
+    add("--bulk-concurrency", type=count(1), default=2, metavar="N",
         help="most requests to the database at once (default 2)")  # fmt: skip
     add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
     add("--es-store-vectors", action=argparse.BooleanOptionalAction,
@@ -290,7 +290,7 @@ def run_parser() -> CommandParser:
     add("--tolerate-truncated", action="store_true", help="take what there is of pictures that end early")
     add("--prune", action="store_true", help="delete the records of files that left the corpus")
     add("--skip-failed", action="store_true", help="don't try again what failed before")
-    add("--limit", type=_count(1), metavar="N", help="at most this many files")
+    add("--limit", type=count(1), metavar="N", help="at most this many files")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add("--field", action="append", default=[], metavar="NAME=VALUE", help="a constant field of each record")
     add("--quiet", action="store_true", help="no progress line")
@@ -335,7 +335,9 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def _count(least: int) -> Callable[[str], int]:
+def count(least: int) -> Callable[[str], int]:
+    """For `argparse`: a whole number of at least that."""
+
     def convert(text: str) -> int:
         if not re.fullmatch(r"-?\d+", text) or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")

@@ -1,4 +1,4 @@
-"""What a manifest holds, by media type, with a sample of each; and the work of its files, a block at a time."""
+"""What a manifest holds, by media type, with a sample of each; and the work of its files, in blocks."""
 
 from __future__ import annotations
 

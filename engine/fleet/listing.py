@@ -22,8 +22,8 @@ TELL_S = 10.0
 def list_corpus(path: Path, header: Header, say: Callable[[str], None]) -> bool:
     """Make the manifest at `path`; False where something could not be listed, which it names then.
 
-    What an interrupted listing has found is kept, and not looked at again. Raises `OSError` where the manifest
-    can't be written, and `UsageError`.
+    What an interrupted listing has found is kept, and not looked at again. Raises `OSError` where the
+    manifest can't be written, and `UsageError`.
     """
     told = time.monotonic()
     with closing(Writer(path, header)) as writer, closing(_Known()) as known:

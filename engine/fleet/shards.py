@@ -109,16 +109,19 @@ class Survey:
         return [heavy for work, _, heavy in sorted(self._heap, reverse=True) if work > least]
 
 
-def cut(blocks: Iterable[Block], survey: Survey) -> tuple[list[Heavy], list[Share], list[Share]]:
+def cut(
+    blocks: Iterable[Block], survey: Survey, least_lease: float = 0.0
+) -> tuple[list[Heavy], list[Share], list[Share]]:
     """The heavy files, the shards (one for each task, some maybe empty) and the leases, in the order in which
-    they are to be taken. `blocks` are those of the survey once more."""
+    they are to be taken. `blocks` are those of the survey once more; no lease is to be of less work than
+    `least_lease`, but for want of files."""
     heavy = survey.heavy()
     tail = survey.work - sum(each.work for each in heavy)
     if survey.files > len(heavy):
         # Light files beside very heavy ones must not be lost to rounding.
         tail = max(tail, survey.work * 1e-12)
     bins, room = shard_plan([each.work for each in heavy], tail, survey.tasks)
-    packs, sizes = lease_plan([each.work for each in heavy], tail, survey.tasks)
+    packs, sizes = lease_plan([each.work for each in heavy], tail, survey.tasks, least_lease)
     shards, leases = _Cuts(room), _Cuts(sizes)
     numbers = np.array(sorted(each.number for each in heavy), dtype=np.int64)
     for block in blocks:
@@ -158,12 +161,14 @@ def _level(loads: Floats, tail: float) -> float:
     return 0.0
 
 
-def lease_plan(heavy: Sequence[float], tail: float, tasks: int) -> tuple[list[tuple[int, ...]], list[float]]:
+def lease_plan(
+    heavy: Sequence[float], tail: float, tasks: int, least: float = 0.0
+) -> tuple[list[tuple[int, ...]], list[float]]:
     """The heavy files of each of the first leases, by index; and the work of each lease of the tail after."""
     packs: list[tuple[int, ...]] = []
     sizes: list[float] = []
     left, at = sum(heavy) + tail, 0
-    least = left / (LAST * tasks)
+    least = max(least, left / (LAST * tasks))
     while at < len(heavy) or tail > 0:
         size = max(least, left / (FACTOR * tasks))
         for _ in range(tasks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from bisect import bisect_left
@@ -26,11 +27,11 @@ _NUMBERS = ("files", "size", "start", "stop", "offset", "first")
 
 @dataclass(frozen=True)
 class Table:
-    """The shares of one manifest. `digest` is that of the manifest's lines, `unit` what work is counted in
-    (`seconds` or `bytes`); `estimate` is what the plan has printed."""
+    """The shares of one manifest. `lines` is the digest of the manifest's lines, `unit` what work is counted
+    in (`seconds` or `bytes`); `estimate` is what the plan has printed."""
 
     manifest: Path
-    digest: str
+    lines: str
     tasks: int
     unit: str
     heavy: Sequence[Heavy]
@@ -41,16 +42,17 @@ class Table:
     def save(self) -> None:
         """Write it beside its manifest, whole or not at all. Raises `OSError`."""
         path = table_path(self.manifest)
-        content = {
-            "plan": TABLE_VERSION,
-            "digest": self.digest,
+        cuts = {
             "tasks": self.tasks,
-            "unit": self.unit,
-            "estimate": dict(self.estimate),
+            "lines": self.lines,
             "heavy": _columns(self.heavy),
             "shards": _columns(self.shards),
             "leases": _columns(self.leases),
         }
+        # Tasks that cut the same files otherwise must not work together.
+        digest = hashlib.sha256(json.dumps(cuts).encode()).hexdigest()
+        head = {"plan": TABLE_VERSION, "digest": digest, "unit": self.unit, "estimate": dict(self.estimate)}
+        content = {**head, **cuts}
         temporary = path.with_name(path.name + ".new")
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(json.dumps(content, separators=(",", ":")) + "\n")
@@ -68,6 +70,7 @@ class Shares:
     def __init__(self, manifest: Path, which: str) -> None:
         self._manifest = manifest
         content = read_table(manifest)
+        #: Another one for other files, and for other cuts.
         self.digest = str(content["digest"])
         #: For how many tasks it was cut.
         self.tasks = int(content["tasks"])
