@@ -3,34 +3,39 @@
 **Names are the state.** Lease `n` is in folder `n // BUCKET`: no file, and it is free; `n.1`, and its first
 holder has it; `n.1-`, and that one was found silent; `n.2`, the second one has it; `n.done`. A step is
 one atomic creation or renaming, so of any number of tasks that try exactly one makes it, and one listing of a
-folder tells the state of `BUCKET` leases. What is in a file (who, where, since when) is for people.
+folder tells the state of `BUCKET` leases.
 
-**A lease runs out when its holder is silent**, by the observer's own clock: a holder touches its file four
+**A lease runs out when its holder is silent**, by the observer's own clock: a holder writes its file four
 times in `ttl` seconds, and whoever sees the same time of the file for `ttl` seconds renames it to `n.g-`.
-Clocks of hosts are never compared. Each task watches `WATCHED` leases of others at a time, drawn anew as soon
-as one gives a sign: one that gives none is soon watched by somebody, and stays watched.
+Clocks of hosts are never compared. Each task watches `WATCHED` leases of others at a time, and others as soon
+as those give a sign: one that gives none is soon watched by somebody, and stays watched.
+
+**What is done stays done.** With its sign of life a holder writes how many lines, from the lease's first one
+on, have come to their end in its ledger. Who takes the lease over begins behind them, so that what is done
+twice is some seconds' work; it is written under the same ids.
 
 **A holder that was wrongly held for dead** finds its file gone at its next sign of life, and gives up what it
-has not begun. What it had begun is written twice under the same ids.
+has not begun.
 
-**Load.** A sign of life is one operation for each lease that is held, with one listing and a look at
-`WATCHED` files; taking and ending a lease are a listing and some five operations. No listing is of more than
-`BUCKET` names, and none comes more often than four times in `ttl` seconds, except to take a lease. A folder
-whose leases are all done is never listed again.
+**Load.** A sign of life writes one file for each lease that is held and looks at `WATCHED` others; in `ttl`
+seconds there is one listing more. Taking and ending a lease are a listing and some ten operations. No listing
+is of more than `BUCKET` names; a folder whose leases are all done is never listed again. Who finds nothing
+left to take lists the folders that are not done with each sign of life, until they are.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from engine.fleet.shared import SharedFolder
 
 #: Leases of one folder.
-BUCKET = 1000
+BUCKET = 500
 
 #: Signs of life in `ttl` seconds; leases of others that a task watches at a time.
 BEATS, WATCHED = 4, 2
@@ -38,13 +43,18 @@ BEATS, WATCHED = 4, 2
 #: What a lease's name ends with when it is done; when its holder was silent.
 DONE, FREED = "done", "-"
 
+#: Bytes of a lease's file: always the same, so that it is written at once.
+FILE_BYTES = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Lease `number`, held by its holder number `holder`, from 1: above 1, others had it before."""
+    """Lease `number`, held by its holder number `holder`, from 1: above 1, others had it before, and the
+    first `begin` of its lines are done."""
 
     number: int
     holder: int
+    begin: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -103,6 +113,9 @@ class Leases:
         self._fresh = 0
         self._ended: set[int] = set()
         self._watched: dict[Lease, _Watch] = {}
+        #: Leases of others, to be watched next, and when the listing that has shown them is too old.
+        self._others: list[Lease] = []
+        self._relist = clock()
         #: Leases that this task has found silent, or met as such.
         self._freed: list[Lease] = []
         self.held: list[Lease] = []
@@ -116,8 +129,8 @@ class Leases:
     def resume(self, leases: Iterable[Lease]) -> None:
         """Hold again what an earlier process of this task held, as far as nobody has taken it over."""
         for lease in leases:
-            again = Lease(lease.number, lease.holder + 1)
-            if self._folder.touch(lease.name):
+            again = Lease(lease.number, lease.holder + 1, lease.begin)
+            if self._folder.write(lease.name, self._told(lease, lease.begin)):
                 self.held.append(lease)
             elif self._folder.move(lease.name + FREED, again.name):
                 self.held.append(again)
@@ -146,18 +159,25 @@ class Leases:
                 self._look(bucket)
         return self._take_freed(without)
 
-    def beat(self) -> list[Lease]:
-        """Give a sign of life, and look for those who give none. Returns what others have taken over."""
+    def beat(self, lines: Mapping[int, int]) -> list[Lease]:
+        """Give a sign of life, and look for those who give none. Returns what others have taken over.
+
+        `lines` has by lease how many of its lines are done, from the first one on, and in a ledger on disk.
+        """
         self.due = self._clock() + self._interval()
-        lost = [lease for lease in self.held if not self._folder.touch(lease.name)]
+        lost = [
+            lease
+            for lease in self.held
+            if not self._folder.write(lease.name, self._told(lease, lines.get(lease.number, lease.begin)))
+        ]
         self.held = [lease for lease in self.held if lease not in lost]
         self._watch()
         return lost
 
-    def done(self, lease: Lease, counts: Mapping[str, object]) -> bool:
-        """The lease has come to its end; False where another task has it by now."""
+    def done(self, lease: Lease, lines: int) -> bool:
+        """The lease and its lines have come to their end; False where another task has it by now."""
         self.held.remove(lease)
-        self._folder.write(lease.name, self._told(lease, counts))
+        self._folder.write(lease.name, self._told(lease, lines))
         return self._folder.move(lease.name, f"{lease.number // BUCKET}/{lease.number}.{DONE}")
 
     # Steps
@@ -167,7 +187,7 @@ class Leases:
 
     def _claim(self, number: int) -> Lease | None:
         lease = Lease(number, 1)
-        if not self._folder.create(lease.name, self._told(lease, {})):
+        if not self._folder.create(lease.name, self._told(lease, 0)):
             return None
         self.held.append(lease)
         return lease
@@ -181,16 +201,19 @@ class Leases:
             if old.number in without:
                 kept.append(old)
             elif self._folder.move(old.name + FREED, new.name):
-                self._folder.write(new.name, self._told(new, {}))
+                new = replace(new, begin=_lines_done(self._folder.read(new.name)))
+                self._folder.write(new.name, self._told(new, new.begin))
                 self.held.append(new)
                 taken = new
         self._freed += kept
         return taken
 
-    def _told(self, lease: Lease, counts: Mapping[str, object]) -> str:
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        told = {**self._owner, "holder": lease.holder, "time": now, "ttl_s": self._ttl, **counts}
-        return json.dumps(told) + "\n"
+    def _told(self, lease: Lease, lines: int) -> str:
+        now = time.time()
+        deadline = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + self._ttl))
+        told = {"lines": lines, "holder": lease.holder, "deadline": deadline, **self._owner}
+        # A long name is for people, and may be cut off.
+        return json.dumps(told)[: FILE_BYTES - 1].ljust(FILE_BYTES - 1) + "\n"
 
     def _look(self, number: int) -> _Bucket:
         """List a folder, and remember what is to be remembered of it."""
@@ -224,11 +247,20 @@ class Leases:
             if stamp == watch.stamp and self._folder.move(lease.name, lease.name + FREED):
                 self._freed.append(lease)
         begun = [b for b in range(min(self._fresh + 1, self._buckets)) if b not in self._ended]
-        if len(self._watched) >= WATCHED or not begun:
-            return
-        others = self._look(self._chance.choice(begun)).held
-        others = [lease for lease in others if lease not in self.held and lease not in self._watched]
-        for lease in self._chance.sample(others, min(len(others), WATCHED - len(self._watched))):
+        if begun and len(self._watched) < WATCHED and (now >= self._relist or not self._others):
+            self._others = self._look(self._chance.choice(begun)).held
+            self._chance.shuffle(self._others)
+            self._relist = now + self._ttl
+        while self._others and len(self._watched) < WATCHED:
+            lease = self._others.pop()
+            if lease in self.held or lease in self._watched:
+                continue
             stamp = self._folder.stamp(lease.name)
             if stamp is not None:
-                self._watched[lease] = _Watch(stamp, self._clock())
+                self._watched[lease] = _Watch(stamp, now)
+
+
+def _lines_done(text: str | None) -> int:
+    """How many lines an earlier holder has told to be done; 0 where that can't be read."""
+    match = re.match(r'\{"lines": (\d+),', text or "")
+    return int(match[1]) if match else 0

@@ -22,10 +22,11 @@ class SharedFolder(Protocol):
         """Give the file another name, that nobody has; False where it is not there."""
 
     def write(self, name: str, text: str) -> bool:
-        """Replace a file's content in place; False where it is not there."""
+        """Put this over a file's content, of the same length, which sets its time; False where there is no
+        such file."""
 
-    def touch(self, name: str) -> bool:
-        """Set the file's time to now; False where it is not there."""
+    def read(self, name: str) -> str | None:
+        """A file's content; None where it is not there."""
 
     def stamp(self, name: str) -> int | None:
         """The file's time in nanoseconds, by whatever clock; None where it is not there."""
@@ -71,22 +72,20 @@ class RealFolder:
         return True
 
     def write(self, name: str, text: str) -> bool:
-        """As in `SharedFolder`."""
+        """As in `SharedFolder`. One system call, so that a reader sees the old content or the new one."""
         try:
-            with open(self._path / name, "r+", encoding="utf-8") as file:
-                file.truncate()
-                file.write(text)
+            with open(self._path / name, "r+b", buffering=0) as file:
+                file.write(text.encode())
         except FileNotFoundError:
             return False
         return True
 
-    def touch(self, name: str) -> bool:
+    def read(self, name: str) -> str | None:
         """As in `SharedFolder`."""
         try:
-            os.utime(self._path / name)
+            return (self._path / name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def stamp(self, name: str) -> int | None:
         """As in `SharedFolder`."""

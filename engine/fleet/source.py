@@ -6,9 +6,9 @@ import json
 import os
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from engine.config import Config
@@ -62,9 +62,11 @@ class LeasedFiles:
         #: Leases that are held and not begun, those that an earlier process of this task had begun first.
         self._next = list(self._leases.held)
         self._current: Lease | None = None
-        self._lines: Iterator[Line] = iter(())
-        #: By lease, how many of its files are on their way; and the leases whose files were all given.
-        self._open: Counter[int] = Counter()
+        self._lines: Iterator[tuple[int, Line]] = iter(())
+        #: By lease, the places of its files that are on their way, and how many places were given; and the
+        #: leases of which all were.
+        self._open: dict[int, set[int]] = {}
+        self._places: dict[int, int] = {}
         self._given: dict[int, Lease] = {}
         self._resting = False
 
@@ -76,47 +78,60 @@ class LeasedFiles:
     def next(self, hungry: bool) -> Found | None:
         """The next file; None where there is none now. Where it is not `hungry` it takes no further lease."""
         while True:
-            for line in self._lines:
+            for place, line in self._lines:
                 if self._current is not None:
-                    return _as_it_is(line, self._current)
+                    self._places[self._current.number] = place + 1
+                    return _as_it_is(line, self._current, place)
             if self._current is not None:
                 self._given[self._current.number] = self._current
                 self._current = None
             if not hungry or self._resting:
                 return None
-            if not self._begin(self._next.pop(0) if self._next else self._leases.take(self._open)):
+            if not self._begin(self._next.pop(0) if self._next else self._leases.take(self._open.keys())):
                 self._resting = True
                 self._seek()
 
-    def began(self, lease: int) -> None:
-        """A file of this lease is on its way."""
-        self._open[lease] += 1
+    def began(self, lease: tuple[int, int]) -> None:
+        """A file, told by its lease and its place there, is on its way."""
+        number, place = lease
+        self._open.setdefault(number, set()).add(place)
 
-    def committed(self, ended: Mapping[int, int]) -> None:
-        """So many files of each lease have come to their end, and the ledger has it on disk. Call it often:
-        what is due is done here."""
-        self._open.subtract(ended)
-        self._open = +self._open
-        over = [lease for number, lease in self._given.items() if not self._open[number]]
+    def committed(self, ended: Sequence[tuple[int, int]]) -> None:
+        """These files have come to their end, and the ledger has it on disk, with all that had to do with the
+        ones that never were on their way. Call it often: what is due is done here."""
+        for number, place in ended:
+            self._open[number].discard(place)
+            if not self._open[number]:
+                del self._open[number]
+        over = [lease for number, lease in self._given.items() if number not in self._open]
         for lease in over:
             del self._given[lease.number]
             if lease in self._leases.held:
-                self._leases.done(lease, {"files": self._shares.files(lease.number)})
+                self._leases.done(lease, self._places.get(lease.number, 0))
+            self._places.pop(lease.number, None)
         if over:
             self._write_book()
         if due := self._clock() >= self._leases.due:
-            self._give_up(self._leases.beat())
+            self._give_up(self._leases.beat(self._done()))
         if self._resting and (due or over):
             self._seek()
 
+    def _done(self) -> dict[int, int]:
+        """By lease, the places before the first one that is on its way or was not given yet."""
+        return {
+            number: min(self._open.get(number, ()), default=places) for number, places in self._places.items()
+        }
+
     def _seek(self) -> None:
-        if self._begin(self._leases.seek(self._open)):
+        if self._begin(self._leases.seek(self._open.keys())):
             self._resting = False
 
     def _begin(self, lease: Lease | None) -> bool:
         if lease is None:
             return False
-        self._current, self._lines = lease, self._shares.lines(lease.number)
+        lines = enumerate(self._shares.lines(lease.number))
+        self._current, self._lines = lease, islice(lines, lease.begin, None)
+        self._places[lease.number] = lease.begin
         self._write_book()
         return True
 
@@ -127,16 +142,17 @@ class LeasedFiles:
         self._next = [lease for lease in self._next if lease not in lost]
         for lease in lost:
             self._given.pop(lease.number, None)
+            self._places.pop(lease.number, None)
 
     def _write_book(self) -> None:
-        held = [[lease.number, lease.holder] for lease in self._leases.held]
+        held = [[lease.number, lease.holder, lease.begin] for lease in self._leases.held]
         temporary = self._book.with_name(self._book.name + ".new")
         content = {"manifest": self._shares.digest, "held": held}
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(self._book)
 
 
-def _as_it_is(line: Line, lease: Lease | None = None) -> Found:
+def _as_it_is(line: Line, lease: Lease | None = None, place: int = 0) -> Found:
     """The path as it is now. What was left out or could not be looked at when it was listed stays so."""
     was = line.found
     if not isinstance(was, FoundFile):
@@ -147,7 +163,7 @@ def _as_it_is(line: Line, lease: Lease | None = None) -> Found:
     changed = (found.size, found.mtime_ns) != (was.size, was.mtime_ns)
     if lease is None:
         return replace(found, changed=changed)
-    return replace(found, lease=lease.number, shared=lease.holder > 1, changed=changed)
+    return replace(found, lease=(lease.number, place), shared=lease.holder > 1, changed=changed)
 
 
 def _read_book(path: Path, digest: str) -> list[Lease]:
@@ -155,7 +171,7 @@ def _read_book(path: Path, digest: str) -> list[Lease]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["manifest"] == digest:
-            return [Lease(int(number), int(holder)) for number, holder in content["held"]]
+            return [Lease(*map(int, held)) for held in content["held"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
@@ -90,8 +90,8 @@ class Active:
     #: other chunks or another model.
     unended: bool = False
     doubtful: bool = False
-    #: The number of the lease that it came with.
-    lease: int | None = None
+    #: The lease that it came with, and its place in it.
+    lease: tuple[int, int] | None = None
     attempts: list[int] = field(default_factory=list)
     #: Chunks of the segments that the inference process has received and the database hasn't answered; and
     #: of those that were answered before that news came in.
@@ -139,8 +139,8 @@ class Accounts:
         self.shared = False
         #: Files on their way.
         self.active = 0
-        #: By lease, how many files have come to their end since somebody has emptied this.
-        self.ended: Counter[int] = Counter()
+        #: The files with a lease that have come to their end since somebody has emptied this.
+        self.ended: list[tuple[int, int]] = []
         #: Files that changed while they were read, to be dispatched once more.
         self.again: deque[FoundFile] = deque()
         self._changes: dict[str, int] = {}
@@ -393,7 +393,7 @@ class Accounts:
             del self._attempts[attempt]
         self.active -= 1
         if active.lease is not None:
-            self.ended[active.lease] += 1
+            self.ended.append(active.lease)
         row = active.row
         if end.outcome == "unchanged":
             self._ledger.touch(row.id, active.size, active.mtime_ns)
@@ -456,7 +456,7 @@ class Accounts:
             self._changes[source] = changes
             lease = active.lease
             if lease is not None:
-                self.ended[lease] -= 1
+                self.ended.remove(lease)
             shared = active.bereft
             self.again.append(
                 FoundFile(path, source, status.st_size, modified_ns(status), lease, shared, shared)

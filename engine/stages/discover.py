@@ -28,15 +28,15 @@ MOST_NS = 2**63 - 1
 class FoundFile:
     """A regular file of the corpus; `mtime_ns` is its modification time in nanoseconds since the epoch.
 
-    `lease` is the number of the lease that it came with, if any. `shared`: another task may have left records
-    of it in the database; `changed`: and may have made them of other content.
+    `lease` is the number of the lease that it came with, and its place in it from 0. `shared`: another task
+    may have left records of it in the database; `changed`: and may have made them of other content.
     """
 
     path: str
     source: str
     size: int
     mtime_ns: int
-    lease: int | None = None
+    lease: tuple[int, int] | None = None
     shared: bool = False
     changed: bool = False
 
