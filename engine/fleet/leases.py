@@ -138,7 +138,8 @@ class Leases:
     def take(self, without: Collection[int] = ()) -> Lease | None:
         """The next lease, None where there is none now. Those in `without` are not taken over."""
         own, self._own = self._own, None
-        if own is not None and (lease := self._claim(own)):
+        # Looked at before, like any other: its first file's name is free again when it has changed hands.
+        if own is not None and own in self._look(own // BUCKET).free and (lease := self._claim(own)):
             return lease
         if lease := self._take_freed(without):
             return lease
