@@ -36,7 +36,7 @@ MEMBER_LINES = 1000
 SYNC_S = 5.0
 
 #: Bytes read at once; zlib's window for a gzip member with its own header.
-READ_BYTES, GZIP_WINDOW = 2**18, 31
+READ_BYTES, GZIP_WINDOW = 2**16, 31
 
 
 @dataclass(frozen=True, slots=True)
