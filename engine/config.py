@@ -17,6 +17,7 @@ from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
 from engine.cores import cores
 from engine.errors import UsageError
+from engine.fleet.manifest import read_header
 from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
 
@@ -61,6 +62,9 @@ class Config:
     parser_memory: int | None
     shard: tuple[int, int]
     fleet: bool
+    manifest: str | None
+    lease: bool
+    lease_ttl: float
     file_timeout: float
     file_attempts: int
     database_deadline: float
@@ -149,7 +153,15 @@ def engine_version() -> str:
 
 def parse(argv: Sequence[str] | None = None) -> Config:
     """The configuration of a command line. Raises `UsageError`, and `SystemExit(0)` for --help, --version."""
-    args = _parser().parse_intermixed_args(argv)
+    return from_arguments(run_parser().parse_intermixed_args(argv))
+
+
+def from_arguments(args: argparse.Namespace) -> Config:
+    """The configuration of a command line that was parsed. Raises `UsageError`."""
+    if args.manifest is not None:
+        _use_manifest(args)
+    elif args.lease:
+        raise UsageError("--lease: leases are of a manifest; give --manifest FILE, made by engine.plan")
     if not args.inputs and args.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
     if "" in args.inputs:
@@ -184,6 +196,37 @@ def _check_fleet(args: argparse.Namespace) -> None:
             raise UsageError(f"--fleet: not with --{name}, which one task alone can't do{after}")
 
 
+def _use_manifest(args: argparse.Namespace) -> None:
+    """Take what was listed, and how, from the manifest. Raises `UsageError` where the command has others."""
+    args.manifest = os.path.abspath(args.manifest)
+    header = read_header(Path(args.manifest))
+    if args.prune:
+        raise UsageError(
+            "--prune can't go with --manifest, which is older than the corpus: it is for the one who finishes"
+        )
+    given = {
+        "INPUT": (tuple(os.path.abspath(name) for name in args.inputs), header.inputs),
+        "--files-from": (list_name(args.files_from), header.files_from),
+        "--include": (tuple(args.include), header.include),
+        "--exclude": (tuple(args.exclude), header.exclude),
+        "--hidden": (args.hidden, header.hidden),
+    }
+    for name, (here, there) in given.items():
+        if here and here != there:
+            told = there if isinstance(there, str) else ", ".join(there) if isinstance(there, tuple) else ""
+            raise UsageError(
+                f"{name}: {args.manifest} was listed {f'with {told}' if told else 'without it'};"
+                " leave it out, or plan again"
+            )
+    args.inputs, args.files_from = list(header.inputs), header.files_from
+    args.include, args.exclude, args.hidden = header.include, header.exclude, header.hidden
+
+
+def list_name(files_from: str | None) -> str | None:
+    """The absolute path of a list of files; `-` stays."""
+    return files_from if files_from in (None, "-") else os.path.abspath(str(files_from))
+
+
 def check_url(url: str) -> None:
     """Raises `UsageError` for an adapter URL with credentials, or of no known database."""
     # Before anything that repeats the URL: a password must not reach a terminal or a log.
@@ -202,7 +245,8 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see --help)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def run_parser() -> CommandParser:
+    """The options of `engine.run`, for a command that takes them as well."""
     parser = CommandParser(
         prog="python -m engine.run",
         description="Parse, embed and index a corpus into a vector database, in bounded memory. "
@@ -219,12 +263,12 @@ def _parser() -> argparse.ArgumentParser:
         help="hub id, local folder or stand-in:DIM[@TOKENS_PER_S] (default %(default)s)")  # fmt: skip
     add("--image-model", metavar="NAME", help="architecture/tag, local folder or stand-in:DIM[@IMAGES_PER_S]")
     add_model_options(parser)
-    add("--workers", type=_count(1), default=default_workers(), metavar="N",
+    add("--workers", type=count(1), default=default_workers(), metavar="N",
         help="most parser processes; there are as many of them as the model needs to be kept busy"
         " (default: cores less one, %(default)s here)")  # fmt: skip
-    add("--chunk-size", type=_count(1), metavar="TOKENS",
+    add("--chunk-size", type=count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
-    add("--chunk-overlap", type=_count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
+    add("--chunk-overlap", type=count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
     add("--buffer", type=_bytes(1), metavar="BYTES",
         help="most bytes between parsing and acknowledgement"
         " (default 256MiB, or what --max-ram leaves)")  # fmt: skip
@@ -243,15 +287,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
     add("--fleet", action="store_true",
         help="one task of several at once; engine.merge ends what they began")  # fmt: skip
+    add("--manifest", metavar="FILE", help="take this share's files from a manifest of engine.plan")
+    add("--lease", action="store_true", help="take pieces of the manifest by turns with other tasks")
+    add("--lease-ttl", type=_seconds, default=120.0, metavar="SECONDS",
+        help="silence after which a task's lease is another's (default 120)")  # fmt: skip
     add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
-    add("--file-attempts", type=_count(1), default=2, metavar="N",
+    add("--file-attempts", type=count(1), default=2, metavar="N",
         help="parsers that a file may crash before it is tried a last time alone (default 2)")  # fmt: skip
     add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that went away (default 900)")  # fmt: skip
     add("--bulk-bytes", type=_bytes(1), default=8 * 2**20, metavar="BYTES",
         help="most bytes of one request to the database (default 8MiB)")  # fmt: skip
-    add("--bulk-concurrency", type=_count(1), default=2, metavar="N",
+    add("--bulk-concurrency", type=count(1), default=2, metavar="N",
         help="most requests to the database at once (default 2)")  # fmt: skip
     add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
     add("--es-store-vectors", action=argparse.BooleanOptionalAction,
@@ -271,7 +319,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tolerate-truncated", action="store_true", help="take what there is of pictures that end early")
     add("--prune", action="store_true", help="delete the records of files that left the corpus")
     add("--skip-failed", action="store_true", help="don't try again what failed before")
-    add("--limit", type=_count(1), metavar="N", help="at most this many files")
+    add("--limit", type=count(1), metavar="N", help="at most this many files")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add("--field", action="append", default=[], metavar="NAME=VALUE", help="a constant field of each record")
     add("--quiet", action="store_true", help="no progress line")
@@ -316,7 +364,9 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def _count(least: int) -> Callable[[str], int]:
+def count(least: int) -> Callable[[str], int]:
+    """For `argparse`: a whole number of at least that."""
+
     def convert(text: str) -> int:
         if not re.fullmatch(r"-?\d+", text) or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")

@@ -52,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.dry_run import dry_run
 
             return dry_run(config)
+        from engine.fleet.identity import check_fleet
         from engine.runtime.supervisor import Supervisor
 
+        check_fleet(config)
         code = Supervisor(config).run()
         if code == EXIT_STOPPED and config.fleet:
             _go_on_later()

@@ -1,1 +1,1 @@
-"""Fleets: how their work is shared out, and how long their last job takes."""
+"""Fleets: how their work is shared out, what a plan says, and how long the last job takes."""

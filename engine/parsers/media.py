@@ -63,6 +63,22 @@ _HTML_START = re.compile(
 _ANY_TAG = re.compile(r"<[a-z!?/]", re.I)
 
 
+_PLAIN = {".txt": "text/plain", ".text": "text/plain", ".log": "text/plain"}
+
+#: Suffixes of pictures and PDFs, for who can't look into a file.
+_BINARY_SUFFIXES = {
+    ".pdf": "application/pdf", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jpe": "image/jpeg",
+    ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif", ".tif": "image/tiff",
+    ".tiff": "image/tiff", ".bmp": "image/bmp",
+}  # fmt: skip
+
+
+def type_by_name(path: str) -> str:
+    """The media type that a file's name promises; "" where it promises none. The file is not opened."""
+    suffix = os.path.splitext(path)[1].lower()
+    return _TYPE_OF_SUFFIX.get(suffix) or _BINARY_SUFFIXES.get(suffix) or _PLAIN.get(suffix, "")
+
+
 def detect(path: str) -> str:
     """The media type of a file that some parser reads.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -84,22 +84,30 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
     folders, unfinished = _tasks(run_dir)
     with Books(folders, url) as books:
         _check_one_fleet(run_dir, books)
-        unfinished += _unfinished(books)
+        cut_off = list(_unfinished(books))
+        leased = any(_config(book).get("lease") for book in books)
+        # A task with leases ends well only when all leases are done, so that no other task is missed then.
+        if leased and len(cut_off) < len(books.books):
+            unfinished, cut_off = [], []
+        unfinished += cut_off
         difference, gathered, removed = None, 0, 0
         if not unfinished:
             with books.database(url, _options(books)) as adapter:
                 gathered = adapter.gather()
                 steps.end("gather")
-                _settle_doubles(books, adapter)
+                if leased:
+                    _settle_doubles(books, adapter)
+                    unfinished += _pending(books)
                 if prune:
                     removed = _prune(books, adapter)
                 steps.end("settle")
-                adapter.publish(_expected(books))
-                _mark_published(books, adapter)
-                steps.end("publish")
-                with Comparison(books, adapter) as comparison:
-                    difference = comparison.difference
-                steps.end("verify")
+                if not unfinished:
+                    adapter.publish(_expected(books))
+                    _mark_published(books, adapter)
+                    steps.end("publish")
+                    with Comparison(books, adapter) as comparison:
+                        difference = comparison.difference
+                    steps.end("verify")
         failures = report.write_lines(run_dir / "failures.jsonl", _failures(books))
         if unfinished:
             status, code = "stopped", EXIT_STOPPED
@@ -167,17 +175,23 @@ def _unfinished(books: Books) -> Iterator[str]:
     """Why each task that is not done is not."""
     for book in books:
         summary = _summary(book.run_dir)
-        with book.ledger() as ledger:
-            pending = ledger.pending()
         name = f"shards/{book.run_dir.name}"
         if summary is None:
             yield f"{name}: was cut off before its end"
         elif summary.get("exit_code") not in (EXIT_DONE, EXIT_FAILURES):
             yield f"{name}: ended as {summary.get('status')}"
-        elif pending:
-            yield f"{name}: {pending:,} files are pending"
         elif summary.get("run") != _invocations(book):
             yield f"{name}: its last start was cut off"
+        else:
+            yield from _pending([book])
+
+
+def _pending(books: Iterable[Book]) -> Iterator[str]:
+    """The tasks with files that have not come to their end."""
+    for book in books:
+        with book.ledger() as ledger:
+            if pending := ledger.pending():
+                yield f"shards/{book.run_dir.name}: {pending:,} files are pending"
 
 
 def _invocations(book: Book) -> int:
@@ -194,8 +208,6 @@ def _summary(folder: Path) -> dict[str, Any] | None:
 
 def _settle_doubles(books: Books, adapter: Adapter) -> None:
     """Give each file that several ledgers have to one of them. Shards by path can't have one twice."""
-    if not any(_config(book).get("lease") for book in books):
-        return
     with closing(scratch(books.books[0].run_dir, _TABLES)) as db:
         for number, book in enumerate(books):
             with book.ledger() as ledger:
@@ -247,7 +259,8 @@ def _prune(books: Books, adapter: Adapter) -> int:
                 if ledger.get("listed") != str(run):
                     raise UsageError(
                         f"--prune: {book.run_dir} did not list all of its inputs in its last run, or was"
-                        " narrowed by --include, --exclude, --no-images or --files-from; nothing was pruned"
+                        " narrowed (--include, --exclude, --no-images, --files-from, --manifest);"
+                        " nothing was pruned"
                     )
                 under = _folders(_config(book))
                 after = 0

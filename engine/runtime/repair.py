@@ -94,6 +94,8 @@ def to_make(books: Books) -> Iterator[Config]:
             run_dir=book.run_dir,
             inputs=unlistable,
             files_from=str(book.run_dir / LIST),
+            manifest=None,
+            lease=False,
             include=(),
             exclude=(),
             images=True,

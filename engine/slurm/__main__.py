@@ -84,7 +84,7 @@ def _absolute(rest: Sequence[str], inputs: Sequence[str]) -> list[str]:
     for word, before in zip(rest, ["", *rest], strict=False):
         path = os.path.abspath(word)
         named = path in inputs and not word.startswith("-") and not before.startswith("--")
-        found.append(path if named or before == "--files-from" else word)
+        found.append(path if named or before in ("--files-from", "--manifest") else word)
     return found
 
 

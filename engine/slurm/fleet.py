@@ -1,4 +1,4 @@
-"""What was submitted, in `DIR/fleet.json`, and where each task stands."""
+"""What was submitted, in `DIR/slurm.json`, and where each task stands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.slurm import client, script
 from engine.slurm.script import Wishes
 
 #: The file, and the two scripts beside it.
-RECORD, TASKS, FINISH = "fleet.json", "job.sbatch", "finish.sbatch"
+RECORD, TASKS, FINISH = "slurm.json", "job.sbatch", "finish.sbatch"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -26,12 +26,19 @@ MOST_NS = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A regular file of the corpus; `mtime_ns` is its modification time in nanoseconds since the epoch."""
+    """A regular file of the corpus; `mtime_ns` is its modification time in nanoseconds since the epoch.
+
+    `lease` is the number of the lease that it came with, and its place in it from 0. `shared`: another task
+    may have left records of it in the database; `changed`: and may have made them of other content.
+    """
 
     path: str
     source: str
     size: int
     mtime_ns: int
+    lease: tuple[int, int] | None = None
+    shared: bool = False
+    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,8 @@ class Discovery:
     exclude: Sequence[str] = ()
     hidden: bool = False
     shard: tuple[int, int] = (0, 1)
+    #: Paths that are not looked at, because a listing that was interrupted has them already.
+    known: Callable[[str], bool] | None = None
     complete: bool = field(default=True, init=False)
     #: The rank of each input: its first place on the command line.
     _ranks: dict[str, int] = field(init=False, repr=False)
@@ -180,18 +189,12 @@ class Discovery:
         if self.include and not _matches(relative, self.include):
             yield LeftOut(source, "not-included")
             return
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            rule = BROKEN_LINKS.get(error.errno or 0) if os.path.islink(path) else None
-            yield LeftOut(source, rule, _reason(error)) if rule else self._unreadable(source, error)
+        if self.known is not None and self.known(path):
             return
-        if stat.S_ISDIR(status.st_mode):
-            yield LeftOut(source, "symlink-to-folder")
-        elif not stat.S_ISREG(status.st_mode):
-            yield LeftOut(source, "special-file")
-        else:
-            yield FoundFile(path, source, status.st_size, modified_ns(status))
+        found = look_at(path, source)
+        if isinstance(found, Unreadable):
+            self.complete = False
+        yield found
 
     def _unreadable(self, source: str, error: OSError) -> Unreadable:
         self.complete = False
@@ -218,6 +221,20 @@ def check_inputs(inputs: Sequence[str], files_from: str | None) -> None:
             raise UsageError(f"--files-from {files_from}: a folder; give a file with one path a line, or -")
         if not os.access(files_from, os.R_OK):
             raise UsageError(f"--files-from {files_from}: no such file, or it can't be read")
+
+
+def look_at(path: str, source: str) -> Found:
+    """What lies at the path now; links to files are followed."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        rule = BROKEN_LINKS.get(error.errno or 0) if os.path.islink(path) else None
+        return LeftOut(source, rule, _reason(error)) if rule else Unreadable(source, _reason(error))
+    if stat.S_ISDIR(status.st_mode):
+        return LeftOut(source, "symlink-to-folder")
+    if not stat.S_ISREG(status.st_mode):
+        return LeftOut(source, "special-file")
+    return FoundFile(path, source, status.st_size, modified_ns(status))
 
 
 def modified_ns(status: os.stat_result) -> int:

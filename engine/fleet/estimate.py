@@ -1,0 +1,207 @@
+"""What a corpus will take: tokens, time, memory and index, from its census and a trial run over its sample.
+
+**Tokens and pictures.** For each type, what the sample's whole files gave for each byte (pictures: for each
+file), times what the corpus has of it. A type of which no file came to its end gets the mean of the others.
+
+**Time.** The trial's window, from its first batch to its last acknowledgement, is shared out between texts
+and pictures as their models' calls took; what a token and a picture cost then is the sum of all that a run
+does for them. A task takes that, and what starting and ending took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.errors import EngineError
+from engine.fleet.census import LINE_S, Census, Weights
+from engine.fleet.shards import Share
+from engine.fleet.trial import Trial
+
+
+@dataclass(frozen=True)
+class TypeEstimate:
+    """What the files of one type come to."""
+
+    type: str
+    files: int
+    bytes: int
+    tokens: float
+    texts: float
+    pictures: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the corpus comes to on machines like this one. Rates are items a second, a task's with all its
+    cores or its device; `edge_s` is what a task takes besides its files. `memory` is `summary.json`'s."""
+
+    types: Sequence[TypeEstimate]
+    tokens_per_s: float
+    pictures_per_s: float
+    edge_s: float
+    bytes_per_record: float
+    memory: Mapping[str, Any]
+    measured_s: float
+    measured_files: int
+    device: str
+
+    @property
+    def tokens(self) -> float:
+        """Of all types."""
+        return sum(each.tokens for each in self.types)
+
+    @property
+    def pictures(self) -> float:
+        """Of all types."""
+        return sum(each.pictures for each in self.types)
+
+    @property
+    def records(self) -> float:
+        """Texts and pictures."""
+        return sum(each.texts + each.pictures for each in self.types)
+
+    @property
+    def index_bytes(self) -> float:
+        """Of the whole index, as LanceDB stores it."""
+        return self.records * self.bytes_per_record
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of one task for all files, without its start and its end."""
+        seconds = self.tokens / self.tokens_per_s if self.tokens else 0.0
+        return seconds + (self.pictures / self.pictures_per_s if self.pictures else 0.0)
+
+    def task_s(self, tasks: int) -> float:
+        """Seconds of each of so many tasks of equal work."""
+        return self.work_s / tasks + self.edge_s
+
+    def weights(self) -> Weights:
+        """The work of each file, in seconds of a task."""
+        each = {t.type: t.pictures / t.files / self.pictures_per_s for t in self.types if t.pictures}
+        a_byte = {t.type: t.tokens / t.bytes / self.tokens_per_s for t in self.types if t.bytes and t.tokens}
+        return Weights("seconds", LINE_S, each, a_byte)
+
+    def as_dict(self, tasks: int) -> dict[str, Any]:
+        """For the plan's table and `--json`."""
+        names = ("tokens", "pictures", "records", "index_bytes", "work_s")
+        sums = {name: round(getattr(self, name), 3) for name in names}
+        own = asdict(self) | {"types": [asdict(each) for each in self.types]}
+        return {**sums, "task_s": round(self.task_s(tasks), 3), **own}
+
+
+def estimate(census: Census, trial: Trial) -> Estimate:
+    """Raises `EngineError` where the trial embedded too little to tell."""
+    summary = trial.summary
+    light, calls = summary["speed_of_light"], summary["stages"]["infer"]["calls"]
+    window, tokens, pictures = light["window_s"], summary["tokens"], summary["chunks"]["image"]
+    in_model = {kind: calls.get(kind, {}).get("seconds", 0.0) for kind in ("text", "image")}
+    if not window or not (tokens or pictures):
+        raise EngineError("the calibration embedded nothing, so there is nothing to reckon with")
+    # A stand-in without a rate takes no time at all: then by the number of chunks.
+    if not sum(in_model.values()):
+        in_model = {"text": summary["chunks"]["text"], "image": pictures}
+    shares = {kind: seconds / sum(in_model.values()) for kind, seconds in in_model.items()}
+    records = summary["chunks"]["indexed"]
+    return Estimate(
+        types=_types(census, trial),
+        tokens_per_s=tokens / (window * shares["text"]) if tokens and shares["text"] else 0.0,
+        pictures_per_s=pictures / (window * shares["image"]) if pictures and shares["image"] else 0.0,
+        edge_s=max(0.0, summary["seconds"] - window),
+        bytes_per_record=trial.index_bytes / max(1, records),
+        memory=summary["memory"],
+        measured_s=window,
+        measured_files=sum(each.files for each in trial.yields.values()),
+        device=str(light["device"]),
+    )
+
+
+def _types(census: Census, trial: Trial) -> list[TypeEstimate]:
+    made = trial.yields
+    size = max(1, sum(each.size for each in made.values()))
+    mean_texts = sum(each.texts for each in made.values()) / size
+    mean_tokens = sum(each.texts * each.tokens_each for each in made.values()) / size
+    found = []
+    for name, there in sorted(census.classes.items(), key=lambda pair: -pair[1].size):
+        seen = made.get(name)
+        if seen is None or not seen.size:
+            texts, tokens, pictures = mean_texts * there.size, mean_tokens * there.size, 0.0
+        else:
+            texts = seen.texts / seen.size * there.size
+            tokens = texts * seen.tokens_each
+            pictures = seen.pictures / seen.files * there.files
+        found.append(TypeEstimate(name, there.files, there.size, tokens, texts, pictures))
+    return found
+
+
+def lines(census: Census, guess: Estimate | None, shards: Sequence[Share], leases: Sequence[Share],
+          unit: str) -> list[str]:  # fmt: skip
+    """The lines that a person reads; `unit` is that of the shares' work."""
+    out = [
+        f"corpus     {census.files:,} files, {_bytes(census.size)}; {census.left_out:,} paths left out,"
+        f" {census.unreadable:,} unreadable"
+    ]
+    if guess is not None:
+        heads = f"{'files':>12}{'size':>12}{'tokens':>16}{'pictures':>12}{'records':>14}"
+        out.append(f"           {'type':<24}{heads}")
+        for each in guess.types:
+            records = each.texts + each.pictures
+            out.append(
+                f"           {each.type or '(by its content)':<24}{each.files:>12,}{_bytes(each.bytes):>12}"
+                f"{each.tokens:>16,.0f}{each.pictures:>12,.0f}{records:>14,.0f}"
+            )
+        rates = [f"{guess.tokens_per_s:,.0f} tokens/s"] if guess.tokens else []
+        rates += [f"{guess.pictures_per_s:,.1f} pictures/s"] if guess.pictures else []
+        out.append(
+            f"speed      {', '.join(rates)} ({guess.device}), measured here in {guess.measured_s:.0f} s"
+            f" over {guess.measured_files:,} files"
+        )
+        tasks = len(shards)
+        each_takes = f"; each of {tasks:,} tasks {_duration(guess.task_s(tasks))}" if tasks > 1 else ""
+        out.append(
+            f"time       {_duration(guess.work_s)} for one task{each_takes}, of which"
+            f" {_duration(guess.edge_s)} to start and end"
+        )
+        out.append(f"memory     {_memory(guess.memory)}")
+        out.append(
+            f"index      {guess.records:,.0f} records of {guess.bytes_per_record:,.0f} bytes,"
+            f" {_bytes(guess.index_bytes)}, as LanceDB stores them"
+        )
+    out.append(f"shards     {_shares(shards, unit)}")
+    out.append(f"leases     {_shares(leases, unit)}")
+    return out
+
+
+def _shares(shares: Sequence[Share], unit: str) -> str:
+    work = [share.work for share in shares] or [0.0]
+    mean = sum(work) / len(work)
+    told = _duration if unit == "seconds" else _bytes
+    uneven = f", the largest {100 * (max(work) / mean - 1):.1f} % above the mean" if mean else ""
+    return f"{len(shares):,}, from {told(max(work))} to {told(min(work))}{uneven}"
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    made = memory.get("plan")
+    if made is None:
+        return "nothing was parsed, so nothing was planned"
+    return (
+        f"{sum(made['parts'].values()) / 2**20:,.0f} MiB planned for each task, {made['workers']} parsers"
+        f" with {made['parser_memory'] / 2**20:,.0f} MiB each; at most"
+        f" {memory['limit_bytes'] / 2**20:,.0f} MiB ({memory['limit_source']})"
+    )
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"

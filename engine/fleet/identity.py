@@ -1,0 +1,115 @@
+"""What the tasks of one fleet have in common; a task that has something else is refused before it begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from engine.config import Config
+from engine.errors import UsageError
+from engine.fleet.table import read_table
+from engine.runtime.books import shard_folders, shard_of_folder
+
+#: In the fleet's directory: what its tasks have in common, written by the first of them.
+IDENTITY = "fleet.json"
+
+
+def fleet_folder(config: Config) -> Path:
+    """The directory that was named by `--run-dir`, in which each task of several has its own."""
+    own = config.shard[1] > 1 or config.fleet
+    return config.run_dir.parent.parent if own else config.run_dir
+
+
+def check_fleet(config: Config) -> None:
+    """Raises `UsageError` where the run directory belongs to a fleet of other inputs, another manifest or
+    another number of shards."""
+    folder = fleet_folder(config)
+    several = config.shard[1] > 1 or config.manifest is not None
+    _check_numbers(folder, config.shard[1])
+    known = _read(folder / IDENTITY)
+    if known is None and not several:
+        return
+    ours = _identity(config)
+    if known is None:
+        known = _write(folder, ours)
+    for name, told in _TOLD.items():
+        if ours[name] != known.get(name):
+            raise UsageError(
+                f"--run-dir {folder}: its fleet has {told}{_short(known.get(name))}, this command has"
+                f" {_short(ours[name])}: what is there could not go on; name another --run-dir"
+            )
+
+
+#: In what words each thing in common is told.
+_TOLD = {
+    "inputs": "inputs ",
+    "files_from": "--files-from ",
+    "shards": "a number of shards of ",
+    "manifest": "a manifest of digest ",
+    "lease": "--lease ",
+}
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    manifest = None if config.manifest is None else read_table(Path(config.manifest))["digest"]
+    return {
+        "inputs": sorted(os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.inputs),
+        "files_from": config.files_from,
+        "shards": config.shard[1],
+        "manifest": manifest,
+        "lease": config.lease,
+    }
+
+
+def _check_numbers(folder: Path, shards: int) -> None:
+    """Also where no task has written `fleet.json`: the folders' names tell."""
+    for other in shard_folders(folder):
+        number, total = shard_of_folder(other)
+        if total != shards and (other / "ledger.sqlite").is_file():
+            raise UsageError(
+                f"--run-dir {folder}: it was begun with {total} shards (shards/{number}-of-{total}), not with"
+                f" {shards}: each file would change its shard; name another --run-dir"
+            )
+    if shards > 1 and (folder / "ledger.sqlite").is_file():
+        raise UsageError(
+            f"--run-dir {folder}: it was begun by one run without shards; name another --run-dir"
+        )
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: can't be read ({error}); name another --run-dir") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _write(folder: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make the file, or find that another task was first; what is in it then."""
+    path = folder / IDENTITY
+    own = folder / f".{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        own.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        try:
+            # Whole or not at all, and never over another's.
+            with suppress(FileExistsError):
+                os.link(own, path)
+        finally:
+            own.unlink()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"--run-dir {folder}: {reason}; name a directory that can be written") from None
+    return _read(path) or {}
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (text if len(text) < 200 else text[:200] + "…") or "none"
