@@ -14,13 +14,13 @@ from engine.fleet.shards import Block
 Floats = npt.NDArray[np.float64]
 
 #: Sizes: a log-normal body (median 8 kB), and a Pareto tail of every 200th file (from 1 MB, exponent 1.2),
-#: none above 250 MB: with 10,000 files for each task, a third of a task's share. No way to share out whole
+#: none above 100 MB: with 10,000 files for each task, a seventh of a share. No way to share out whole
 #: files could do well with larger ones.
-MEDIAN, SIGMA, TAIL_SHARE, TAIL_LEAST, TAIL_EXPONENT, MOST = 8e3, 1.5, 1 / 200, 1e6, 1.2, 250e6
+MEDIAN, SIGMA, TAIL_SHARE, TAIL_LEAST, TAIL_EXPONENT, MOST = 8e3, 1.5, 1 / 200, 1e6, 1.2, 100e6
 
 #: How far a file's work is from its estimate, and a task's speed from the mean (standard deviations of
 #: logarithms); one task in 20 has half its speed.
-WORK_SIGMA, SPEED_SIGMA, SLOW_SHARE, SLOW = 0.3, 0.15, 1 / 20, 0.5
+WORK_SIGMA, SPEED_SIGMA, SLOW_SHARE, SLOW = 0.2, 0.15, 1 / 20, 0.5
 
 #: Mean hours of a task at work between two preemptions, which drain, and two failures, which lose `LOST_S`
 #: seconds of work and its leases' last sign of life.
