@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.fleet.strategies import Fleet, Outcome, cut_shards, hash_shards, static
-from benchmarks.fleet.world import World, make_world
+from benchmarks.fleet.world import MOST, WORK_SIGMA, World, make_world
 from benchmarks.memory import figures
 from engine.fleet.shards import Survey, cut
 
@@ -27,6 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tasks", type=int, default=1000, help="tasks (default 1,000)")
     add("--hours", type=float, default=4.0, help="about how long the whole takes, simulated (default 4)")
     add("--ttl", type=float, default=120.0, help="seconds of silence after which a lease runs out")
+    add("--largest", type=float, default=MOST, help="bytes of the largest file (default 100e6)")
+    add("--sigma", type=float, default=WORK_SIGMA, help="how far work is off its estimate (default 0.2)")
     add("--seed", type=int, default=1, help="of everything that is drawn (default 1)")
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--plot", type=Path, metavar="FILE", help="draw them, as PNG")
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     """Simulate, and print the table."""
     figures.check_plot(args.plot)
     began = time.process_time()
-    world = make_world(args.files, args.tasks, args.hours, args.seed)
+    world = make_world(args.files, args.tasks, args.hours, args.seed, args.largest, args.sigma)
     outcomes = simulate(world, args.ttl, args.seed)
     ideal = world.ideal()
     rows = [_row(outcome, ideal, world) for outcome in outcomes]
@@ -47,7 +49,10 @@ def run(args: argparse.Namespace) -> None:
         f" {time.process_time() - began:.0f} s of one core"
     )
     if args.json:
-        content = {name: getattr(args, name) for name in ("files", "tasks", "hours", "ttl", "seed")}
+        content = {
+            name: getattr(args, name)
+            for name in ("files", "tasks", "hours", "ttl", "largest", "sigma", "seed")
+        }
         operations = dict(outcomes[-1].operations)
         figures.write_json(args.json, {**content, "ideal_s": ideal, "rows": rows, "operations": operations})
     if args.plot:

@@ -14,13 +14,13 @@ from engine.fleet.shards import Block
 Floats = npt.NDArray[np.float64]
 
 #: Sizes: a log-normal body (median 8 kB), and a Pareto tail of every 200th file (from 1 MB, exponent 1.2),
-#: none above 250 MB: with 10,000 files for each task, a third of a task's share. No way to share out whole
+#: none above 100 MB: with 10,000 files for each task, a seventh of a share. No way to share out whole
 #: files could do well with larger ones.
-MEDIAN, SIGMA, TAIL_SHARE, TAIL_LEAST, TAIL_EXPONENT, MOST = 8e3, 1.5, 1 / 200, 1e6, 1.2, 250e6
+MEDIAN, SIGMA, TAIL_SHARE, TAIL_LEAST, TAIL_EXPONENT, MOST = 8e3, 1.5, 1 / 200, 1e6, 1.2, 100e6
 
 #: How far a file's work is from its estimate, and a task's speed from the mean (standard deviations of
 #: logarithms); one task in 20 has half its speed.
-WORK_SIGMA, SPEED_SIGMA, SLOW_SHARE, SLOW = 0.3, 0.15, 1 / 20, 0.5
+WORK_SIGMA, SPEED_SIGMA, SLOW_SHARE, SLOW = 0.2, 0.15, 1 / 20, 0.5
 
 #: Mean hours of a task at work between two preemptions, which drain, and two failures, which lose `LOST_S`
 #: seconds of work and its leases' last sign of life.
@@ -74,19 +74,22 @@ def down(outages: Sequence[Outage], until: float) -> float:
     return sum(max(0.0, min(until, each.end) - each.begin) for each in outages)
 
 
-def make_world(files: int, tasks: int, hours: float, seed: int) -> World:
-    """A world in which tasks of mean speed that are never down would take about so many hours."""
+def make_world(
+    files: int, tasks: int, hours: float, seed: int, largest: float = MOST, sigma: float = WORK_SIGMA
+) -> World:
+    """A world in which tasks of mean speed that are never down would take about so many hours; no file has
+    more than `largest` bytes, and its work is off its estimate by `sigma`."""
     chance = np.random.default_rng(seed)
     sizes = chance.lognormal(np.log(MEDIAN), SIGMA, files)
     tail = chance.random(files) < TAIL_SHARE
     sizes[tail] = TAIL_LEAST * (1 + chance.pareto(TAIL_EXPONENT, int(tail.sum())))
-    sizes = np.minimum(sizes, MOST)
+    sizes = np.minimum(sizes, largest)
     # Folders hold what is alike: sizes wander along the listing, so that neighbours are no mean of all.
     drift = np.repeat(chance.lognormal(0, 0.7, -(-files // 1000)), 1000)[:files]
-    sizes = np.minimum(sizes * drift, MOST)
+    sizes = np.minimum(sizes * drift, largest)
     estimated = sizes + 4096.0
     estimated *= hours * 3600 * tasks / estimated.sum()
-    actual = estimated * chance.lognormal(-(WORK_SIGMA**2) / 2, WORK_SIGMA, files)
+    actual = estimated * chance.lognormal(-(sigma**2) / 2, sigma, files)
     speeds = chance.lognormal(0, SPEED_SIGMA, tasks)
     speeds[chance.random(tasks) < SLOW_SHARE] *= SLOW
     outages = [_outages(chance, 20 * hours * 3600) for _ in range(tasks)]
