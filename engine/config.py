@@ -20,6 +20,7 @@ from engine.errors import UsageError
 from engine.fleet.manifest import read_header
 from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
+from engine.slurm import job
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -400,10 +401,21 @@ def _seconds(text: str) -> float:
 
 
 def _shard(text: str) -> tuple[int, int]:
+    if text == "auto":
+        return _place_in_array()
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or int(match[1]) >= int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1, such as 0/8")
     return int(match[1]), int(match[2])
+
+
+def _place_in_array() -> tuple[int, int]:
+    place = job.place(os.environ)
+    if place is None:
+        raise argparse.ArgumentTypeError(
+            "'auto' is for a task of a SLURM array without gaps, such as sbatch --array=0-7; give I/N"
+        )
+    return place
 
 
 def _device(text: str) -> str:

@@ -6,8 +6,13 @@ import os
 from collections.abc import Mapping
 
 
-def cores(environment: Mapping[str, str] = os.environ) -> int:
-    """Those that it may run on, or fewer where its batch job was given fewer and nothing holds it to them."""
+def cores(environment: Mapping[str, str] | None = None) -> int:
+    """Those that it may run on, or fewer where its SLURM job was given fewer and nothing holds it to them."""
+    told = os.environ if environment is None else environment
     usable = len(os.sched_getaffinity(0))
-    given = environment.get("SLURM_CPUS_PER_TASK", "")
-    return max(1, min(usable, int(given))) if given.isdigit() else usable
+    # The first is set only where --cpus-per-task was; the second is of all the job's tasks on this node.
+    names = ["SLURM_CPUS_PER_TASK"]
+    if told.get("SLURM_NTASKS", "1") == "1":
+        names.append("SLURM_CPUS_ON_NODE")
+    given = [int(value) for name in names if (value := told.get(name, "")).isdigit() and int(value)]
+    return min(usable, given[0]) if given else usable

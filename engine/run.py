@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from engine import config as configuration
 from engine.errors import EngineError, UsageError
 from engine.runtime.limits import STOP_SIGNALS, RunStoppedError
+from engine.slurm import job
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
 #: inference process sets torch's own), an allocator that doesn't keep an arena for each thread; of LanceDB no
@@ -29,19 +30,6 @@ CHILD_ENVIRONMENT = {
 }
 
 
-#: Exit code of a run that was stopped early.
-EXIT_STOPPED = 75
-
-
-def _go_on_later() -> None:
-    """A task that was stopped early goes back into its batch system's queue, where nothing else does that."""
-    from engine.slurm import job
-
-    for number in STOP_SIGNALS:  # Being requeued ends the job that asks for it.
-        signal.signal(number, signal.SIG_IGN)
-    job.requeue(os.environ)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
@@ -56,10 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from engine.runtime.supervisor import Supervisor
 
         check_fleet(config)
-        code = Supervisor(config).run()
-        if code == EXIT_STOPPED and config.fleet:
-            _go_on_later()
-        return code
+        return Supervisor(config).run()
     except UsageError as error:
         print(f"engine.run: {error}", file=sys.stderr)
         return 2
@@ -82,4 +67,6 @@ if __name__ == "__main__":
     # The run is over and told of; who asks once more that it stop shall not change its exit code.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if code == job.REQUEUE_CODE:
+        job.requeue(os.environ)
     sys.exit(code)

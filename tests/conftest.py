@@ -23,6 +23,8 @@ TOGETHER = (
     r"tests/hostile/",
     r"test_full_disk\.py.*(run_directory|for_the_database)",
     r"test_full_disk\.py",
+    r"test_slurm_fleet\.py(?!.*whose_tasks)",
+    r"test_slurm_tasks\.py",
 )
 
 # Examples are not judged by their time: other tests run beside them.

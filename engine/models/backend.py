@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine.cores import cores as usable_cores
+from engine.cores import cores
 from engine.errors import UsageError
 
 #: What `--backend` and `--dtype` take.
@@ -98,11 +98,6 @@ def machine() -> dict[str, object]:
         "flags": found.get("flags", found.get("Features", "")),
         "cores": cores(),
     }
-
-
-def cores() -> int:
-    """The processor's cores that this process may use."""
-    return usable_cores()
 
 
 @cache

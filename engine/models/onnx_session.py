@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.cores import cores
 from engine.errors import DeviceLostError
-from engine.models.backend import cores
 from engine.models.batching import TooLargeError
 from engine.records import Vector
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from engine.cores import cores
 from engine.errors import UsageError
-from engine.models.backend import cores
 from engine.models.onnx_session import Session
 from engine.models.quiet import one_line
 from engine.records import Vector

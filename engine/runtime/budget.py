@@ -173,13 +173,21 @@ def limit_of(max_ram: int | None, environment: Mapping[str, str], root: Path = P
         folder / ("memory.max" if new else "memory.limit_in_bytes") for folder, new in memory_groups(root)
     )
     given = [size for path in files if (size := _read(path)) is not None]
-    job = environment.get("SLURM_MEM_PER_NODE", "")
-    if job.isdigit() and int(job):
-        given.append(int(job) * 2**20)
+    job = job_memory(environment)
+    if job:
+        given.append(job)
     free = psutil.virtual_memory().available
     if given and min(given) < free:
         return Limit(int(CGROUP_SHARE * min(given)), f"{CGROUP_SHARE:.0%} of the container's or job's limit")
     return Limit(int(FREE_SHARE * free), f"{FREE_SHARE:.0%} of what is free")
+
+
+def job_memory(environment: Mapping[str, str]) -> int:
+    """Bytes that SLURM has given to this job on its node; 0 outside of one, or where it has no limit."""
+    names = ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")
+    told = (environment.get(f"SLURM_{name}", "") for name in names)
+    whole, each, cores = (int(value) if value.isdigit() else 0 for value in told)
+    return (whole or each * cores) * 2**20
 
 
 def _read(path: Path) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from engine.cores import cores
 
 
 def memory_groups(root: Path = Path("/")) -> list[tuple[Path, bool]]:
@@ -14,9 +15,9 @@ def memory_groups(root: Path = Path("/")) -> list[tuple[Path, bool]]:
 
 
 def usable_cores(root: Path = Path("/")) -> float:
-    """The cores that this process and its children may use together: those that it may run on, or what the
-    groups' quotas leave of them, which may be a fraction."""
-    cores = [float(len(os.sched_getaffinity(0)))]
+    """The cores that this process and its children may use together: those that it may run on or that its job
+    was given, or what the groups' quotas leave of them, which may be a fraction."""
+    found = [float(cores())]
     for folder, new in _groups("cpu", root):
         with suppress(OSError, ValueError, ZeroDivisionError):  # no quota there
             if new:
@@ -25,8 +26,8 @@ def usable_cores(root: Path = Path("/")) -> float:
                 quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
                 period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
             if int(quota) > 0:  # "max" and -1 are none
-                cores.append(int(quota) / int(period))
-    return min(cores)
+                found.append(int(quota) / int(period))
+    return min(found)
 
 
 def _groups(controller: str, root: Path) -> list[tuple[Path, bool]]:

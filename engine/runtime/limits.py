@@ -23,8 +23,9 @@ DISK_FULL_DEADLINE_S = 15.0
 #: Seconds that a parser has to leave the file at hand once the run is to end.
 CANCEL_DEADLINE_S = 5.0
 
-#: Seconds that a job has left at its time limit when a drain took as long as it may.
-TIME_LIMIT_SPARE_S = 15.0
+#: Seconds of a batch job's time limit that a drain leaves for what comes after it, such as the summary; and
+#: the largest share of the job's time that both may take together.
+TIME_LIMIT_SPARE_S, TIME_LIMIT_SHARE = 15.0, 0.25
 
 #: Signals that ask a run to drain and end: the operator's, the system's, and the batch system's.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -40,9 +41,13 @@ class StopRequest:
     """Signals only leave a mark here; the supervisor's loop reads it and acts."""
 
     def __init__(self, grace: float, ends_at: float | None = None) -> None:
-        self._grace = grace
-        #: When to begin to drain, so as to be done before the job's time limit; seconds since the epoch.
-        self._drain_at = None if ends_at is None else ends_at - grace - TIME_LIMIT_SPARE_S
+        #: Seconds that a drain may take: as asked for, or less where its job ends sooner.
+        self.grace = grace
+        #: When the job ends that the run is in, and when the drain is to begin for that, by the wall clock.
+        self._ends_at = self._drain_at = ends_at
+        if ends_at is not None:
+            left = max(0.0, ends_at - time.time())
+            self._drain_at = ends_at - min(grace + TIME_LIMIT_SPARE_S, TIME_LIMIT_SHARE * left)
         self._signals: list[int] = []
         self._since: float | None = None
 
@@ -62,19 +67,31 @@ class StopRequest:
     @property
     def asked(self) -> bool:
         """Whether the run shall end."""
-        return bool(self._signals) or self.timed_out
+        return bool(self._signals) or self._out_of_time
 
     @property
-    def timed_out(self) -> bool:
-        """Whether the time limit of the job is near."""
+    def _out_of_time(self) -> bool:
         return self._drain_at is not None and time.time() >= self._drain_at
 
+    @property
+    def why(self) -> str:
+        """What asked, for the last line."""
+        return "by a signal" if self._signals else "near the time limit of its job"
+
     def begins(self) -> str | None:
-        """The signal's name, once, when the drain is to begin."""
+        """What asks for it, once, when the drain is to begin: the signal's name, or the time limit."""
         if not self.asked or self._since is not None:
             return None
         self._since = time.monotonic()
-        return signal.Signals(self._signals[0]).name if self._signals else "time limit"
+        if self._ends_at is not None:
+            left = max(0.0, self._ends_at - time.time())
+            self.grace = round(min(self.grace, left - min(TIME_LIMIT_SPARE_S, TIME_LIMIT_SHARE * left)), 1)
+        return signal.Signals(self._signals[0]).name if self._signals else "the job's time limit is near"
+
+    def check_asked(self) -> None:
+        """Raises `RunStoppedError` where the run shall end: for waits before there is anything to drain."""
+        if self.asked:
+            raise RunStoppedError(self.why)
 
     @property
     def urgent(self) -> bool:
@@ -90,8 +107,9 @@ class StopRequest:
         """Raises `RunStoppedError` after a second Ctrl-C, or a drain of more than `--grace` seconds."""
         if self.urgent:
             raise RunStoppedError("interrupted twice")
-        if self.draining_s > self._grace:
-            raise RunStoppedError(f"what was in flight took longer than --grace {self._grace:g} s")
+        if self.draining_s > self.grace:
+            late = f"what was in flight took longer than --grace {self.grace:g} s"
+            raise RunStoppedError(f"{self.why}; {late}")
 
 
 class DatabaseWait:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,13 @@ from engine.errors import UsageError
 
 #: Seconds after which a lock held on another host, its heartbeat silent, counts as left behind.
 FOREIGN_LOCK_EXPIRY_S = 120.0
+
+#: Seconds without a sign of life that are seen with one's own eyes before another host's lock is taken over:
+#: an old time of the file alone may be a matter of two clocks. A living holder gives one a second.
+CONFIRM_S = 10.0
+
+#: Seconds between two looks at another host's lock.
+LOOK_S = 0.5
 
 #: Seconds that a new run waits for the children of a killed one.
 CHILDREN_DEADLINE_S = 10.0
@@ -60,20 +68,25 @@ class RunLock:
     """Hold `DIR/lock` while the run lives: host, pid, boot id, and a heartbeat by the file's own time.
 
     The kernel's lock on the file settles who holds it on one host, and ends with its process. Hosts that
-    share the directory without sharing kernel locks go by the heartbeat. Raises `UsageError` where held.
+    share the directory without sharing kernel locks go by the heartbeat: a lock of another host is watched
+    until a beat shows that its holder lives, or until it was silent for `FOREIGN_LOCK_EXPIRY_S`, so that a
+    task which lost its node goes on from another one. `say` is told of that wait, and `check`, called all the
+    while, ends it by raising. Raises `UsageError` where held.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        say: Callable[[str], object] = lambda _: None,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         self._path = run_dir / "lock"
         self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise self._held() from None
-        owner = self._owner()
-        age = time.time() - os.fstat(self._file.fileno()).st_mtime
-        if owner and owner.get("host") != socket.gethostname() and age < FOREIGN_LOCK_EXPIRY_S:
-            raise self._held()
+            self._take(say, check)
+        except BaseException:
+            self._file.close()
+            raise
         self._wait_for_children(run_dir)
         self._file.truncate(0)
         boot_id = Path("/proc/sys/kernel/random/boot_id")
@@ -95,19 +108,56 @@ class RunLock:
             self._file.truncate(0)
             self._file.close()
 
-    def _owner(self) -> dict[str, object]:
-        self._file.seek(0)
-        try:
-            owner = json.loads(self._file.read() or "{}")
-        except ValueError:
-            return {}
-        return owner if isinstance(owner, dict) else {}
+    def _take(self, say: Callable[[str], object], check: Callable[[], object]) -> None:
+        """Return when it is ours to take."""
+        first: int | None = None
+        while True:
+            free = self._is_free()
+            owner, stamp = self._look()
+            if owner.get("host") in (None, socket.gethostname()):
+                if free:
+                    return
+                raise self._held(owner)
+            now = time.monotonic()
+            if first is None:
+                age = time.time() - stamp / 1e9
+                first, ends = stamp, now + max(CONFIRM_S, FOREIGN_LOCK_EXPIRY_S - max(0.0, age))
+                say(
+                    f"the lock of process {owner.get('pid')} on {owner['host']} is watched: it counts as left"
+                    f" behind after {ends - now:.0f} s without a sign of life"
+                )
+            if stamp != first:
+                raise self._held(owner)
+            if now >= ends:
+                if free:
+                    return
+                raise self._held(owner)
+            check()
+            time.sleep(LOOK_S)
 
-    def _held(self) -> UsageError:
-        owner = self._owner()
+    def _is_free(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _look(self) -> tuple[dict[str, object], int]:
+        """What the file says of its holder, and when it was touched, in nanoseconds.
+
+        It is opened anew each time: that is when network file systems ask their server.
+        """
+        with open(self._path, encoding="utf-8") as file:
+            stamp = os.fstat(file.fileno()).st_mtime_ns
+            try:
+                owner = json.loads(file.read() or "{}")
+            except ValueError:
+                owner = {}
+        return (owner if isinstance(owner, dict) else {}), stamp
+
+    def _held(self, owner: dict[str, object]) -> UsageError:
         told = "pid" in owner and "host" in owner
         who = f"process {owner['pid']} on {owner['host']}" if told else "another process"
-        self._file.close()
         return UsageError(
             f"--run-dir {self._path.parent}: locked by {who}; wait for it, stop it, or name another --run-dir"
         )

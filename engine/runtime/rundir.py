@@ -16,11 +16,18 @@ from engine.runtime.limits import RunStoppedError
 from engine.runtime.lock import RunLock
 
 
-def claim(run_dir: Path) -> RunLock:
-    """Make the directory and lock it. Raises `UsageError`; `RunStoppedError` where the disk is full."""
+def claim(
+    run_dir: Path,
+    say: Callable[[str], object] = lambda _: None,
+    check: Callable[[], object] = lambda: None,
+) -> RunLock:
+    """Make the directory and lock it; `say` and `check` are as for the lock.
+
+    Raises `UsageError`; `RunStoppedError` where the disk is full.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        return RunLock(run_dir)
+        return RunLock(run_dir, say, check)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         if error.errno in DISK_FULL:

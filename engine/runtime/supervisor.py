@@ -37,7 +37,7 @@ from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopR
 from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
 from engine.runtime.series import Series
 from engine.runtime.speed import Speed
-from engine.slurm.job import ends_at
+from engine.slurm import job as batch
 from engine.stages.discover import check_inputs
 
 #: Exit codes of `engine.run`.
@@ -80,7 +80,7 @@ class Supervisor:
         self._restarts = Restarts()
         self._away = Away()
         self._image_search: Background[ImageSpec | None] | None = None
-        self._stop = StopRequest(config.grace, ends_at(os.environ))
+        self._stop = StopRequest(config.grace, batch.ends_at(os.environ))
         self._database = DatabaseWait(config.database_deadline)
         self._ram = RamGuard()
         self._speed = Speed()
@@ -104,7 +104,7 @@ class Supervisor:
             self._generation = Generation(config, self._progress.say)
             # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
             stack.callback(self._stop.catch())
-            self._lock = rundir.claim(config.run_dir)
+            self._lock = rundir.claim(config.run_dir, self._progress.say, self._stop.check_asked)
             stack.callback(self._lock.release)
             stack.callback(rundir.remove_status, config.run_dir)
             stack.callback(rundir.log_to(config.run_dir, config.log_level))
@@ -161,8 +161,7 @@ class Supervisor:
             log.error("%s", error)
             return self._end("error", EXIT_ENGINE_FAILED, str(error))
         if not self._complete:
-            why = "near the time limit of its job" if self._stop.timed_out else "by a signal"
-            return self._end("stopped", EXIT_STOPPED, why)
+            return self._end("stopped", EXIT_STOPPED, self._stop.why)
         return self._end("complete", EXIT_DONE)
 
     # Before the first file
@@ -176,9 +175,9 @@ class Supervisor:
                 f"--run-dir {config.run_dir}: its ledger is of {known}, not of {config.adapter};"
                 " name another --run-dir"
             )
-        self._pipeline.start_indexer(
-            patient=known is not None or config.fleet, identity=ledger.get("identity")
-        )
+        # A job has waited for its place, and shall not lose it to a database that is away for a while.
+        patient = known is not None or batch.name(os.environ) is not None
+        self._pipeline.start_indexer(patient, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)
         if self._begun:
@@ -384,8 +383,8 @@ class Supervisor:
                 if isinstance(message, kind):
                     return message
                 self._handle(child, message)
-            if self._stop.asked and not self._begun:
-                raise RunStoppedError("by a signal")
+            if not self._begun:
+                self._stop.check_asked()
             self._watch()
             self._tick()
 
@@ -408,7 +407,7 @@ class Supervisor:
         self._database.check()
         if name := self._stop.begins():
             log.info("%s: stopping", name)
-            self._progress.say(f"{name}: finishing what is in flight, at most {self._config.grace:g} s")
+            self._progress.say(f"{name}: finishing what is in flight, at most {self._stop.grace:g} s")
             self._admission.cancel()
         self._stop.check()
 
@@ -443,7 +442,7 @@ class Supervisor:
                 if isinstance(message, m.SegmentWritten | m.Deleted):
                     self._handle(child, message)
         if self._stop.asked:
-            raise RunStoppedError(f"by a signal; {death} meanwhile")
+            raise RunStoppedError(f"{self._stop.why}; {death} meanwhile")
         pause = self._restarts.again(
             str(death), self._accounts.counts.records + self._accounts.counts.deleted
         )
@@ -577,7 +576,7 @@ class Supervisor:
     def _end_processes(self, stages: str) -> None:
         seconds = STOP_DEADLINE_S
         if self._stop.asked:
-            seconds = max(0.0, min(seconds, self._config.grace - self._stop.draining_s))
+            seconds = max(0.0, min(seconds, self._stop.grace - self._stop.draining_s))
         for child, message in self._pipeline.stop(stages, seconds, lambda: self._stop.urgent):
             if isinstance(message, m.Embedded):
                 self._handle(child, message)

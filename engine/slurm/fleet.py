@@ -1,40 +1,64 @@
-"""What was submitted, in `DIR/slurm.json`, and where each task stands."""
+"""What was submitted, as `DIR/slurm.json` tells it, and submitting it."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
 from engine.slurm import client, script
-from engine.slurm.script import Wishes
+from engine.slurm.script import Place, Wishes
 
-#: The file, and the two scripts beside it.
+#: The record, and the two scripts beside it.
 RECORD, TASKS, FINISH = "slurm.json", "job.sbatch", "finish.sbatch"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet as it was asked for; `jobs` are the ids of its arrays, `finish` that of the finishing job."""
+    """A fleet as it was asked for: `arguments` are those of `engine.run`, `folder` is where it was asked.
+
+    `grace`: seconds that each task drains at most, where the user named none. `job` is the id of the last
+    array (None: none was needed), `finish` that of its finishing job, `submitted` the time, since 1970.
+    """
 
     run_dir: Path
+    folder: str
     adapter: str
     tasks: int
     arguments: tuple[str, ...]
+    inputs: tuple[str, ...]
     prune: bool = False
+    grace: float | None = None
     wishes: Wishes = field(default_factory=Wishes)
-    jobs: tuple[str, ...] = ()
+    job: str | None = None
     finish: str | None = None
+    submitted: float = 0.0
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that may be in the queue, the finishing one first."""
+        return [job for job in (self.finish, self.job) if job is not None]
+
+    def shard(self, number: int) -> Path:
+        """The directory of one task."""
+        return self.run_dir / "shards" / f"{number}-of-{self.tasks}"
+
+    def log_of_finish(self) -> Path:
+        """What the finishing job prints."""
+        return self.run_dir / "logs" / f"finish-{self.finish}.log"
 
     def scripts(self) -> dict[str, str]:
         """The two scripts by their names."""
+        place = Place(self.run_dir, Path(self.folder))
+        grace = [] if self.grace is None else ["--grace", f"{self.grace:g}"]
         return {
-            TASKS: script.tasks_script(self.run_dir, self.tasks, self.arguments, self.wishes),
-            FINISH: script.finish_script(self.run_dir, self.adapter, self.prune, self.wishes),
+            TASKS: script.tasks_script(place, self.tasks, [*self.arguments, *grace], self.wishes),
+            FINISH: script.finish_script(place, self.adapter, self.prune, self.wishes),
         }
 
     def save(self) -> None:
@@ -48,21 +72,26 @@ class Fleet:
                 os.fsync(file.fileno())
             temporary.replace(self.run_dir / RECORD)
         except OSError as error:
-            raise UsageError(f"--run-dir {self.run_dir}: {(error.strerror or str(error)).lower()}") from None
+            raise unwritable(self.run_dir, error) from None
+
+
+def unwritable(run_dir: Path, error: OSError) -> UsageError:
+    """What is told of a run directory that can't be written."""
+    return UsageError(f"--run-dir {run_dir}: {(error.strerror or str(error)).lower()}")
 
 
 def load(run_dir: Path) -> Fleet | None:
-    """The fleet of a run directory; None where none was submitted."""
+    """The fleet of a run directory; None where none was submitted. Raises `UsageError` for another's file."""
     try:
         content: dict[str, Any] = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
         wishes = content.pop("wishes")
         wishes["more"] = tuple(wishes["more"])
-        content |= {name: tuple(content[name]) for name in ("arguments", "jobs")}
+        content |= {name: tuple(content[name]) for name in ("arguments", "inputs")}
         return Fleet(run_dir=run_dir, wishes=Wishes(**wishes), **content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{run_dir / RECORD}: can't be read ({error}); remove it to submit anew") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{run_dir / RECORD}: can't be read ({error}); name another --run-dir") from None
 
 
 def check_same(known: Fleet, wanted: Fleet) -> None:
@@ -70,75 +99,51 @@ def check_same(known: Fleet, wanted: Fleet) -> None:
     for what, before, now in (
         ("--tasks", known.tasks, wanted.tasks),
         ("--adapter", known.adapter, wanted.adapter),
-        ("inputs and options", " ".join(known.arguments), " ".join(wanted.arguments)),
+        ("the inputs", shlex.join(known.inputs), shlex.join(wanted.inputs)),
+        ("the options", shlex.join(known.arguments), shlex.join(wanted.arguments)),
     ):
         if before != now:
             raise UsageError(
-                f"--run-dir {known.run_dir}: its fleet was submitted with {what} {before}, not {now};"
-                " name another --run-dir, or the same as before"
+                f"--run-dir {known.run_dir}: its fleet was submitted with {what} {before or 'none'}, not"
+                f" {now or 'none'}, and could not go on; name another --run-dir, or the same as before"
             )
 
 
-def submit(fleet: Fleet, tasks: Sequence[int]) -> Fleet:
-    """Submit these tasks and the finishing job; returns the fleet with the jobs' ids, which is saved.
+def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
+    """Submit these tasks and the finishing job after them; returns the fleet with the jobs' ids, saved.
 
-    Raises `SlurmError` where SLURM refuses; nothing is left in the queue then.
+    Raises `SlurmError` where SLURM refuses; nothing of it is left in the queue then.
     """
-    most = client.largest_array()
-    if fleet.tasks > most:
+    most = int(client.settings().get("MaxArraySize", "1001"))
+    if tasks and max(tasks) >= most:
         raise client.SlurmError(
-            f"--tasks {fleet.tasks}: this cluster's arrays have at most {most} tasks (MaxArraySize)"
+            f"--tasks {fleet.tasks}: the arrays of this cluster have at most {most} tasks (MaxArraySize)"
         )
-    (fleet.run_dir / "logs").mkdir(parents=True, exist_ok=True)
-    for name, text in fleet.scripts().items():
-        (fleet.run_dir / name).write_text(text, encoding="utf-8")
-    limit = f"%{fleet.wishes.concurrent}" if fleet.wishes.concurrent else ""
-    array = f"--array={script.ranges(tasks)}{limit}"
-    job = client.call("sbatch", "--parsable", array, str(fleet.run_dir / TASKS)).strip().partition(";")[0]
+    try:
+        (fleet.run_dir / "logs").mkdir(parents=True, exist_ok=True)
+        for name, text in fleet.scripts().items():
+            # Names of files need not be UTF-8, and stand in a script as they are.
+            (fleet.run_dir / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise unwritable(fleet.run_dir, error) from None
+    job, after = None, []
+    if tasks:
+        limit = f"%{fleet.wishes.concurrent}" if fleet.wishes.concurrent else ""
+        job = _sbatch(f"--array={script.ranges(tasks)}{limit}", str(fleet.run_dir / TASKS))
+        after = [f"--dependency=afterany:{job}"]
     # Known before anything else can go wrong, so that `cancel` finds it.
-    fleet = replace(fleet, jobs=(*fleet.jobs, job), finish=None)
+    fleet = replace(fleet, job=job, finish=None, submitted=now)
     fleet.save()
     try:
-        after = f"--dependency=afterany:{job}"
-        said = client.call("sbatch", "--parsable", after, str(fleet.run_dir / FINISH))
+        fleet = replace(fleet, finish=_sbatch(*after, str(fleet.run_dir / FINISH)))
     except client.SlurmError:
-        client.call("scancel", job)
+        if job is not None:
+            client.call("scancel", job)
         raise
-    fleet = replace(fleet, finish=said.strip().partition(";")[0])
     fleet.save()
     return fleet
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One task: what it is doing, and its records and failures as its summary tells."""
-
-    number: int
-    state: str
-    records: int = 0
-    failures: int = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to do for it."""
-        return self.state.startswith("complete")
-
-
-def standing(fleet: Fleet, queue: dict[str, str]) -> Iterator[Task]:
-    """Each task, from the queue where it is there, else from what it left in its directory."""
-    waiting = {name.rpartition("_")[2]: state for name, state in queue.items() if "_" in name}
-    for number in range(fleet.tasks):
-        summary = _summary(fleet.run_dir / "shards" / f"{number}-of-{fleet.tasks}")
-        state = str(summary.get("status") or "not begun")
-        if in_queue := waiting.get(str(number)):
-            state = in_queue.lower()
-        files = summary.get("files") or {}
-        records = (summary.get("totals") or {}).get("records", 0)
-        yield Task(number, state, records, files.get("failed", 0) + files.get("partial", 0))
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {"status": "cut off"} if (folder / "ledger.sqlite").exists() else {}
+def _sbatch(*words: str) -> str:
+    """Submit; the job's id, without the cluster's name that may follow it."""
+    return client.call("sbatch", "--parsable", *words).strip().partition(";")[0]

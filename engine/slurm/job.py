@@ -1,64 +1,98 @@
-"""What the job that this process runs in gives it. Nothing here imports more than the standard library."""
+"""What SLURM tells a process of the job that it runs in, and how such a process asks to be run again.
+
+Every question has a deadline, and no answer is an answer: a run outside of SLURM, or one whose controller is
+away, goes on without.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 
-#: Seconds that one question to SLURM may take within a job.
-ASK_S = 20.0
+#: Exit code of a run that goes on when it is started again, which clusters may list as `RequeueExit`.
+REQUEUE_CODE = 75
 
-#: Times that a job puts itself back into the queue, where the cluster doesn't.
+#: Seconds that SLURM has for an answer within a job; tries to have one requeued, and seconds between them.
+ASK_S, TRIES, PAUSE_S = 20.0, 3, 2.0
+
+#: Times that a job is run again by its own wish. What stops it a hundred times, it won't get over.
 MOST_RESTARTS = 100
 
 
 def name(environment: Mapping[str, str]) -> str | None:
     """This job as SLURM's commands want it, `JOB_TASK` for a task of an array; None outside of any."""
-    if array := environment.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{environment.get('SLURM_ARRAY_TASK_ID', '0')}"
-    return environment.get("SLURM_JOB_ID")
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID")
+
+
+def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """Which task of how many this is, from 0; None outside of an array, or in one with gaps, such as what is
+    left of a larger one, where the place among the others is not that among the shares."""
+    names = ("ID", "MIN", "MAX", "COUNT")
+    told = [environment.get(f"SLURM_ARRAY_TASK_{each}", "") for each in names]
+    if not all(value.isdigit() for value in told):
+        return None
+    number, least, most, count = map(int, told)
+    return (number - least, count) if most - least + 1 == count else None
 
 
 def ends_at(environment: Mapping[str, str]) -> float | None:
-    """When the job's time limit ends it, in seconds since the epoch; None where it has none, or no job."""
+    """When the job's time limit ends it, in seconds since 1970; None outside of a job, or where SLURM doesn't
+    tell. (Of a job without a limit it says a year.)"""
     job = name(environment)
     if job is None:
         return None
     told = environment.get("SLURM_JOB_END_TIME", "")
     if told.isdigit():
         return float(told)
-    with suppress(ValueError):
+    try:
         return datetime.fromisoformat(_ask("squeue", "-h", "-j", job, "-o", "%e")).timestamp()
-    return None
+    except ValueError:
+        return None
 
 
 def requeue(environment: Mapping[str, str]) -> bool:
-    """Put this job back into the queue, where the cluster won't do so for its exit code; whether it was done.
+    """Have this job run again, where the cluster doesn't do that for its exit code; whether it was asked.
 
-    A job that was cancelled, or is requeued already, is left alone.
+    Only where this process is all that is left of the job: the batch script itself, whose place it took by
+    `exec`. A job that ends for another reason (cancelled, preempted, out of time) is left to SLURM.
     """
     job = name(environment)
-    if job is None or int(environment.get("SLURM_RESTART_COUNT") or 0) >= MOST_RESTARTS:
+    if job is None or environment.get("SLURM_TASK_PID") != str(os.getpid()):
         return False
     if _ask("squeue", "-h", "-j", job, "-o", "%T") != "RUNNING":
         return False
     from engine.slurm import client
 
-    with suppress(client.SlurmError):
-        if not client.requeues(75):
+    try:
+        if client.requeues(REQUEUE_CODE):
+            return False
+        if int(environment.get("SLURM_RESTART_COUNT") or 0) >= MOST_RESTARTS:
+            print(f"engine.run: job {job} has been run again {MOST_RESTARTS} times", file=sys.stderr)
+            return False
+    except client.SlurmError:
+        pass  # Asked once too often does no harm.
+    for attempt in range(TRIES):
+        try:
             client.call("scontrol", "requeue", job, deadline_s=ASK_S)
-            # The request ends this very process, soon.
-            time.sleep(ASK_S)
+        except client.SlurmError as error:
+            if attempt == TRIES - 1:
+                print(f"engine.run: job {job} is not run again: {error}", file=sys.stderr)
+            time.sleep(PAUSE_S)
+        else:
+            print(f"engine.run: job {job} is back in the queue", file=sys.stderr)
             return True
     return False
 
 
 def _ask(*command: str) -> str:
+    own = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False, env=own)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()

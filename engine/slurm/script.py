@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Options of `engine.run` that make it one task of a fleet, and the command of the job after all tasks.
+FLEET: tuple[str, ...] = ("--fleet",)
+MERGE = "engine.merge"
 
 #: Seconds before a job's time limit at which SLURM sends its task a signal to drain.
 SIGNAL_BEFORE_S = 90
@@ -24,84 +28,88 @@ class Wishes:
     mem: str | None = None
     more: tuple[str, ...] = ()
 
-    def lines(self, with_gpus: bool) -> Iterable[str]:
-        """Options of sbatch."""
-        asked: Mapping[str, object] = {
-            "gres": f"gpu:{self.gpus_per_task}" if self.gpus_per_task and with_gpus else None,
+    def options(self, tasks: bool) -> list[str]:
+        """Options of sbatch for the tasks, or for the finishing job, which needs no GPU."""
+        asked = {
+            "gres": f"gpu:{self.gpus_per_task}" if self.gpus_per_task and tasks else None,
             "cpus-per-task": self.cpus_per_task,
             "time": self.time,
             "partition": self.partition,
             "mem": self.mem,
         }
-        yield from (f"--{name}={value}" for name, value in asked.items() if value is not None)
-        yield from self.more
+        return [*(f"--{name}={value}" for name, value in asked.items() if value is not None), *self.more]
 
 
-def tasks_script(run_dir: Path, tasks: int, arguments: Iterable[str], wishes: Wishes) -> str:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the fleet's files are, and the folder in which its commands run, to which paths are relative."""
+
+    run_dir: Path
+    folder: Path
+
+    def output(self, name: str) -> str:
+        """The option for a job's output, in `DIR/logs`; % stands for itself in the directory's name."""
+        return f"--output={str(self.run_dir / 'logs').replace('%', '%%')}/{name}"
+
+
+def tasks_script(place: Place, tasks: int, arguments: Iterable[str], wishes: Wishes) -> str:
     """The script of all tasks. `--array` stands on sbatch's command line, so that it serves for some, too."""
-    command = [
-        sys.executable,
-        "-m",
-        "engine.run",
-        *arguments,
-        "--run-dir",
-        str(run_dir),
-        "--fleet",
-        "--quiet",
-    ]
+    run = ["engine.run", *arguments, "--run-dir", str(place.run_dir), *FLEET, "--quiet"]
+    limit = f"%{wishes.concurrent}" if wishes.concurrent else ""
+    by_hand = ["sbatch", f"--array=0-{tasks - 1}{limit}", str(place.run_dir / "job.sbatch")]
     options = [
         "--job-name=engine",
-        f"--output={run_dir}/logs/task-%a.log",
+        place.output("task-%a.log"),
         "--open-mode=append",
-        f"--chdir={Path.cwd()}",
+        f"--chdir={place.folder}",
         "--requeue",
         f"--signal=B:USR1@{SIGNAL_BEFORE_S}",
-        *wishes.lines(with_gpus=True),
+        *wishes.options(tasks=True),
     ]
-    words = f'{shlex.join(command)} --shard "$SLURM_ARRAY_TASK_ID/{tasks}"'
     return _script(
         options,
         f"""\
-# One task of {tasks}: a share of the files, with a ledger of its own in {run_dir}/shards.
-# By hand: sbatch --array=0-{tasks - 1} {run_dir}/job.sbatch
-# The engine takes the shell's place, since signals of the batch system reach the script alone. It drains on
-# them and ends with exit code 75, on which the task is put back into the queue, and goes on from its ledger.
-exec {words}
+# One task of {tasks}: a share of the files, with a ledger of its own below {place.run_dir / "shards"}
+# By hand: {shlex.join(by_hand)}
+# The engine takes the shell's place, because a batch system's signals reach the script alone. It drains on
+# them, ends with exit code 75, is put back into the queue for that, and goes on from its ledger.
+exec {_python(run)} --shard "$SLURM_ARRAY_TASK_ID/{tasks}"
 """,
     )
 
 
-def finish_script(run_dir: Path, adapter: str, prune: bool, wishes: Wishes) -> str:
+def finish_script(place: Place, adapter: str, prune: bool, wishes: Wishes) -> str:
     """The script of the finishing job, which begins when all tasks have ended, however they did."""
-    command = [sys.executable, "-m", "engine.merge", "--run-dir", str(run_dir), "--adapter", adapter]
-    if prune:
-        command.append("--prune")
+    merge = [MERGE, "--run-dir", str(place.run_dir), "--adapter", adapter, *(["--prune"] if prune else [])]
     options = [
         "--job-name=engine-finish",
-        f"--output={run_dir}/logs/finish.log",
-        "--open-mode=append",
-        f"--chdir={Path.cwd()}",
-        # It ends with 75 where tasks are not done, which waiting doesn't help.
+        place.output("finish-%j.log"),
+        f"--chdir={place.folder}",
+        # It ends with 75 where tasks are not done, which no waiting helps.
         "--no-requeue",
-        *wishes.lines(with_gpus=False),
+        *wishes.options(tasks=False),
     ]
     return _script(
         options,
         f"""\
-# One index out of what all tasks have written: gathered, proven, published; one summary.
-# By hand: sbatch {run_dir}/finish.sbatch
-exec {shlex.join(command)}
+# Makes one index of what all tasks have written: merged, proven, published; and one summary.
+# By hand: {shlex.join(["sbatch", str(place.run_dir / "finish.sbatch")])}
+exec {_python(merge)}
 """,
     )
+
+
+def _python(words: Iterable[str]) -> str:
+    return shlex.join([sys.executable, "-m", *words])
 
 
 def _script(options: Iterable[str], body: str) -> str:
-    lines = "".join(f"#SBATCH {option}\n" for option in options)
+    lines = "".join(f"#SBATCH {shlex.quote(option)}\n" for option in options)
     return f"#!/bin/bash\n{lines}\n{body}"
 
 
 def ranges(tasks: Iterable[int]) -> str:
-    """Numbers of tasks as sbatch writes them: `0-3,7`."""
+    """Numbers of tasks as sbatch takes them: `0-3,7`."""
     found: list[list[int]] = []
     for task in sorted(tasks):
         if found and found[-1][1] == task - 1:

@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 
 from engine.runtime.ledger import Ledger
 from engine.stages.discover import shard_of
-from tests.integration.runs import HANG_S, Corpus, same_vectors
+from tests.integration.runs import HANG_S, Corpus, kill_group, same_vectors, wait_until
 from tests.integration.test_run import PROSE
 
 #: Tasks of each fleet here.
@@ -180,3 +180,35 @@ def test_shards_that_published_for_themselves_are_not_merged(corpus: Corpus) -> 
     told = Fleet(corpus, corpus.url).merge()
     assert told.code == 2
     assert "was run without --fleet" in told.err
+
+
+def test_a_fleet_with_leases_is_whole_though_a_task_was_lost(corpus: Corpus) -> None:
+    for number in range(40):
+        corpus.write(f"more {number}.txt", f"More {number}. " + PROSE * 8)
+    fleet = Fleet(corpus, corpus.url)
+    models = ["--text-model", "stand-in:16", "--image-model", "stand-in:8"]
+    planned = [sys.executable, "-m", "engine.plan", str(corpus.files), "--shards", str(TASKS), "--run-dir"]
+    plan = subprocess.run(
+        [*planned, str(corpus.run_dir), *models, "--calibrate-seconds", "0"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert plan.returncode == 0, plan.stderr
+    leases = ["--manifest", str(corpus.run_dir / "manifest.jsonl.gz"), "--lease", "--lease-ttl", "3"]
+    slow = [
+        *fleet.command(0, *leases, "--no-dedupe", "--bulk-bytes", "512"),
+        "--text-model",
+        "stand-in:16@300",
+    ]
+    lost = psutil.Popen(slow, start_new_session=True, stderr=subprocess.DEVNULL)
+    folder = corpus.run_dir / "shards" / f"0-of-{TASKS}"
+    wait_until(lambda: any((corpus.root / "db" / "staging").glob("*/*/chunks.lance/data/*")))
+    kill_group(lost.pid)
+    lost.wait(HANG_S)
+    fleet.run(*leases, tasks=range(1, TASKS))
+    ledger = Ledger(folder)
+    assert ledger.pending()
+    ledger.close()
+    told = fleet.merge()
+    assert told.code == 0, told.out + told.err
+    assert told.summary["files"]["indexed"] == 52
+    assert same_vectors(corpus.records(), alone(corpus, "once"))

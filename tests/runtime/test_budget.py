@@ -145,3 +145,8 @@ def test_a_batch_job_s_memory_counts(tmp_path: Path) -> None:
     found = limit_of(None, {"SLURM_MEM_PER_NODE": "2048"}, tmp_path)
     assert found.size == int(0.9 * 2 * GIB)
     assert limit_of(None, {"SLURM_MEM_PER_NODE": "0"}, tmp_path).source == "75% of what is free"
+
+
+def test_a_batch_job_s_memory_by_the_core_counts_for_each_of_its_cores(tmp_path: Path) -> None:
+    found = limit_of(None, {"SLURM_MEM_PER_CPU": "512", "SLURM_CPUS_ON_NODE": "4"}, tmp_path)
+    assert found.size == int(0.9 * 2 * GIB)

@@ -95,6 +95,32 @@ def test_the_first_signal_begins_a_drain_once_and_the_grace_ends_it(clock: list[
         restore()
 
 
+@pytest.mark.parametrize(
+    ("limit_s", "begins_s", "grace_s"),
+    [(3600, 3600 - 75, 60), (120, 90, 22.5), (60, 45, 11.2)],
+    ids=["long", "short", "shorter than the grace"],
+)
+def test_a_drain_begins_and_ends_before_the_time_limit_of_the_job(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, limit_s: float, begins_s: float, grace_s: float
+) -> None:
+    start = clock[0]
+    monkeypatch.setattr(time, "time", lambda: 1e9 + clock[0] - start)
+    stop = StopRequest(grace=60, ends_at=1e9 + limit_s)
+    clock[0] += begins_s - 1
+    assert (stop.asked, stop.begins()) == (False, None)
+    stop.check_asked()
+    clock[0] += 1
+    assert stop.asked
+    assert (stop.begins(), stop.begins()) == ("the job's time limit is near", None)
+    assert stop.grace == pytest.approx(grace_s, abs=0.1)
+    assert stop.grace < limit_s - begins_s
+    with pytest.raises(RunStoppedError, match="near the time limit of its job"):
+        stop.check_asked()
+    clock[0] += grace_s + 1
+    with pytest.raises(RunStoppedError, match="longer than --grace"):
+        stop.check()
+
+
 def test_a_second_ctrl_c_is_urgent_and_other_signals_are_not(clock: list[float]) -> None:
     stop = StopRequest(grace=60)
     restore = stop.catch()

@@ -138,18 +138,79 @@ def test_children_hold_together_and_keep_no_run_of_their_own_out(tmp_path: Path)
 # Other hosts
 
 
-def test_a_fresh_heartbeat_of_another_host_is_respected(tmp_path: Path) -> None:
-    foreign(tmp_path, FOREIGN_LOCK_EXPIRY_S / 2)
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The seconds that the lock's waits have asked for; time passes by them alone."""
+    waits: list[float] = []
+    began = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", waits.append)
+        patch.setattr(time, "monotonic", lambda: began + sum(waits))
+        yield waits
+
+
+@pytest.mark.parametrize("age_s", [0.0, FOREIGN_LOCK_EXPIRY_S + 5])
+def test_a_beat_of_another_host_is_respected_however_old_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: float
+) -> None:
+    foreign(tmp_path, age_s)
+    monkeypatch.setattr(time, "sleep", lambda _: os.utime(tmp_path / "lock"))
     with pytest.raises(UsageError, match="locked by process 4242 on node-7"):
         RunLock(tmp_path)
     assert json.loads((tmp_path / "lock").read_text())["host"] == "node-7"
 
 
-def test_a_silent_heartbeat_of_another_host_is_taken_over(tmp_path: Path) -> None:
-    foreign(tmp_path, FOREIGN_LOCK_EXPIRY_S + 5)
-    lock = RunLock(tmp_path)
+@pytest.mark.parametrize(
+    ("age_s", "waited_s"),
+    [
+        (FOREIGN_LOCK_EXPIRY_S + 5, module.CONFIRM_S),
+        (FOREIGN_LOCK_EXPIRY_S - 40, 40),
+        (-500, FOREIGN_LOCK_EXPIRY_S),
+    ],
+    ids=["old", "recent", "of a clock that is ahead"],
+)
+def test_the_lock_of_a_lost_host_is_taken_over_when_it_was_silent_long_enough(
+    tmp_path: Path, looks: list[float], age_s: float, waited_s: float
+) -> None:
+    foreign(tmp_path, age_s)
+    told: list[str] = []
+    lock = RunLock(tmp_path, told.append)
+    assert sum(looks) == pytest.approx(waited_s, abs=2 * module.LOOK_S)
     assert json.loads((tmp_path / "lock").read_text())["host"] == socket.gethostname()
+    (line,) = told
+    assert line.startswith("the lock of process 4242 on node-7 is watched")
     lock.release()
+
+
+def test_a_lost_host_whose_kernel_lock_the_file_system_keeps_is_told_of_after_the_wait(
+    tmp_path: Path, looks: list[float]
+) -> None:
+    with process(HOLDER, tmp_path):
+        foreign(tmp_path, 0)
+        with pytest.raises(UsageError, match="locked by process 4242 on node-7"):
+            RunLock(tmp_path)
+    assert sum(looks) >= FOREIGN_LOCK_EXPIRY_S
+
+
+def test_a_lock_given_back_while_it_is_watched_is_taken_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(tmp_path, 0)
+    monkeypatch.setattr(time, "sleep", lambda _: (tmp_path / "lock").write_text(""))
+    RunLock(tmp_path).release()
+
+
+def test_who_watches_a_lock_can_be_asked_to_stop(tmp_path: Path, looks: list[float]) -> None:
+    foreign(tmp_path, 0)
+
+    def check() -> None:
+        if looks:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        RunLock(tmp_path, check=check)
+    assert json.loads((tmp_path / "lock").read_text())["host"] == "node-7"
+    assert len(looks) == 1
 
 
 def test_a_beat_makes_the_lock_look_fresh(tmp_path: Path) -> None:
