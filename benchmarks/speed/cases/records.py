@@ -174,14 +174,15 @@ def _tell(outcome: Outcome, name: str, load: Load, bench: _Bench, records: int) 
 
 
 def _tell_change(outcome: Outcome, name: str, load: Load, again: Load, changed: int) -> None:
-    first = next(s for s in again.samples if s.records > again.samples[0].records)
+    first = next((s for s in again.samples if s.records > again.samples[0].records), again.samples[-1])
     gaps = sum(end - start for start, end in again.recoveries())
     rate = changed / max(again.last - first.at - gaps, 0.2)
     whole = load.parts(0, load.samples[-1].records)
     usual = statistics.median(part["rate"] for part in whole)
+    compared = f" ({rate / usual:.2f} of the load's)" if usual else ""  # a tiny load has no rate
     outcome.said.append(
         f"{name}, {changed:,} records of changed files, {len(again.struck)} kills: {rate:,.0f} records/s"
-        f" ({rate / usual:.2f} of the load's), {again.publish_s:.1f} s of publish,"
+        f"{compared}, {again.publish_s:.1f} s of publish,"
         f" {again.seconds:.1f} s in all; every id there once, and no other"
     )
 
