@@ -168,8 +168,12 @@ class LanceAdapter(Adapter):
             if error.errno in DISK_FULL:
                 raise DiskFullError(f"{self._where}: the disk is full") from None
             raise UsageError(f"{self._where}: can't be created: {error.strerror}") from None
-        columns = arrow.columns(schema, _metadata(uuid.uuid4().hex, schema))
-        self._database().create_table(TABLE, schema=columns)
+        # One after another: of two tables made at once, LanceDB lets the second take the first's place.
+        with open(self._directory / ".creation", "a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.schema() is None:
+                columns = arrow.columns(schema, _metadata(uuid.uuid4().hex, schema))
+                self._database().create_table(TABLE, schema=columns)
 
     def prepare(self) -> None:
         """Raises `UsageError` where another process writes to the directory: LanceDB takes one writer."""

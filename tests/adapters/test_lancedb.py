@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import lancedb
@@ -202,16 +203,24 @@ def test_an_index_that_is_replaced_during_a_run_is_not_written_to(tmp_path: Path
 
 def test_processes_that_create_one_index_at_once_agree(tmp_path: Path) -> None:
     code = (
-        "import sys, adapters; from tests.records import make_schema; a = adapters.connect(sys.argv[1]);"
-        "sys.stdin.readline(); a.ensure_schema(make_schema()); print(a.identity())"
+        "import sys, adapters; from tests.records import make_schema\n"
+        "for line in sys.stdin:\n"
+        "  with adapters.connect(sys.argv[1] + line.strip()) as one:\n"
+        "    one.ensure_schema(make_schema()); print(one.identity(), flush=True)"
     )
     command = [sys.executable, "-c", code, f"lancedb://{tmp_path}/db"]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    assert len({process.communicate()[0] for process in processes}) == 1
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(4)
+        ]
+        for number in range(15):
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(f"{number}\n")
+                process.stdin.flush()
+            told = {process.stdout.readline() for process in processes if process.stdout is not None}
+            assert len(told) == 1 and told != {""}
     assert all(process.returncode == 0 for process in processes)
