@@ -205,8 +205,8 @@ def test_processes_that_create_one_index_at_once_agree(tmp_path: Path) -> None:
     code = (
         "import sys, adapters; from tests.records import make_schema\n"
         "for line in sys.stdin:\n"
-        "  with adapters.connect(sys.argv[1] + line.strip()) as one:\n"
-        "    one.ensure_schema(make_schema()); print(one.identity(), flush=True)"
+        "  one = adapters.connect(sys.argv[1] + line.strip())\n"
+        "  one.ensure_schema(make_schema()); print(one.identity(), flush=True); one.close()"
     )
     command = [sys.executable, "-c", code, f"lancedb://{tmp_path}/db"]
     with ExitStack() as stack:
