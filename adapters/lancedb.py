@@ -131,6 +131,10 @@ class LanceAdapter(Adapter):
         return self._schema
 
     def ensure_schema(self, schema: IndexSchema) -> None:
+        for kind in ("text", "image"):
+            if model := model_of(schema, kind):
+                # Else it would be said when all is written.
+                vector_index.check_dimensions(self._where, self._options.index_options, model.dimensions)
         for attempt in range(SCHEMA_ATTEMPTS):
             try:
                 with self._errors():
