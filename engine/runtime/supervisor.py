@@ -601,7 +601,8 @@ class Supervisor:
         if code == EXIT_DONE and failures:
             status, code = "complete_with_failures", EXIT_FAILURES
         figures, totals = self._figures(), self._ledger.totals()
-        seen = self._speed.observed(self._accounts.counts, self._pipeline.stats(since_mark=True))
+        spent, workers = self._pipeline.stats(since_mark=True), self._pipeline.workers
+        seen = self._speed.observed(self._accounts.counts, spent, workers)
         light = speed_of_light(seen)
         self._add_point(last=True)
         summary = {
