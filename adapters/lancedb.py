@@ -327,7 +327,7 @@ class LanceAdapter(Adapter):
 
     def publish(self, expected: int | None = None) -> None:
         # Also where this process changed nothing: one that did may have been killed before it came to this.
-        if self.schema() is None:
+        if self._written_to is None and self.schema() is None:
             return
         schema = self._writable()
         self._presence = None
