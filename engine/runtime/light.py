@@ -9,9 +9,9 @@ while they parse (reading, chunking, tokenising and decoding count; handing over
 processes and all that the supervisor and the indexer take is overhead, so it is in no bound.
 
 **The limit.** The stages work side by side, so the window lasts at least as long as each of them works:
-T(model) and T(database), seconds inside their calls; T(parsers), busy seconds of all parsers ÷ their number;
-T(supervisor), its busy seconds; and T(cores), processor seconds of all processes ÷ cores. The stage with the
-largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and end to
+T(model) and T(database), seconds inside their calls; T(parsers), busy seconds of all parsers ÷ their mean
+number; T(supervisor), its busy seconds; and T(cores), processor seconds of all processes ÷ cores. The stage
+with the largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and end to
 end ÷ bound would grow by as much, at most to 1: all predictions are made so. `w` more of `n` parsers make
 T(parsers) n ÷ (n + w) of what it is.
 """
@@ -92,9 +92,10 @@ class Observed:
     @property
     def busy(self) -> dict[str, float]:
         """T of each stage, in seconds of the window."""
-        infer, index = self.stage("infer"), self.stage("index")
+        parse, infer, index = self.stage("parse"), self.stage("infer"), self.stage("index")
         return {
-            "parsers": self.stage("parse").busy_s / self.parsers,
+            # Not by the whole number: with 1.4 parsers they would seem to work longer than there was time.
+            "parsers": parse.busy_s / max(1.0, parse.seconds / self.window_s if self.window_s else 0.0),
             "model": sum(infer.call(kind).seconds for kind in UNITS),
             "database": index.call("database").seconds + index.waits.get("database", 0.0),
             "supervisor": self.stage("supervise").busy_s,

@@ -159,6 +159,14 @@ def test_so_many_more_workers_as_make_the_next_stage_the_limit() -> None:
     assert told["advice"] == "the parsers limit: 3 more workers would raise 61 % to 98 %"
 
 
+def test_a_second_parser_that_came_late_does_not_make_both_seem_busier_than_they_were() -> None:
+    # One for 100 s and one for the last 45, each busy for 0.7 of its time.
+    late = Stats(101.5, 0.0, 43.5, 90.0, {"inference": 43.5}, {"parse": Calls(101.5, 90.0)})
+    told = light(on_device(97.0, 300_000, parse=late))
+    assert told["bottleneck"] == "model"
+    assert told["busy_s"]["parsers"] == pytest.approx(70.0)
+
+
 def test_workers_that_may_come_anyhow_are_not_asked_for() -> None:
     seen = on_device(20.0, 300_000, parse=parse(98.0, 90.0))
     assert light(replace(seen, workers=1))["advice"].startswith(
