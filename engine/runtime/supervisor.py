@@ -437,9 +437,9 @@ class Supervisor:
             if child.process.exitcode is None:
                 # A second writer beside it could double what it still writes.
                 raise EngineError(f"{death}; {child.name}, process {child.pid}, can't be ended")
-            # What the database has acknowledged need not be made again.
+            # What the database has acknowledged need not be made again, and what was embedded counts.
             for message in child.receive():
-                if isinstance(message, m.SegmentWritten | m.Deleted):
+                if isinstance(message, m.SegmentWritten | m.Deleted | m.Embedded):
                     self._handle(child, message)
         if self._stop.asked:
             raise RunStoppedError(f"{self._stop.why}; {death} meanwhile")
