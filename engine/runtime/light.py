@@ -11,9 +11,9 @@ processes and all that the supervisor and the indexer take is overhead, so it is
 **The limit.** The stages work side by side, so the window lasts at least as long as each of them works:
 T(model) and T(database), seconds inside their calls; T(parsers), busy seconds of all parsers ÷ their mean
 number; T(supervisor), its busy seconds; and T(cores), processor seconds of all processes ÷ cores. The stage
-with the largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and end to
-end ÷ bound would grow by as much, at most to 1: all predictions are made so. `w` more of `n` parsers make
-T(parsers) n ÷ (n + w) of what it is.
+with the largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and
+end to end ÷ bound would grow by as much, at most to 1: all predictions are made so. `w` more of `n` parsers
+make T(parsers) n ÷ (n + w) of what it is.
 """
 
 from __future__ import annotations
