@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
+from adapters import scheme_of
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
 from engine.metrics import STAGES, MemorySampler, pss_bytes
@@ -196,6 +197,10 @@ class Supervisor:
             self._will_change_index()
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
         self._pipeline.room = self._limit.size - taken
+        before = json.loads(ledger.get("config") or "{}").get("lancedb_index")
+        if scheme_of(config.adapter) == "lancedb" and config.lancedb_index not in (None, before):
+            # Asked for now, so it is made also where there is nothing to write.
+            self._will_change_index()
         ledger.set("adapter", config.adapter)
         ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
