@@ -131,6 +131,10 @@ class LanceAdapter(Adapter):
         return self._schema
 
     def ensure_schema(self, schema: IndexSchema) -> None:
+        for kind in ("text", "image"):
+            if model := model_of(schema, kind):
+                # Else it would be said when all is written.
+                vector_index.check_dimensions(self._where, self._options.index_options, model.dimensions)
         for attempt in range(SCHEMA_ATTEMPTS):
             try:
                 with self._errors():
@@ -327,7 +331,7 @@ class LanceAdapter(Adapter):
 
     def publish(self, expected: int | None = None) -> None:
         # Also where this process changed nothing: one that did may have been killed before it came to this.
-        if self.schema() is None:
+        if self._written_to is None and self.schema() is None:
             return
         schema = self._writable()
         self._presence = None

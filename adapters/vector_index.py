@@ -12,6 +12,7 @@ from typing import Any
 
 from lancedb.index import IvfFlat, IvfRq, IvfSq
 
+from adapters.schema import embedding_field
 from engine.errors import UsageError
 
 #: No index: each search compares all vectors.
@@ -57,13 +58,24 @@ def check(url: str, kind: str | None) -> None:
         raise UsageError(f"--adapter {url}: unknown vector index {kind!r}; accepted are {', '.join(KINDS)}")
 
 
+def check_dimensions(where: str, kind: str | None, dimensions: int) -> None:
+    """Raises `UsageError` where an index of that kind can't be made of vectors of so many dimensions."""
+    if INDEXES.get(kind or EXACT) is IvfRq and dimensions % RQ_DIMENSIONS:
+        raise UsageError(
+            f"--lancedb-index {kind}: {where} is to hold vectors of {dimensions} dimensions, and it takes"
+            f" multiples of {RQ_DIMENSIONS} alone; ivf_sq takes any"
+        )
+
+
 def drop_outgrown(table: Any) -> None:
-    """Drop the indexes that are smaller than what they lack; `build` makes them anew.
+    """Drop the indexes of vectors that are smaller than what they lack; `build` makes them anew.
 
     To be called before `optimize`, which would add all of that to them.
     """
+    ours = {_name(embedding_field(kind)) for kind in ("text", "image")}
     for index in table.list_indices():
-        if index.num_unindexed_rows > OUTGROWN * index.num_indexed_rows:
+        # Others are the user's: of words, of a column; nobody would make them anew.
+        if index.name in ours and index.num_unindexed_rows > OUTGROWN * index.num_indexed_rows:
             table.drop_index(index.name)
 
 
@@ -74,7 +86,7 @@ def build(table: Any, column: str, rows: int, kind: str | None) -> None:
     added new rows to it by then, and split what grew too large. A death at any moment leaves the table as it
     was before, or with the index.
     """
-    name = f"{column}_idx"
+    name = _name(column)
     there = {index.name: index.index_type for index in table.list_indices()}.get(name)
     if kind == EXACT:
         if there is not None:
@@ -97,6 +109,10 @@ def build(table: Any, column: str, rows: int, kind: str | None) -> None:
         sample_rate=sample,
     )
     table.create_index(column, config=config, name=name)
+
+
+def _name(column: str) -> str:
+    return f"{column}_idx"
 
 
 def tuned(query: Any, filtered: bool) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.cores import cores
 from engine.models.digest import recall, remember
 from engine.models.load import ImageEmbedder, TextEmbedder
 from engine.records import Kind
@@ -114,7 +114,7 @@ def remembered(
 
 def _machine(model: Any) -> str:
     """What tells this machine's speed from another's that shares the cache."""
-    name = f"{platform.node()}, {len(os.sched_getaffinity(0))} cores"
+    name = f"{platform.node()}, {cores()} cores"
     device = getattr(model, "device", None)
     if getattr(device, "type", "") == "cuda":
         import torch  # which the model has loaded

@@ -9,11 +9,11 @@ while they parse (reading, chunking, tokenising and decoding count; handing over
 processes and all that the supervisor and the indexer take is overhead, so it is in no bound.
 
 **The limit.** The stages work side by side, so the window lasts at least as long as each of them works:
-T(model) and T(database), seconds inside their calls; T(parsers), busy seconds of all parsers ÷ their number;
-T(supervisor), its busy seconds; and T(cores), processor seconds of all processes ÷ cores. The stage with the
-largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and end to
-end ÷ bound would grow by as much, at most to 1: all predictions are made so. `w` more of `n` parsers make
-T(parsers) n ÷ (n + w) of what it is.
+T(model) and T(database), seconds inside their calls; T(parsers), busy seconds of all parsers ÷ their mean
+number; T(supervisor), its busy seconds; and T(cores), processor seconds of all processes ÷ cores. The stage
+with the largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and
+end to end ÷ bound would grow by as much, at most to 1: all predictions are made so. `w` more of `n` parsers
+make T(parsers) n ÷ (n + w) of what it is.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class Observed:
     """What a run was seen to do.
 
     `seconds` is the whole run, `first_s` and `last_s` when the first batch began and the last acknowledgement
-    came, counted from its start (None: neither did). `stages` is what the processes have spent in the window,
-    `items` the tokens and pictures that were embedded. `devices` names what computes each kind (`cpu`: the
-    cores), `rates` what a device does alone, in items a second.
+    came, counted from its start (None: neither did), all without what timing a model took in between.
+    `stages` is what the processes have spent in the window, `items` the tokens and pictures that were
+    embedded. `devices` names what computes each kind (`cpu`: the cores), `rates` what a device does alone, in
+    items a second. `workers` is how many parsers there might be (None: as many as there were).
     """
 
     seconds: float
@@ -62,6 +63,7 @@ class Observed:
     rates: Mapping[Kind, float] = field(default_factory=dict)
     files: int = 0
     others_share: float = 0.0
+    workers: int | None = None
 
     def stage(self, name: str) -> Stats:
         """What this stage has spent in the window."""
@@ -90,9 +92,10 @@ class Observed:
     @property
     def busy(self) -> dict[str, float]:
         """T of each stage, in seconds of the window."""
-        infer, index = self.stage("infer"), self.stage("index")
+        parse, infer, index = self.stage("parse"), self.stage("infer"), self.stage("index")
         return {
-            "parsers": self.stage("parse").busy_s / self.parsers,
+            # Not by the whole number: with 1.4 parsers they would seem to work longer than there was time.
+            "parsers": parse.busy_s / max(1.0, parse.seconds / self.window_s if self.window_s else 0.0),
             "model": sum(infer.call(kind).seconds for kind in UNITS),
             "database": index.call("database").seconds + index.waits.get("database", 0.0),
             "supervisor": self.stage("supervise").busy_s,
@@ -174,14 +177,16 @@ def speed_of_light(seen: Observed) -> dict[str, object]:
 def judged(seen: Observed, ratio: float) -> tuple[str | None, str]:
     """What limits the run, and one sentence that says so with a number; see the module's text."""
     start, whole = seen.first_s or 0.0, seen.seconds
-    end = whole - (seen.last_s or whole)
+    # Not all that follows the last acknowledgement: files that need nothing may be looked at until the end.
+    end = seen.stage("index").call("publish").seconds
     if start > EDGE_SHARE * whole:
         return (
             "start-up",
-            f"starting up took {start:.0f} of {whole:.0f} s: with more files it would not matter",
+            f"it took {_of(start, whole)} until something was to be embedded, with starting up and files that"
+            " need nothing: with more that is new it would not matter",
         )
     if end > EDGE_SHARE * whole:
-        return "end", f"putting the index in order took {end:.0f} of {whole:.0f} s, after all was written"
+        return "end", f"putting the index in order took {_of(end, whole)}, after all was written"
     busy, window = seen.busy, seen.window_s
     limit = max(busy, key=lambda name: busy[name])
     if busy[limit] < IDLE_SHARE * window:
@@ -208,6 +213,12 @@ def _of_parsers(seen: Observed, ratio: float) -> str:
         return (
             f"the parsers limit, and {used} of {_cores(seen)} are in use:"
             " more cores would help, more workers would not"
+        )
+    if seen.workers is not None and parsers < seen.workers:
+        reached = _percent(ratio)
+        return (
+            f"the parsers limit: there were {parsers} of at most {seen.workers} on average, because they are"
+            f" added while the model waits: a longer run comes nearer to what is possible than {reached}"
         )
     others = _largest_without("parsers", seen)
     more = max(1, math.ceil(parse.busy_s / max(others, 1e-9) - 1e-6) - parsers)
@@ -275,6 +286,11 @@ def _rounded(value: float | None) -> float | None:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _of(part: float, whole: float) -> str:
+    digits = 0 if whole >= 10 else 1
+    return f"{part:.{digits}f} of {whole:.{digits}f} s"
 
 
 def _cores(seen: Observed) -> str:

@@ -19,10 +19,10 @@ from engine.runtime import indexer, inference, parser
 from engine.runtime import messages as m
 from engine.runtime.budget import MOST_PARSER_MEMORY
 from engine.runtime.cgroup import usable_cores
-from engine.runtime.child import Child, pipe
+from engine.runtime.child import AWAY_S, Child, pipe
 from engine.runtime.deaths import Verdict
 from engine.runtime.shelf import Descriptor, make_shelf
-from engine.runtime.staffing import LOOK_S, Staffing, look, staffed
+from engine.runtime.staffing import HELD_UP, LOOK_S, Staffing, look, staffed
 from engine.runtime.stats import NOTHING, Clock, Stats
 from engine.stages.parse import FileJob
 
@@ -192,8 +192,13 @@ class Pipeline:
             return
         self._looked_at = now
         before, self._spent = self._spent, self._spending()
+        held_up = {
+            slot.child.name
+            for slot in self._living()
+            if slot.current is not None and now - slot.child.heard_at > AWAY_S
+        }
         spent = [
-            (stage, stats - before.get(name, (stage, NOTHING))[1])
+            (stage, HELD_UP if name in held_up else stats - before.get(name, (stage, NOTHING))[1])
             for name, (stage, stats) in self._spent.items()
         ]
         if any(job.alone for slot in self.parsers.values() for job in slot.jobs):

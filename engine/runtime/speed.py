@@ -24,6 +24,7 @@ class Speed:
         self._started = time.monotonic()
         self._cores = usable_cores()
         self._first: float | None = None
+        #: Without the seconds of the window in which a model was timed.
         self._last: float | None = None
         self._devices: dict[Kind, str] = {}
         self._rates: dict[Kind, float] = {}
@@ -37,7 +38,7 @@ class Speed:
     def note(self, message: object, pipeline: Pipeline) -> None:
         """What a process says; whatever has nothing to do with speed is passed over."""
         if isinstance(message, m.SegmentWritten):
-            self._last = time.monotonic()
+            self._last = time.monotonic() - self._calibrated_s
         elif isinstance(message, m.Loaded):
             self._devices[message.kind] = message.device
         elif isinstance(message, m.Calibrating):
@@ -56,14 +57,13 @@ class Speed:
         """The process that was timing a model is gone."""
         self.calibrating = False
 
-    def observed(self, counts: Counts, stages: Mapping[str, Stats]) -> Observed:
-        """All that is known by now; `stages` since the first batch."""
+    def observed(self, counts: Counts, stages: Mapping[str, Stats], workers: int | None = None) -> Observed:
+        """All that is known by now; `stages` since the first batch. `workers`: so many parsers might be."""
         now = time.monotonic()
-        last = self._last if self._first is None or self._last is None else self._last - self._calibrated_s
         return Observed(
-            seconds=now - self._started,
+            seconds=now - self._started - self._calibrated_s,
             first_s=None if self._first is None else self._first - self._started,
-            last_s=None if last is None else last - self._started,
+            last_s=None if self._last is None else self._last - self._started,
             cores=self._cores,
             items={
                 "text": counts.tokens - counts.spared_tokens,
@@ -74,6 +74,7 @@ class Speed:
             rates=dict(self._rates),
             files=counts.discovered - counts.unchanged - counts.skipped,
             others_share=self._others_share(now, stages),
+            workers=workers,
         )
 
     def _others_share(self, now: float, stages: Mapping[str, Stats]) -> float:

@@ -22,6 +22,9 @@ from engine.runtime.stats import NOTHING, Stats
 #: Seconds between two looks: within them each process tells its numbers once at least.
 LOOK_S = 1.5 * HEARTBEAT_INTERVAL_S
 
+#: What a parser has spent that tells nothing, because its file lets no other thread of it run.
+HELD_UP = Stats(LOOK_S, 0.0, 0.0, cpu_s=LOOK_S)
+
 #: Share of a look that the model waits for input from which it is starved; of their time that parsers are
 #: busy from which they are the reason; of all cores from which another parser would only take from others.
 STARVED_SHARE, BUSY_SHARE, FULL_SHARE = 0.1, 0.8, 0.95

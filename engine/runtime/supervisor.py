@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
+from adapters import scheme_of
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
 from engine.metrics import STAGES, MemorySampler, pss_bytes
@@ -196,6 +197,10 @@ class Supervisor:
             self._will_change_index()
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
         self._pipeline.room = self._limit.size - taken
+        before = json.loads(ledger.get("config") or "{}").get("lancedb_index")
+        if scheme_of(config.adapter) == "lancedb" and config.lancedb_index not in (None, before):
+            # Asked for now, so it is made also where there is nothing to write.
+            self._will_change_index()
         ledger.set("adapter", config.adapter)
         ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
@@ -437,9 +442,9 @@ class Supervisor:
             if child.process.exitcode is None:
                 # A second writer beside it could double what it still writes.
                 raise EngineError(f"{death}; {child.name}, process {child.pid}, can't be ended")
-            # What the database has acknowledged need not be made again.
+            # What the database has acknowledged need not be made again, and what was embedded counts.
             for message in child.receive():
-                if isinstance(message, m.SegmentWritten | m.Deleted):
+                if isinstance(message, m.SegmentWritten | m.Deleted | m.Embedded):
                     self._handle(child, message)
         if self._stop.asked:
             raise RunStoppedError(f"{self._stop.why}; {death} meanwhile")
@@ -601,7 +606,8 @@ class Supervisor:
         if code == EXIT_DONE and failures:
             status, code = "complete_with_failures", EXIT_FAILURES
         figures, totals = self._figures(), self._ledger.totals()
-        seen = self._speed.observed(self._accounts.counts, self._pipeline.stats(since_mark=True))
+        spent, workers = self._pipeline.stats(since_mark=True), self._pipeline.workers
+        seen = self._speed.observed(self._accounts.counts, spent, workers)
         light = speed_of_light(seen)
         self._add_point(last=True)
         summary = {

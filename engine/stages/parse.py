@@ -155,6 +155,10 @@ class ParseStage:
                 continue
             if isinstance(section, TextSection):
                 end.replaced += section.replaced
+            elif _has_changed(job):
+                # Its pixels may not be those that were hashed, and would be taken for them in other files.
+                end.outcome = "changed"
+                return
             else:
                 end.truncated += section.truncated
             for segment in self._segments(job, section, start, end.media_type, picture_spec):

@@ -127,6 +127,16 @@ def test_a_large_batch_is_appended_in_portions(tmp_path: Path, monkeypatch: pyte
         assert versions[1] - versions[0] == 3
 
 
+def test_a_table_that_was_deleted_before_its_run_s_end_is_told(tmp_path: Path) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.publish()  # there was none, and none was asked for
+        adapter.ensure_schema(make_schema())
+        write(adapter, make_records(5))
+        shutil.rmtree(tmp_path / "db" / "chunks.lance")
+        with pytest.raises(UsageError, match="the index was deleted or replaced during the run"):
+            adapter.publish()
+
+
 def test_a_reader_survives_a_compaction(tmp_path: Path) -> None:
     with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
         adapter.ensure_schema(make_schema())

@@ -13,6 +13,7 @@ from typing import Any
 import lancedb
 import numpy as np
 import pytest
+from lancedb.index import BTree
 
 import adapters
 from adapters import vector_index
@@ -152,6 +153,26 @@ def test_dimensions_for_which_the_usual_kind_is_not_made_get_another(url: str) -
             write(adapter, make_records(5 * ENOUGH, dim=dimensions))
             adapter.publish()
             assert indexes(place)["text_embedding_idx"].index_type == "IvfSq"
+
+
+def test_a_kind_that_can_t_hold_the_model_s_vectors_is_refused_before_there_are_any(url: str) -> None:
+    with (
+        adapters_closed(url, AdapterOptions(index_options="ivf_rq")) as adapter,
+        pytest.raises(
+            UsageError, match="vectors of 132 dimensions, and it takes multiples of 8 alone; ivf_sq"
+        ),
+    ):
+        adapter.ensure_schema(make_schema(132))
+    with adapters_closed(url, AdapterOptions(index_options="ivf_sq")) as adapter:
+        adapter.ensure_schema(make_schema(132))
+
+
+def test_an_index_that_somebody_else_made_stays_however_much_is_added(adapter: Adapter, url: str) -> None:
+    fill(adapter, 10)
+    lancedb.connect(url.partition("://")[2]).open_table("chunks").create_index("source", config=BTree())
+    fill(adapter, 100, seed=1)
+    adapter.publish()
+    assert indexes(url)["source_idx"].num_unindexed_rows == 0
 
 
 def test_an_unknown_kind_is_refused_and_the_command_line_knows_all(url: str) -> None:

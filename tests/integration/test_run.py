@@ -9,6 +9,7 @@ import signal
 from copy import copy
 from pathlib import Path
 
+import lancedb
 import psutil
 import pytest
 from PIL import Image
@@ -70,6 +71,20 @@ def undisturbed(corpus: Corpus, *options: str) -> dict[str, dict[str, object]]:
     other.root = corpus.root / "undisturbed"
     assert other.run(*options).code == 0
     return other.records()
+
+
+def test_a_vector_index_that_is_asked_for_later_is_made_though_no_file_changed(corpus: Corpus) -> None:
+    def indexes() -> list[str]:
+        table = lancedb.connect(corpus.url.partition("://")[2]).open_table("chunks")
+        return [index.index_type for index in table.list_indices()]
+
+    assert corpus.run().code == 0
+    assert indexes() == []
+    again = corpus.run("--lancedb-index", "ivf_flat")
+    assert (again.code, again.summary["chunks"]["indexed"]) == (0, 0)
+    assert indexes() == ["IvfFlat"] * 2  # of texts and of pictures
+    assert corpus.run("--lancedb-index", "exact").code == 0
+    assert indexes() == []
 
 
 def test_a_folder_becomes_records_and_a_rerun_changes_nothing(corpus: Corpus) -> None:

@@ -159,6 +159,25 @@ def test_so_many_more_workers_as_make_the_next_stage_the_limit() -> None:
     assert told["advice"] == "the parsers limit: 3 more workers would raise 61 % to 98 %"
 
 
+def test_a_second_parser_that_came_late_does_not_make_both_seem_busier_than_they_were() -> None:
+    # One for 100 s and one for the last 45, each busy for 0.7 of its time.
+    late = Stats(101.5, 0.0, 43.5, 90.0, {"inference": 43.5}, {"parse": Calls(101.5, 90.0)})
+    told = light(on_device(97.0, 300_000, parse=late))
+    assert told["bottleneck"] == "model"
+    assert told["busy_s"]["parsers"] == pytest.approx(70.0)
+
+
+def test_workers_that_may_come_anyhow_are_not_asked_for() -> None:
+    seen = on_device(20.0, 300_000, parse=parse(98.0, 90.0))
+    assert light(replace(seen, workers=1))["advice"].startswith(
+        "the parsers limit: 4 more workers would raise"
+    )
+    assert light(replace(seen, workers=15))["advice"] == (
+        "the parsers limit: there were 1 of at most 15 on average, because they are added while the model"
+        " waits: a longer run comes nearer to what is possible than 20 %"
+    )
+
+
 def test_more_workers_help_only_as_far_as_there_are_cores() -> None:
     # One parser takes 95 of 100 s, of two cores; with two the cores themselves are the limit.
     stages = {"parse": parse(95.0, 93.0), "infer": infer(20.0, 20.0), "index": index(5.0),
@@ -218,14 +237,23 @@ def test_a_tiny_run_is_told_that_it_was_starting_up() -> None:
     stages = {"parse": parse(0.2, 0.2, window=0.9), "infer": infer(0.8, 1.6, window=0.9)}
     told = light(replace(ON_CORES, seconds=6.0, first_s=5.0, last_s=5.9, stages=stages))
     assert told["bottleneck"] == "start-up"
-    assert told["advice"] == "starting up took 5 of 6 s: with more files it would not matter"
+    assert told["advice"] == (
+        "it took 5.0 of 6.0 s until something was to be embedded, with starting up and files that need"
+        " nothing: with more that is new it would not matter"
+    )
     assert told["ratio"] == pytest.approx((1.6 + 0.2) / 1.8)
 
 
 def test_a_long_end_is_told() -> None:
-    told = light(replace(ON_CORES, seconds=300.0))
+    publishing = index(4.0)
+    publishing = replace(publishing, calls={**publishing.calls, "publish": Calls(192.0, 100.0)})
+    told = light(replace(ON_CORES, seconds=300.0, stages={**ON_CORES.stages, "index": publishing}))
     assert told["bottleneck"] == "end"
     assert told["advice"] == "putting the index in order took 192 of 300 s, after all was written"
+
+
+def test_files_that_need_nothing_after_the_last_new_one_are_no_putting_in_order() -> None:
+    assert light(replace(ON_CORES, seconds=3000.0))["bottleneck"] == "model"
 
 
 @pytest.mark.parametrize(

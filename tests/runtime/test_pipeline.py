@@ -6,15 +6,19 @@ import resource
 import signal
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from engine.runtime import messages as m
 from engine.runtime.admission import MAPPED_ROOM, Admission
 from engine.runtime.child import Child
 from engine.runtime.deaths import Restarts, Verdict
 from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.stats import Stats
 from tests.runtime import children
 
 CONFIG = cast(Any, SimpleNamespace(images=True, file_timeout=600.0, parser_memory=2**30, workers=1))
@@ -42,6 +46,30 @@ def test_a_parser_that_died_by_itself_leaves_no_thread_and_no_connection(tmp_pat
     while threads_of("parser-0") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert threads_of("parser-0") == []
+
+
+def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.runtime.pipeline.LOOK_S", -1.0)
+    monkeypatch.setattr("engine.runtime.pipeline.usable_cores", lambda: 4.0)
+
+    def wanted(at_work: bool, silent_s: float) -> int:
+        pipeline, _ = made()
+        pipeline.workers = 4
+        told = SimpleNamespace(name="parser-0", heard_at=time.monotonic() - silent_s, stats=Stats(1, 0, 0))
+        job = cast(Any, SimpleNamespace(alone=False))
+        slot = ParserSlot(cast(Any, told), jobs=deque([job]), current=job if at_work else None)
+        pipeline.parsers["parser-0"] = slot
+        for second in range(1, 6):
+            stats = Stats(0.0, float(second), 0.0)
+            pipeline.inference = cast(Any, SimpleNamespace(name="inference", stats=stats))
+            pipeline.staff(waiting=True)
+        return pipeline._staffing.wanted
+
+    assert wanted(at_work=True, silent_s=10.0) > 1
+    assert wanted(at_work=True, silent_s=1.0) == 1  # it may tell more in a moment
+    assert wanted(at_work=False, silent_s=10.0) == 1  # it is still starting
 
 
 def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path) -> None:

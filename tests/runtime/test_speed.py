@@ -59,6 +59,9 @@ def test_timing_a_model_holds_others_back_and_is_no_part_of_the_window(pipeline:
     speed.note(WRITTEN, pipeline)
     seen = speed.observed(Counts(), {})
     assert seen.window_s == pytest.approx(7.0, abs=1.0)
+    # Nothing was written since: that model's pictures are all refused.
+    speed.note(m.Calibrated("image", None, 60.0), pipeline)
+    assert speed.observed(Counts(), {}).window_s == seen.window_s
     assert (seen.devices, seen.rates) == ({"text": "cuda:0"}, {"text": 1000.0})
     speed.note(m.Calibrating(), pipeline)
     speed.forget()

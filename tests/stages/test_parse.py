@@ -444,6 +444,23 @@ def test_a_picture_is_one_segment_of_its_pixels(tmp_path: Path) -> None:
     assert segment.size > segment.pixels.nbytes
 
 
+def test_a_picture_that_was_replaced_after_it_was_hashed_is_not_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (20, 10), "red").save(path)
+    job = job_of(path)
+
+    def hashed(path: str, *rest: object) -> str:
+        content = hash_file(path)
+        Image.new("RGB", (30, 30), "blue").save(path)
+        return content
+
+    monkeypatch.setattr("engine.parsers.image.hash_file", hashed)
+    segments, _, end = parsed(job)
+    assert (segments, end.outcome) == ([], "changed")
+
+
 def test_a_picture_s_id_does_not_depend_on_how_texts_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "red.png"
     Image.new("RGB", (30, 20), "red").save(path)
