@@ -154,6 +154,9 @@ class StagedLance(Adapter):
 def gather(index: LanceAdapter, directory: Path) -> int:
     """Take every part into the index, whose only writer the caller is; returns the records that were new."""
     staging = directory / STAGING
+    # First what a killed call has left: a task that ran since has made a part of the same name again.
+    for path in staging.glob(f"*/*{TAKEN}"):
+        shutil.rmtree(path)
     parts = sorted(staging.glob("*/*"))
     if not parts:
         return 0
@@ -162,9 +165,7 @@ def gather(index: LanceAdapter, directory: Path) -> int:
     with closing(_Known(directory)) as known:
         known.add_all(index)
         for path in parts:
-            if path.suffix == TAKEN:
-                shutil.rmtree(path)
-            elif path.parent.name == identity:
+            if path.parent.name == identity:
                 new += _take_in(index, path, known)
     for folder in staging.iterdir():
         if not any(folder.iterdir()):
@@ -175,6 +176,8 @@ def gather(index: LanceAdapter, directory: Path) -> int:
 def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
     new = 0
     with closing(LanceAdapter(path, AdapterOptions())) as part:
+        # What a task of another run directory would append from now on would be lost with the part.
+        part.prepare()
         schema = part.schema()
         if schema is not None:
             index.ensure_schema(schema)
