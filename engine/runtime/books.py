@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -93,6 +94,9 @@ class Books:
     """
 
     def __init__(self, run_dirs: Iterable[Path], url: str) -> None:
+        # Each lock is an open file, and many systems give a process 1,024 where it asks for no more.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._stack = ExitStack()
         self._pulse = Pulse()
         self.beat = self._pulse.beat

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from engine.runtime.supervisor import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILUR
 #: How much of a file a ledger has in each state; the most wins.
 RANKS = {"pending": 0, "failed": 1, "skipped": 1, "partial": 2, "indexed": 3}
 
-#: Files between two signs of life.
-BEAT_FILES = 10_000
+#: Files between two signs of life, and between two commits.
+BEAT_FILES, COMMIT_FILES = 10_000, 1000
 
 #: What of a task's summary adds up.
 SUMS = ("tokens", "bytes_read")
@@ -217,18 +218,30 @@ def _settle_doubles(books: Books, adapter: Adapter) -> None:
                         books.beat()
         owners = "SELECT DISTINCT o.ledger, o.file FROM owners o JOIN losers USING (source) ORDER BY 1"
         # The marks are durable before anybody forgets what they are about.
-        for number, file in db.execute(owners).fetchall():
-            with books.books[number].ledger() as ledger:
-                ledger.sweep_always(file)
-                ledger.commit()
-        for number, file in db.execute("SELECT ledger, file FROM losers ORDER BY 1").fetchall():
-            with books.books[number].ledger() as ledger:
-                ledger.forget(file)
-                ledger.commit()
+        _for_each(books, db.execute(owners), Ledger.sweep_always)
+        _for_each(books, db.execute("SELECT ledger, file FROM losers ORDER BY 1"), Ledger.forget)
     for book in books:
         with book.ledger() as ledger:
             _clean(ledger, adapter)
         books.beat()
+
+
+def _for_each(books: Books, files: Iterable[tuple[int, int]], change: Callable[[Ledger, int], None]) -> int:
+    """Change each of these files, (ledger, file) in the order of the ledgers; returns their number.
+
+    A ledger is opened once for all of its files: it is read in full then.
+    """
+    changed = 0
+    for number, group in groupby(files, key=itemgetter(0)):
+        with books.books[number].ledger() as ledger:
+            for _, file in group:
+                change(ledger, file)
+                changed += 1
+                if changed % COMMIT_FILES == 0:
+                    ledger.commit()
+                books.beat()
+            ledger.commit()
+    return changed
 
 
 def _claim(db: Any, number: int, row: FileRow) -> None:
@@ -269,15 +282,12 @@ def _prune(books: Books, adapter: Adapter) -> int:
                     if row.state != "removed" and row.source.startswith(under):
                         db.execute("INSERT INTO left VALUES (?, ?, ?)", (number, row.id, row.source))
             books.beat()
-        gone = [*db.execute("SELECT ledger, file FROM left ORDER BY 1, 2")]
-        for number, file in gone:
-            with books.books[number].ledger() as ledger:
-                ledger.remove(file)
-                ledger.commit()
+        gone = _for_each(books, db.execute("SELECT ledger, file FROM left ORDER BY 1, 2"), Ledger.remove)
     for book in books:
         with book.ledger() as ledger:
             _clean(ledger, adapter)
-    return len(gone)
+        books.beat()
+    return gone
 
 
 def _folders(config: dict[str, Any]) -> tuple[str, ...]:
