@@ -64,10 +64,11 @@ log = logging.getLogger("engine")
 
 
 class Supervisor:
-    """One run, from preflight to summary."""
+    """One run, from preflight to summary. A `repair` leaves the options in the ledger as they are."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, repair: bool = False) -> None:
         self._config = config
+        self._repair = repair
         self._pruning: Iterator[None] | None = None
         buffer = config.buffer or default_buffer(config.workers)
         self._credits = Credits(buffer, config.workers)
@@ -197,7 +198,8 @@ class Supervisor:
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
         self._pipeline.room = self._limit.size - taken
         ledger.set("adapter", config.adapter)
-        ledger.set("config", json.dumps(config.as_dict()))
+        if not self._repair:
+            ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
         # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
         # would write the very ids that are still to be deleted.
