@@ -103,7 +103,8 @@ class Books:
         self.books: list[Book] = []
         try:
             for run_dir in run_dirs:
-                lock = rundir.claim(run_dir)
+                # Where another host's lock is watched for minutes, those that are held already give signs.
+                lock = rundir.claim(run_dir, check=self.beat)
                 self._stack.callback(lock.release)
                 self._pulse.locks.append(lock)
                 with closing(Ledger(run_dir)) as ledger:

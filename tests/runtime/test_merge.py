@@ -15,7 +15,7 @@ import adapters
 from adapters import memory
 from engine import merge as command
 from engine.runtime.fleet import merge
-from engine.runtime.ledger import Ledger
+from engine.runtime.ledger import FailureRow, Ledger
 from engine.runtime.limits import RunStoppedError
 from tests.adapters.contract import stored, write
 from tests.records import make_schema
@@ -79,6 +79,23 @@ def test_a_ledger_is_read_no_oftener_where_more_files_have_left(
         memory.drop("merge")
         adapters.connect(URL).ensure_schema(make_schema())
     assert opened[0] == opened[1]
+
+
+def test_a_failure_of_a_file_that_has_left_the_corpus_is_told_no_more(tmp_path: Path) -> None:
+    done(tmp_path, 1, 2)
+    ledger = Ledger(tmp_path / "shards" / "0-of-1")
+    for file in (0, 1):  # the first of them was not met in the last run
+        row = ledger.find(f"{tmp_path}/files/0-{file}")
+        assert row is not None
+        ledger.fail(FailureRow(row.id, -1, None, "parse", "damaged", f"file {file}"))
+    ledger.commit()
+    assert merge(tmp_path, URL, prune=False).exit_code == 3
+    lines = (tmp_path / "failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["file 1"]
+    ledger.set("listed", "1")
+    ledger.close()
+    merge(tmp_path, URL, prune=False)
+    assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 2
 
 
 def test_there_may_be_more_tasks_than_files_that_a_process_opens_by_default(tmp_path: Path) -> None:
