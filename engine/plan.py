@@ -36,7 +36,7 @@ Say: TypeAlias = Callable[[str], None]
 LEAST_LEASE_S = 5.0
 
 #: Options of `engine.run` that are about one task, or one run, and say nothing to a plan.
-NOT_HERE = ("shard", "manifest", "lease", "limit", "dry_run", "prune")
+NOT_HERE = ("shard", "fleet", "manifest", "lease", "limit", "dry_run", "prune")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -29,6 +30,7 @@ from engine.runtime.cleaner import Cleaner
 from engine.runtime.compare import Comparison, Difference
 from engine.runtime.indexer import SWEEP_IDS, ids_made_with
 from engine.runtime.ledger import FileRow, Ledger
+from engine.runtime.reading import read_only
 from engine.runtime.scratch import scratch
 from engine.runtime.supervisor import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED
 
@@ -147,9 +149,16 @@ def _tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a task has met the database: one that was killed before has done nothing."""
-    with closing(Ledger(folder)) as ledger:
-        return ledger.get("adapter") is not None
+    """Whether a task has met the database: one that was killed before has done nothing.
+
+    The task may be at work, and must not be held up: nothing is locked yet.
+    """
+    try:
+        with closing(read_only(folder / "ledger.sqlite")) as db:
+            return db.execute("SELECT 1 FROM meta WHERE key = 'adapter'").fetchone() is not None
+    except sqlite3.DatabaseError as error:
+        # What else is wrong with a ledger is told when it is opened in earnest.
+        return "no such table" not in str(error)
 
 
 def _options(books: Books) -> AdapterOptions:

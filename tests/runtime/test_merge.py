@@ -14,9 +14,11 @@ import pytest
 import adapters
 from adapters import memory
 from engine import merge as command
+from engine.errors import UsageError
 from engine.runtime.fleet import merge
 from engine.runtime.ledger import FailureRow, Ledger
 from engine.runtime.limits import RunStoppedError
+from engine.runtime.lock import RunLock
 from tests.adapters.contract import stored, write
 from tests.records import make_schema
 from tests.runtime.test_compare import book, sound
@@ -79,6 +81,25 @@ def test_a_ledger_is_read_no_oftener_where_more_files_have_left(
         memory.drop("merge")
         adapters.connect(URL).ensure_schema(make_schema())
     assert opened[0] == opened[1]
+
+
+def test_tasks_that_are_at_work_are_not_held_up_and_those_that_were_killed_at_once_are_named(
+    tmp_path: Path,
+) -> None:
+    done(tmp_path, 3)
+    shards = tmp_path / "shards"
+    (shards / "0-of-3" / "ledger.sqlite").write_bytes(b"")
+    assert merge(tmp_path, URL, prune=False).unfinished == ["shards/0-of-3: never began"]
+    ledger = Ledger(shards / "1-of-3")
+    ledger.set("listed", "3")  # a change that is not committed yet
+    lock = RunLock(shards / "1-of-3")
+    with pytest.raises(UsageError, match="1-of-3: locked by"):
+        merge(tmp_path, URL, prune=False)
+    lock.release()
+    ledger.close()
+    (shards / "2-of-3" / "ledger.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(UsageError, match=r"2-of-3/ledger\.sqlite: not a usable ledger"):
+        merge(tmp_path, URL, prune=False)
 
 
 def test_a_failure_of_a_file_that_has_left_the_corpus_is_told_no_more(tmp_path: Path) -> None:
