@@ -184,10 +184,11 @@ def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
             # First: a file may have turned back to what it was, whose records are written again then.
             deleted = _deleted_of(part)
             if deleted is not None:
-                for batch in deleted.search().limit(None).to_batches(IDS_PER_FILTER):
-                    ids = _ids(batch)
-                    index.delete(ids)
-                    known.remove(ids)
+                with part._errors():
+                    for batch in deleted.search().limit(None).to_batches(IDS_PER_FILTER):
+                        ids = _ids(batch)
+                        index.delete(ids)
+                        known.remove(ids)
             for batch in part.batches(GATHER_ROWS):
                 table = pa.Table.from_batches([batch])
                 missing = pa.array([known.add(one) for one in _ids(batch)])

@@ -123,6 +123,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         summary = {"status": status, "exit_code": code, **_sums(books, removed)}
         if difference is not None:
             summary["verified"] = difference.as_dict()
+        summary["not_done"] = unfinished
         summary["gathered"] = gathered
         summary["merge_steps_s"] = steps.seconds
         rundir.write_summary(run_dir, summary)

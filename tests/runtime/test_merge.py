@@ -90,6 +90,7 @@ def test_tasks_that_are_at_work_are_not_held_up_and_those_that_were_killed_at_on
     shards = tmp_path / "shards"
     (shards / "0-of-3" / "ledger.sqlite").write_bytes(b"")
     assert merge(tmp_path, URL, prune=False).unfinished == ["shards/0-of-3: never began"]
+    assert json.loads((tmp_path / "summary.json").read_text())["not_done"] == ["shards/0-of-3: never began"]
     ledger = Ledger(shards / "1-of-3")
     ledger.set("listed", "3")  # a change that is not committed yet
     lock = RunLock(shards / "1-of-3")
