@@ -71,7 +71,8 @@ class StagedLance(Adapter):
 
     def delete(self, ids: Sequence[str]) -> int:
         part = self._writable()
-        gathered = [one for one in self._index.present(ids) if one not in self._listed(ids)]
+        listed = self._listed(ids)
+        gathered = [one for one in self._index.present(ids) if one not in listed]
         if gathered:
             with part._errors():
                 table = self._deleted_table(part) or part._database().create_table(

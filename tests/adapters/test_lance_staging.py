@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 import adapters
 from adapters.base import Adapter, AdapterOptions
+from adapters.lance_staging import StagedLance
 from engine.errors import UsageError
 from tests.adapters.contract import adapters_closed, stored, write
 from tests.records import make_records, make_schema
@@ -181,3 +183,24 @@ def test_a_part_that_is_still_written_is_not_taken_in_and_the_index_has_one_writ
         assert index.gather() == 4
         with pytest.raises(UsageError, match="another process writes"):
             other.prepare()
+
+
+def test_a_deletion_asks_once_what_is_listed_already_however_many_it_deletes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = make_records(20)
+    with adapters_closed(f"lancedb://{tmp_path}/db") as index:
+        index.ensure_schema(make_schema())
+        index.prepare()
+        write(index, records)
+    asked, before = 0, StagedLance._listed
+
+    def counted(one: StagedLance, ids: Sequence[str]) -> set[str]:
+        nonlocal asked
+        asked += 1
+        return before(one, ids)
+
+    monkeypatch.setattr(StagedLance, "_listed", counted)
+    with closing(begun(tmp_path / "db", "0-of-1")) as one:
+        assert one.delete([record.id for record in records]) == 20
+    assert asked == 1
