@@ -71,7 +71,8 @@ class StagedLance(Adapter):
 
     def delete(self, ids: Sequence[str]) -> int:
         part = self._writable()
-        gathered = [one for one in self._index.present(ids) if one not in self._listed(ids)]
+        listed = self._listed(ids)
+        gathered = [one for one in self._index.present(ids) if one not in listed]
         if gathered:
             with part._errors():
                 table = self._deleted_table(part) or part._database().create_table(
@@ -154,6 +155,9 @@ class StagedLance(Adapter):
 def gather(index: LanceAdapter, directory: Path) -> int:
     """Take every part into the index, whose only writer the caller is; returns the records that were new."""
     staging = directory / STAGING
+    # First what a killed call has left: a task that ran since has made a part of the same name again.
+    for path in staging.glob(f"*/*{TAKEN}"):
+        shutil.rmtree(path)
     parts = sorted(staging.glob("*/*"))
     if not parts:
         return 0
@@ -162,9 +166,7 @@ def gather(index: LanceAdapter, directory: Path) -> int:
     with closing(_Known(directory)) as known:
         known.add_all(index)
         for path in parts:
-            if path.suffix == TAKEN:
-                shutil.rmtree(path)
-            elif path.parent.name == identity:
+            if path.parent.name == identity:
                 new += _take_in(index, path, known)
     for folder in staging.iterdir():
         if not any(folder.iterdir()):
@@ -175,16 +177,19 @@ def gather(index: LanceAdapter, directory: Path) -> int:
 def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
     new = 0
     with closing(LanceAdapter(path, AdapterOptions())) as part:
+        # What a task of another run directory would append from now on would be lost with the part.
+        part.prepare()
         schema = part.schema()
         if schema is not None:
             index.ensure_schema(schema)
             # First: a file may have turned back to what it was, whose records are written again then.
             deleted = _deleted_of(part)
             if deleted is not None:
-                for batch in deleted.search().limit(None).to_batches(IDS_PER_FILTER):
-                    ids = _ids(batch)
-                    index.delete(ids)
-                    known.remove(ids)
+                with part._errors():
+                    for batch in deleted.search().limit(None).to_batches(IDS_PER_FILTER):
+                        ids = _ids(batch)
+                        index.delete(ids)
+                        known.remove(ids)
             for batch in part.batches(GATHER_ROWS):
                 table = pa.Table.from_batches([batch])
                 missing = pa.array([known.add(one) for one in _ids(batch)])

@@ -343,10 +343,14 @@ class LanceAdapter(Adapter):
                     vector_index.build(self._table, f"{kind}_embedding", rows, self._options.index_options)
 
     def close(self) -> None:
-        self._table = None
+        self._leave()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _leave(self) -> None:
+        """Let go of the table, and not of the right to write, which `prepare` took before it was opened."""
+        self._table = None
         if self._folder >= 0:
             os.close(self._folder)
             self._folder = -1
@@ -378,7 +382,7 @@ class LanceAdapter(Adapter):
         self._schema = from_json(stored, self._where)
 
     def _open(self) -> None:
-        self.close()
+        self._leave()
         path = self._directory / f"{TABLE}.lance"
         # Where there is no version, a creation was cut off by a full disk or a kill: it may be made anew.
         if not any((path / "_versions").glob("*.manifest")):

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from engine.config import CommandParser, check_url, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
+from engine.runtime.limits import RunStoppedError
 from engine.terminal import harmless
 from engine.verify import as_lines
 
@@ -33,9 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(f"{error}; the same command goes on", EXIT_STOPPED)
     except UsageError as error:
         return _failed(error, EXIT_USAGE)
+    except RunStoppedError as error:
+        return _failed(f"{error}; the same command goes on", EXIT_STOPPED)
     except EngineError as error:
         return _failed(error, EXIT_ENGINE_FAILED)
-    except OSError as error:
+    except (OSError, sqlite3.DatabaseError) as error:
         return _failed(f"{error}; the same command goes on", EXIT_STOPPED)
     except KeyboardInterrupt:
         return _failed("interrupted; the same command goes on", EXIT_STOPPED)

@@ -36,7 +36,7 @@ Say: TypeAlias = Callable[[str], None]
 LEAST_LEASE_S = 5.0
 
 #: Options of `engine.run` that are about one task, or one run, and say nothing to a plan.
-NOT_HERE = ("shard", "manifest", "lease", "limit", "dry_run", "prune")
+NOT_HERE = ("shard", "fleet", "manifest", "lease", "limit", "dry_run", "prune")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +83,8 @@ def plan(config: Config, manifest: Path, args: argparse.Namespace) -> int:
             raise UsageError(f"--relist: the fleet of {manifest.parent} has begun; name another --run-dir")
         complete = True
         if not manifest.exists() or args.relist:
+            # The cuts are of the old listing: where this is killed, no task may take them for the new one's.
+            table_path(manifest).unlink(missing_ok=True)
             complete = list_corpus(manifest, header, say)
         else:
             say(f"listed before, in {manifest}; --relist lists the corpus anew")

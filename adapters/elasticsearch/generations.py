@@ -136,6 +136,10 @@ class Generations:
         meta = index.mapping["_meta"]
         if "restore" not in meta[mapping.LOAD_KEY]:
             restore = {name: index.settings.get(name) for name in LOAD_SETTINGS if name in index.settings}
+            if restore == {name: str(value) for name, value in LOAD_SETTINGS.items()}:
+                # Another task has begun the load, and a third one, which added a model to `_meta` at that
+                # very moment, has overwritten its note: the load's own settings are not to stay.
+                restore = {}
             # The server's own default is written out by some servers and left out by others.
             self.remember(index, {**meta, mapping.LOAD_KEY: {"restore": restore}})
         for name, value in LOAD_SETTINGS.items():

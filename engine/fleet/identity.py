@@ -25,9 +25,23 @@ def fleet_folder(config: Config) -> Path:
     return config.run_dir.parent.parent if own else config.run_dir
 
 
+def check_cut(config: Config) -> None:
+    """Raises `UsageError` where the task takes a shard of a manifest that was cut into another number."""
+    if config.manifest is None or config.lease:
+        return
+    (number, tasks), cut = config.shard, read_table(Path(config.manifest))["tasks"]
+    if tasks != cut:
+        raise UsageError(
+            f"--shard {number}/{tasks}: {config.manifest} was cut into {cut} shards; give I/{cut}, or plan"
+            f" again with --shards {tasks}"
+        )
+
+
 def check_fleet(config: Config) -> None:
     """Raises `UsageError` where the run directory belongs to a fleet of other inputs, another manifest or
     another number of shards."""
+    # First: what is refused for that must not say for ever what the fleet is.
+    check_cut(config)
     folder = fleet_folder(config)
     several = config.shard[1] > 1 or config.manifest is not None
     _check_numbers(folder, config.shard[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -93,13 +94,17 @@ class Books:
     """
 
     def __init__(self, run_dirs: Iterable[Path], url: str) -> None:
+        # Each lock is an open file, and many systems give a process 1,024 where it asks for no more.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._stack = ExitStack()
         self._pulse = Pulse()
         self.beat = self._pulse.beat
         self.books: list[Book] = []
         try:
             for run_dir in run_dirs:
-                lock = rundir.claim(run_dir)
+                # Where another host's lock is watched for minutes, those that are held already give signs.
+                lock = rundir.claim(run_dir, check=self.beat)
                 self._stack.callback(lock.release)
                 self._pulse.locks.append(lock)
                 with closing(Ledger(run_dir)) as ledger:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,15 @@ from engine.runtime.cleaner import Cleaner
 from engine.runtime.compare import Comparison, Difference
 from engine.runtime.indexer import SWEEP_IDS, ids_made_with
 from engine.runtime.ledger import FileRow, Ledger
+from engine.runtime.reading import read_only
 from engine.runtime.scratch import scratch
 from engine.runtime.supervisor import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED
 
 #: How much of a file a ledger has in each state; the most wins.
 RANKS = {"pending": 0, "failed": 1, "skipped": 1, "partial": 2, "indexed": 3}
 
-#: Files between two signs of life.
-BEAT_FILES = 10_000
+#: Files between two signs of life, and between two commits.
+BEAT_FILES, COMMIT_FILES = 10_000, 1000
 
 #: What of a task's summary adds up.
 SUMS = ("tokens", "bytes_read")
@@ -120,6 +123,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         summary = {"status": status, "exit_code": code, **_sums(books, removed)}
         if difference is not None:
             summary["verified"] = difference.as_dict()
+        summary["not_done"] = unfinished
         summary["gathered"] = gathered
         summary["merge_steps_s"] = steps.seconds
         rundir.write_summary(run_dir, summary)
@@ -146,9 +150,16 @@ def _tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a task has met the database: one that was killed before has done nothing."""
-    with closing(Ledger(folder)) as ledger:
-        return ledger.get("adapter") is not None
+    """Whether a task has met the database: one that was killed before has done nothing.
+
+    The task may be at work, and must not be held up: nothing is locked yet.
+    """
+    try:
+        with closing(read_only(folder / "ledger.sqlite")) as db:
+            return db.execute("SELECT 1 FROM meta WHERE key = 'adapter'").fetchone() is not None
+    except sqlite3.DatabaseError as error:
+        # What else is wrong with a ledger is told when it is opened in earnest.
+        return "no such table" not in str(error)
 
 
 def _options(books: Books) -> AdapterOptions:
@@ -217,18 +228,30 @@ def _settle_doubles(books: Books, adapter: Adapter) -> None:
                         books.beat()
         owners = "SELECT DISTINCT o.ledger, o.file FROM owners o JOIN losers USING (source) ORDER BY 1"
         # The marks are durable before anybody forgets what they are about.
-        for number, file in db.execute(owners).fetchall():
-            with books.books[number].ledger() as ledger:
-                ledger.sweep_always(file)
-                ledger.commit()
-        for number, file in db.execute("SELECT ledger, file FROM losers ORDER BY 1").fetchall():
-            with books.books[number].ledger() as ledger:
-                ledger.forget(file)
-                ledger.commit()
+        _for_each(books, db.execute(owners), Ledger.sweep_always)
+        _for_each(books, db.execute("SELECT ledger, file FROM losers ORDER BY 1"), Ledger.forget)
     for book in books:
         with book.ledger() as ledger:
             _clean(ledger, adapter)
         books.beat()
+
+
+def _for_each(books: Books, files: Iterable[tuple[int, int]], change: Callable[[Ledger, int], None]) -> int:
+    """Change each of these files, (ledger, file) in the order of the ledgers; returns their number.
+
+    A ledger is opened once for all of its files: it is read in full then.
+    """
+    changed = 0
+    for number, group in groupby(files, key=itemgetter(0)):
+        with books.books[number].ledger() as ledger:
+            for _, file in group:
+                change(ledger, file)
+                changed += 1
+                if changed % COMMIT_FILES == 0:
+                    ledger.commit()
+                books.beat()
+            ledger.commit()
+    return changed
 
 
 def _claim(db: Any, number: int, row: FileRow) -> None:
@@ -269,15 +292,12 @@ def _prune(books: Books, adapter: Adapter) -> int:
                     if row.state != "removed" and row.source.startswith(under):
                         db.execute("INSERT INTO left VALUES (?, ?, ?)", (number, row.id, row.source))
             books.beat()
-        gone = [*db.execute("SELECT ledger, file FROM left ORDER BY 1, 2")]
-        for number, file in gone:
-            with books.books[number].ledger() as ledger:
-                ledger.remove(file)
-                ledger.commit()
+        gone = _for_each(books, db.execute("SELECT ledger, file FROM left ORDER BY 1, 2"), Ledger.remove)
     for book in books:
         with book.ledger() as ledger:
             _clean(ledger, adapter)
-    return len(gone)
+        books.beat()
+    return gone
 
 
 def _folders(config: dict[str, Any]) -> tuple[str, ...]:
@@ -332,9 +352,11 @@ def _mark_published(books: Books, adapter: Adapter) -> None:
 
 
 def _failures(books: Books) -> Iterator[dict[str, object]]:
+    """As each task tells them: of files that have left the corpus no more, where that can be known."""
     for book in books:
         with book.ledger() as ledger:
-            yield from ledger.failures()
+            run = ledger.get("run")
+            yield from ledger.failures(int(run or 0) if ledger.get("listed") == run else 0)
 
 
 def _sums(books: Books, removed: int) -> dict[str, Any]:

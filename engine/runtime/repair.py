@@ -31,6 +31,11 @@ COMMIT_FILES = 1000
 def check_repairable(folders: list[Path], books: Books, comparison: Comparison, adapter: Adapter) -> None:
     """Raise `UsageError` where a repair would delete what belongs to somebody else, or could make nothing."""
     difference = comparison.difference
+    for book in books:
+        if _unmerged(book):
+            raise UsageError(
+                f"--repair: {book.run_dir} is of a fleet that was not merged since; run engine.merge first"
+            )
     absent = [f"{folder / 'shards' / name}" for folder in folders for name in missing_shards(folder)]
     if absent and difference.extra.count:
         raise UsageError(
@@ -94,6 +99,9 @@ def to_make(books: Books) -> Iterator[Config]:
             run_dir=book.run_dir,
             inputs=unlistable,
             files_from=str(book.run_dir / LIST),
+            # The ledger tells which files are its own; into the index itself, since the fleet was merged.
+            shard=(0, 1),
+            fleet=False,
             manifest=None,
             lease=False,
             include=(),
@@ -123,6 +131,13 @@ def finish(books: Books) -> None:
     """The engine has been over every list."""
     for book in books:
         (book.run_dir / LIST).unlink(missing_ok=True)
+
+
+def _unmerged(book: Book) -> bool:
+    """Whether a fleet's records may not be in the index yet; an interrupted repair's are."""
+    with book.ledger() as ledger:
+        fleet = json.loads(ledger.get("config") or "{}").get("fleet")
+        return bool(fleet and ledger.get("unpublished")) and not (book.run_dir / LIST).exists()
 
 
 def _unpublished(book: Book) -> bool:

@@ -65,10 +65,11 @@ log = logging.getLogger("engine")
 
 
 class Supervisor:
-    """One run, from preflight to summary."""
+    """One run, from preflight to summary. A `repair` leaves the options in the ledger as they are."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, repair: bool = False) -> None:
         self._config = config
+        self._repair = repair
         self._pruning: Iterator[None] | None = None
         buffer = config.buffer or default_buffer(config.workers)
         self._credits = Credits(buffer, config.workers)
@@ -202,7 +203,8 @@ class Supervisor:
             # Asked for now, so it is made also where there is nothing to write.
             self._will_change_index()
         ledger.set("adapter", config.adapter)
-        ledger.set("config", json.dumps(config.as_dict()))
+        if not self._repair:
+            ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
         # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
         # would write the very ids that are still to be deleted.

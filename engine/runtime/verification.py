@@ -42,7 +42,7 @@ def repair(folders: Sequence[Path], url: str) -> Repaired:
         configs = list(steps.to_make(books))
     # The engine takes the locks, and LanceDB's writer, for itself.
     for config in configs:
-        code = Supervisor(config).run()
+        code = Supervisor(config, repair=True).run()
         if code == EXIT_STOPPED:
             raise RunStoppedError(f"{config.run_dir}: the repair was stopped; the same command goes on")
         if code == EXIT_ENGINE_FAILED:

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 
 from engine import config as configuration
 from engine.errors import UsageError
+from engine.fleet.identity import check_cut
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
 from engine.slurm.job import REQUEUE_CODE
@@ -56,7 +57,14 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     checked = configuration.parse([*given, *named])
     if checked.files_from == "-":
         raise UsageError("--files-from -: tasks have no standard input; name a file that all nodes can read")
-    configuration.parse([*given, "--run-dir", str(checked.run_dir), "--shard", f"0/{args.tasks}", *FLEET])
+    place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{args.tasks}"]
+    check_cut(configuration.parse([*given, *place, *FLEET]))
+    narrowed = checked.include or checked.exclude or not checked.images or checked.files_from
+    if args.prune and (narrowed or checked.manifest):
+        raise UsageError(
+            "--prune: not with --include, --exclude, --no-images, --files-from or --manifest: the finishing"
+            " job can't tell then what has left the corpus, and would end without publishing"
+        )
     for text in (str(checked.run_dir), os.getcwd(), *more):
         if not text.isprintable():
             raise UsageError(f"{text!a}: can't stand in a job script; give it a name of printable characters")

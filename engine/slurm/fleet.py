@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.runtime import rundir
 from engine.slurm import client, script
 from engine.slurm.script import Place, Wishes
 
@@ -124,6 +125,8 @@ def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
         for name, text in fleet.scripts().items():
             # Names of files need not be UTF-8, and stand in a script as they are.
             (fleet.run_dir / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+        for task in tasks:
+            _begin_again(fleet.shard(task))
     except OSError as error:
         raise unwritable(fleet.run_dir, error) from None
     job, after = None, []
@@ -142,6 +145,15 @@ def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
         raise
     fleet.save()
     return fleet
+
+
+def _begin_again(shard: Path) -> None:
+    """What the task came to before is no word on this start: one that never comes to run is not done."""
+    try:
+        summary = json.loads((shard / "summary.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+    rundir.write_summary(shard, {**summary, "run": 0})
 
 
 def _sbatch(*words: str) -> str:

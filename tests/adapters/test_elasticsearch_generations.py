@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import elasticsearch
 import pytest
@@ -13,6 +14,8 @@ import pytest
 import adapters
 from adapters.base import AdapterOptions
 from adapters.elasticsearch import mapping
+from adapters.elasticsearch.generations import Generations, Index
+from adapters.elasticsearch.location import Location
 from engine.errors import EngineError, SchemaMismatchError, UsageError
 from engine.records import ModelInfo
 from tests.adapters.contract import adapters_closed, write
@@ -108,6 +111,22 @@ class TestLoad:
             with pytest.raises(EngineError, match=r"holds 3 records, 4 were acknowledged"):
                 adapter.publish(4)
             adapter.publish(2)  # the rest is another run directory's
+
+
+def test_a_note_of_the_settings_that_got_lost_is_not_made_anew_of_those_of_the_load() -> None:
+    """One of many tasks that prepare at once may overwrite the `_meta` of another."""
+    client = Mock()
+    generations = Generations(client, Location.parse("elasticsearch://127.0.0.1:9/notes"))
+    for settings, noted in (
+        ({"refresh_interval": "-1", "number_of_replicas": "0"}, {}),
+        ({"number_of_replicas": "0"}, {"number_of_replicas": "0"}),
+    ):
+        meta: dict[str, Any] = {mapping.LOAD_KEY: {}}
+        generations.begin_load(
+            Index("notes-000001", "notes", "u", {"_meta": meta}, settings, frozenset({"notes"}))
+        )
+        told = client.indices.put_mapping.call_args.kwargs["meta"]
+        assert told == {mapping.LOAD_KEY: {"restore": noted}}
 
 
 class TestGenerations:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 import adapters
 from adapters.base import Adapter, AdapterOptions
+from adapters.lance_staging import StagedLance
 from engine.errors import UsageError
 from tests.adapters.contract import adapters_closed, stored, write
 from tests.records import make_records, make_schema
@@ -149,3 +151,56 @@ def test_a_gathering_killed_at_any_step_is_done_again(tmp_path: Path, step: str,
     with adapters_closed(f"lancedb://{tmp_path}/db") as index:
         index.gather()
         assert set(stored(index)) == {record.id for number, record in enumerate(records) if number != 1}
+
+
+def test_what_a_killed_gathering_left_is_no_hindrance_to_tasks_that_ran_since(tmp_path: Path) -> None:
+    records = make_records(6)
+    with closing(begun(tmp_path / "db", "0-of-1")) as one:
+        write(one, records[:3])
+    (part,) = (tmp_path / "db" / "staging").glob("*/*")
+    left = shutil.copytree(part, part.with_name(f"{part.name}.taken"))
+    with adapters_closed(f"lancedb://{tmp_path}/db") as index:
+        assert index.gather() == 3
+        assert not left.exists()
+        assert set(stored(index)) == {record.id for record in records[:3]}
+
+
+def test_a_part_that_is_still_written_is_not_taken_in_and_the_index_has_one_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.lancedb.WRITER_PATIENCE_S", 0.1)
+    records = make_records(4)
+    with closing(begun(tmp_path / "db", "0-of-1")) as one:
+        write(one, records[:2])
+        with (
+            adapters_closed(f"lancedb://{tmp_path}/db") as index,
+            pytest.raises(UsageError, match=r"0-of-1: another process writes"),
+        ):
+            index.gather()
+        write(one, records[2:])
+    url = f"lancedb://{tmp_path}/db"
+    with adapters_closed(url) as index, adapters_closed(url) as other:
+        assert index.gather() == 4
+        with pytest.raises(UsageError, match="another process writes"):
+            other.prepare()
+
+
+def test_a_deletion_asks_once_what_is_listed_already_however_many_it_deletes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = make_records(20)
+    with adapters_closed(f"lancedb://{tmp_path}/db") as index:
+        index.ensure_schema(make_schema())
+        index.prepare()
+        write(index, records)
+    asked, before = 0, StagedLance._listed
+
+    def counted(one: StagedLance, ids: Sequence[str]) -> set[str]:
+        nonlocal asked
+        asked += 1
+        return before(one, ids)
+
+    monkeypatch.setattr(StagedLance, "_listed", counted)
+    with closing(begun(tmp_path / "db", "0-of-1")) as one:
+        assert one.delete([record.id for record in records]) == 20
+    assert asked == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from elasticsearch import Elasticsearch
 
+import adapters
 from engine.runtime.ledger import Ledger
 from engine.stages.discover import shard_of
 from tests.integration.runs import HANG_S, Corpus, kill_group, same_vectors, wait_until
@@ -212,3 +214,28 @@ def test_a_fleet_with_leases_is_whole_though_a_task_was_lost(corpus: Corpus) -> 
     assert told.code == 0, told.out + told.err
     assert told.summary["files"]["indexed"] == 52
     assert same_vectors(corpus.records(), alone(corpus, "once"))
+
+
+def test_a_merged_fleet_is_repaired_whoever_had_the_files(corpus: Corpus) -> None:
+    fleet = Fleet(corpus, corpus.url)
+    planned = [sys.executable, "-m", "engine.plan", str(corpus.files), "--shards", str(TASKS), "--run-dir"]
+    assert (
+        subprocess.run([*planned, str(corpus.run_dir), "--calibrate-seconds", "0"], check=False).returncode
+        == 0
+    )
+    fleet.run("--manifest", str(corpus.run_dir / "manifest.jsonl.gz"), "--lease")
+    verify = [sys.executable, "-m", "engine.verify", "--run-dir", str(corpus.run_dir)]
+    repair = [*verify, "--adapter", fleet.url, "--repair"]
+    early = subprocess.run(repair, capture_output=True, text=True, check=False)
+    assert (early.returncode, "run engine.merge first" in early.stderr) == (2, True)
+    assert fleet.merge().code == 0
+    records = corpus.records()
+    with closing(adapters.connect(fleet.url)) as index:
+        index.prepare()
+        assert index.delete(list(records)[::2])
+    told = fleet.merge()
+    assert (told.code, "--repair" in told.out) == (1, True)
+    mended = subprocess.run(repair, capture_output=True, text=True, check=False)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert same_vectors(corpus.records(), records)
+    assert fleet.merge().code == 0

@@ -301,6 +301,29 @@ def test_a_summary_of_an_earlier_start_does_not_make_a_task_done(submitted: Flee
     assert next(standing(submitted, {})).state == "cut off"
 
 
+def test_a_task_that_never_starts_when_it_is_submitted_again_is_not_done(
+    submitted: Fleet, tmp_path: Path
+) -> None:
+    leave(submitted.shard(0), status="complete", exit_code=0, totals={"records": 3})
+    leave(submitted.shard(1), status="stopped", exit_code=75)
+    assert [task.done for task in standing(submitted, {})] == [True, False, False]
+    assert main(["submit", *words(tmp_path)]) == 0
+    tasks = list(standing(submitted, {}))
+    assert [(task.state, task.done) for task in tasks[:2]] == [("cut off", False)] * 2
+    assert tasks[0].records == 3
+
+
+@pytest.mark.parametrize("narrowed", [["--include", "*.txt"], ["--no-images"], ["--files-from", "list"]])
+def test_what_the_finishing_job_could_not_prune_is_refused_before_any_work(
+    tmp_path: Path, narrowed: list[str], clients: Clients, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clients(scontrol=CONFIG, sbatch="echo 41")
+    (tmp_path / "corpus").mkdir()
+    assert main(["submit", *words(tmp_path), "--prune", *narrowed]) == 2
+    assert "--prune: not with --include" in capsys.readouterr().err
+    assert main(["submit", *words(tmp_path), "--prune", "--dry-run"]) == 0
+
+
 def test_resume_submits_what_is_not_done_from_where_and_as_it_was_submitted(
     submitted: Fleet, tmp_path: Path, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
