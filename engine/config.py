@@ -290,13 +290,13 @@ def run_parser() -> CommandParser:
         help="one task of several at once; engine.merge ends what they began")  # fmt: skip
     add("--manifest", metavar="FILE", help="take this share's files from a manifest of engine.plan")
     add("--lease", action="store_true", help="take pieces of the manifest by turns with other tasks")
-    add("--lease-ttl", type=_seconds, default=120.0, metavar="SECONDS",
+    add("--lease-ttl", type=seconds, default=120.0, metavar="SECONDS",
         help="silence after which a task's lease is another's (default 120)")  # fmt: skip
-    add("--file-timeout", type=_seconds, default=600.0, metavar="SECONDS",
+    add("--file-timeout", type=seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--file-attempts", type=count(1), default=2, metavar="N",
         help="parsers that a file may crash before it is tried a last time alone (default 2)")  # fmt: skip
-    add("--database-deadline", type=_seconds, default=900.0, metavar="SECONDS",
+    add("--database-deadline", type=seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that went away (default 900)")  # fmt: skip
     add("--bulk-bytes", type=_bytes(1), default=8 * 2**20, metavar="BYTES",
         help="most bytes of one request to the database (default 8MiB)")  # fmt: skip
@@ -308,7 +308,7 @@ def run_parser() -> CommandParser:
     add("--lancedb-index", choices=LANCEDB_INDEXES,
         help="vector index of LanceDB (default: none, from 250,000 records on ivf_rq)")  # fmt: skip
     add("--full", action="store_true", help="load a new generation of the index beside the old one")
-    add("--grace", type=_seconds, default=60.0, metavar="SECONDS",
+    add("--grace", type=seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip
     add("--include", action="append", default=[], metavar="GLOB", help="only files that match (repeatable)")
     add("--exclude", action="append", default=[], metavar="GLOB", help="leave files out (repeatable)")
@@ -390,7 +390,8 @@ def _bytes(least: int) -> Callable[[str], int]:
     return convert
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """An option's seconds. Raises `argparse.ArgumentTypeError` for anything but a number above 0."""
     try:
         value = float(text)
     except ValueError:

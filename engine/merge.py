@@ -8,18 +8,26 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.config import CommandParser, check_url, engine_version
+from engine.config import CommandParser, check_url, engine_version, seconds
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
 from engine.runtime.limits import RunStoppedError
 from engine.terminal import harmless
 from engine.verify import as_lines
 
+if TYPE_CHECKING:
+    from engine.runtime.fleet import Merged
+
 #: Exit codes, as of `engine.run`.
 EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 75
+
+#: Seconds between two tries with a database that is away.
+RETRY_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,11 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed("interrupted; the same command goes on", EXIT_STOPPED)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _patiently(run_dir: Path, args: argparse.Namespace) -> Merged:
+    """Every step may be done again, and the tasks have met this database: one that is away is waited for."""
     from engine.runtime.fleet import merge
 
+    ends, waiting = time.monotonic() + args.database_deadline, False
+    while True:
+        try:
+            return merge(run_dir, args.adapter, args.prune)
+        except DatabaseUnavailableError as error:
+            if time.monotonic() >= ends:
+                raise
+            if not waiting:
+                print(f"engine.merge: waiting for the database: {harmless(str(error))}", file=sys.stderr)
+            waiting = True
+        time.sleep(min(RETRY_S, max(0.0, ends - time.monotonic())))
+
+
+def _run(args: argparse.Namespace) -> int:
     run_dir = Path(args.run_dir).absolute()
-    merged = merge(run_dir, args.adapter, args.prune)
+    merged = _patiently(run_dir, args)
     if args.json:
         print(json.dumps(merged.summary))
         return merged.exit_code
@@ -87,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--run-dir", required=True, metavar="DIR", help="that the tasks share")
     add("--adapter", required=True, metavar="URL", help="the index")
     add("--prune", action="store_true", help="delete the records of files that left the corpus")
+    add("--database-deadline", type=seconds, default=900.0, metavar="SECONDS",
+        help="longest wait for a database that is away (default 900)")  # fmt: skip
     add("--json", action="store_true", help="print the summary as one JSON object")
     add("--version", action="version", version=engine_version())
     return parser

@@ -26,6 +26,9 @@ SCAN_ROWS = 1000
 #: How long the server keeps a scan's view of the index between two pages.
 SCAN_KEEP_ALIVE = "5m"
 
+#: Times that a schema is given to an index that others may change meanwhile.
+FIT_ATTEMPTS = 5
+
 
 def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
     """Open the index behind `url`; nothing is created before `ensure_schema`.
@@ -89,7 +92,11 @@ class ElasticsearchAdapter(Adapter):
                 f"{self._location.url}: {self._location.index}-000001 exists without the alias"
                 f" {self._location.index}; give it the alias, or delete it"
             )
-        self._fit(index, schema)
+        # Another task of a fleet may have put its own in the place of what was put: read until nothing lacks.
+        for _ in range(FIT_ATTEMPTS):
+            if not self._fit(index, schema):
+                break
+            index = self._find() or index
 
     def resume(self, identity: str) -> bool:
         index = self._generations.unfinished(identity)
@@ -119,7 +126,8 @@ class ElasticsearchAdapter(Adapter):
         self._name, self._written_to, self._schema = index.name, index, None
         self._sender.aim(index.name)
 
-    def _fit(self, index: Index, schema: IndexSchema) -> None:
+    def _fit(self, index: Index, schema: IndexSchema) -> bool:
+        """Whether the index lacked something of the schema, which it has been given."""
         meta = index.mapping.get("_meta") or {}
         if mapping.META_KEY in meta:
             existing = mapping.stored_schema(index.mapping, self._location.url)
@@ -128,7 +136,8 @@ class ElasticsearchAdapter(Adapter):
             existing = schema
         result = merged(existing, schema, self._location.url)
         self._check_options(index)
-        if result != existing or mapping.META_KEY not in meta:
+        lacking = result != existing or mapping.META_KEY not in meta
+        if lacking:
             wanted = mapping.mappings(result, self._kind)
             known = index.mapping.get("properties", {})
             added = {name: field for name, field in wanted["properties"].items() if name not in known}
@@ -137,6 +146,7 @@ class ElasticsearchAdapter(Adapter):
                     index=index.index, properties=added, meta={**meta, **wanted["_meta"]}
                 )
         self._schema, self._written_to = result, index
+        return lacking
 
     def _check_options(self, index: Index) -> None:
         """An option for new indices that this one doesn't have shall not be passed over in silence."""

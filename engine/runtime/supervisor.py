@@ -178,7 +178,7 @@ class Supervisor:
                 " name another --run-dir"
             )
         # A job has waited for its place, and shall not lose it to a database that is away for a while.
-        patient = known is not None or batch.name(os.environ) is not None
+        patient = known is not None or config.fleet or batch.name(os.environ) is not None
         self._pipeline.start_indexer(patient, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)

@@ -21,6 +21,7 @@ from engine.runtime.ledger import Ledger
 from engine.stages.discover import shard_of
 from tests.integration.runs import HANG_S, Corpus, kill_group, same_vectors, wait_until
 from tests.integration.test_run import PROSE
+from tests.servers import free_port
 
 #: Tasks of each fleet here.
 TASKS = 3
@@ -239,3 +240,17 @@ def test_a_merged_fleet_is_repaired_whoever_had_the_files(corpus: Corpus) -> Non
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert same_vectors(corpus.records(), records)
     assert fleet.merge().code == 0
+
+
+def test_a_task_waits_for_a_database_that_is_down_at_its_start(corpus: Corpus) -> None:
+    command = corpus.command(
+        "--fleet",
+        "--shard",
+        "0/3",
+        "--database-deadline",
+        "1",
+        url=f"elasticsearch://127.0.0.1:{free_port()}/away",
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert done.returncode == 75, done.stderr
+    assert "connection" in done.stderr.lower()

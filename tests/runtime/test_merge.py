@@ -14,8 +14,8 @@ import pytest
 import adapters
 from adapters import memory
 from engine import merge as command
-from engine.errors import UsageError
-from engine.runtime.fleet import merge
+from engine.errors import DatabaseUnavailableError, UsageError
+from engine.runtime.fleet import Merged, merge
 from engine.runtime.ledger import FailureRow, Ledger
 from engine.runtime.limits import RunStoppedError
 from engine.runtime.lock import RunLock
@@ -143,3 +143,27 @@ def test_a_disk_that_is_full_leaves_a_merge_to_be_run_again(
     monkeypatch.setattr("engine.runtime.fleet.merge", fails)
     assert command.main(["--run-dir", str(tmp_path), "--adapter", URL]) == 75
     assert capsys.readouterr().err == f"engine.merge: {error}; the same command goes on\n"
+
+
+def test_a_database_that_is_away_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done(tmp_path, 2)
+    away = [DatabaseUnavailableError("connection refused")] * 2
+    monkeypatch.setattr(command, "RETRY_S", 0.01)
+    monkeypatch.setattr(
+        "engine.runtime.fleet.merge", lambda *given: merge(*given) if not away else fail(away)
+    )
+    start = ["--run-dir", str(tmp_path), "--adapter", URL]
+    assert command.main(start) == 0
+    told = capsys.readouterr()
+    assert told.err == "engine.merge: waiting for the database: connection refused\n"
+    assert "complete after" in told.out
+    away.extend([DatabaseUnavailableError("connection refused")] * 10**6)
+    assert command.main([*start, "--database-deadline", "0.05"]) == 75
+    assert capsys.readouterr().err.endswith("engine.merge: connection refused; the same command goes on\n")
+
+
+def fail(errors: list[DatabaseUnavailableError]) -> Merged:
+    """Raises the last of them."""
+    raise errors.pop()
