@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from engine.config import Config
 from engine.errors import UsageError
+from engine.fleet.shared import RealFolder
 from engine.fleet.table import read_table
 from engine.runtime.books import shard_folders, shard_of_folder
 
@@ -107,21 +106,12 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 def _write(folder: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
     """Make the file, or find that another task was first; what is in it then."""
-    path = folder / IDENTITY
-    own = folder / f".{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        own.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        try:
-            # Whole or not at all, and never over another's.
-            with suppress(FileExistsError):
-                os.link(own, path)
-        finally:
-            own.unlink()
+        RealFolder(folder).create(IDENTITY, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"--run-dir {folder}: {reason}; name a directory that can be written") from None
-    return _read(path) or {}
+    return _read(folder / IDENTITY) or {}
 
 
 def _short(value: object) -> str:

@@ -30,7 +30,7 @@ from engine.runtime.cleaner import Cleaner
 from engine.runtime.compare import Comparison, Difference
 from engine.runtime.indexer import SWEEP_IDS, ids_made_with
 from engine.runtime.ledger import FileRow, Ledger
-from engine.runtime.reading import read_only
+from engine.runtime.reading import read_object, read_only
 from engine.runtime.scratch import scratch
 from engine.runtime.supervisor import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED
 
@@ -185,7 +185,7 @@ def _config(book: Book) -> dict[str, Any]:
 def _unfinished(books: Books) -> Iterator[str]:
     """Why each task that is not done is not."""
     for book in books:
-        summary = _summary(book.run_dir)
+        summary = read_object(book.run_dir / "summary.json")
         name = f"shards/{book.run_dir.name}"
         if summary is None:
             yield f"{name}: was cut off before its end"
@@ -208,13 +208,6 @@ def _pending(books: Iterable[Book]) -> Iterator[str]:
 def _invocations(book: Book) -> int:
     with book.ledger() as ledger:
         return int(ledger.get("run") or 0)
-
-
-def _summary(folder: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
 
 
 def _settle_doubles(books: Books, adapter: Adapter) -> None:
@@ -377,7 +370,7 @@ def _sums(books: Books, removed: int) -> dict[str, Any]:
                 totals[name] += count
             for kind, count in ledger.records_by_kind().items():
                 chunks[kind] = chunks.get(kind, 0) + count
-        summary = _summary(book.run_dir) or {}
+        summary = read_object(book.run_dir / "summary.json") or {}
         for name in SUMS:
             spent[name] += summary.get(name, 0)
         spent["seconds"] = max(spent["seconds"], summary.get("seconds", 0.0))

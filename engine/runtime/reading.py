@@ -1,9 +1,11 @@
-"""The ledger for others than its run: read while the run writes, without a trace."""
+"""What a run writes, for others than the run: read while it writes, without a trace."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 #: Where SQLite's file header says how it is written, and what stands there for a write-ahead log
 #: (sqlite.org/fileformat.html, 1.3).
@@ -25,3 +27,12 @@ def uses_log(path: Path) -> bool:
     """Whether the ledger is written through a log, so that its readers never hold up its writer."""
     with open(path, "rb") as file:
         return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] == bytes([WAL])
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object that a run wrote; None where there is none, or nothing of this form."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

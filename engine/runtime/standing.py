@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from engine.errors import UsageError
 from engine.runtime.books import shard_folders
 from engine.runtime.ledger import ID_BYTES
 from engine.runtime.lock import Owner, owner_of
-from engine.runtime.reading import read_only, uses_log
+from engine.runtime.reading import read_object, read_only, uses_log
 
 #: Seconds that a reader waits for the ledger of a run that writes it without a log.
 BUSY_S = 1.0
@@ -68,7 +66,9 @@ def standing(run_dir: Path) -> Standing:
     """One run directory's."""
     summary = run_dir / "summary.json"
     owner = owner_of(run_dir)
-    stands = Standing(str(run_dir), owner, _json(run_dir / "status.json") if owner else None, _json(summary))
+    stands = Standing(
+        str(run_dir), owner, read_object(run_dir / "status.json") if owner else None, read_object(summary)
+    )
     if stands.summary is not None:
         stands.summary_age_s = round(time.time() - summary.stat().st_mtime, 1)
     _read_ledger(run_dir / "ledger.sqlite", stands)
@@ -122,12 +122,3 @@ def _query(path: Path, stands: Standing) -> None:
             Failures(stage, error_type, count, {"source": source, "page": page, "message": message})
             for stage, error_type, count, _, source, page, message in rows
         ]
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """An object that the run wrote; None where there is none, or not of this form."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return dict(value) if isinstance(value, Mapping) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.runtime.lock import owner_of
-from engine.runtime.reading import read_only
+from engine.runtime.reading import read_object, read_only
 from engine.slurm.fleet import Fleet
 
 #: Exit codes of a task after which it is done.
@@ -34,12 +33,12 @@ def standing(fleet: Fleet, queue: Mapping[str, str]) -> Iterator[Task]:
     waiting = {name.rpartition("_")[2]: state.lower() for name, state in queue.items() if "_" in name}
     for number in range(fleet.tasks):
         folder = fleet.shard(number)
-        summary = _json(folder / "summary.json")
+        summary = read_object(folder / "summary.json") or {}
         state, done = _rest(folder, summary)
         if not done and owner_of(folder) is not None:
             state = "running"
         state = waiting.get(str(number), state)
-        now = _json(folder / "status.json") if state == "running" else {}
+        now = (read_object(folder / "status.json") or {}) if state == "running" else {}
         files = now.get("files") or summary.get("files") or {}
         records = (summary.get("totals") or {}).get("records", 0)
         chunks = now.get("chunks") or {}
@@ -65,11 +64,3 @@ def _starts(folder: Path) -> int | None:
             return int(row[0]) if row else None
     except (sqlite3.DatabaseError, OSError, ValueError):
         return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
