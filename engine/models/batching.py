@@ -20,19 +20,25 @@ class TooLargeError(EngineError):
         self.positions = positions
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], budget: int, workers: int = 0) -> Iterator[list[int]]:
     """Indices of `lengths` in batches, longest first, each index once.
 
     A batch's padded size, its longest length times its count, stays within `budget` tokens; an input that is
     longer alone is a batch of its own. The longest comes first so that memory that doesn't suffice shows at
-    once.
+    once. Where so many `workers` take them one by one, the last ones are smaller, half of a worker's share
+    of what is left, so that all come to an end together (as guided self-scheduling does it, Polychronopoulos
+    and Kuck 1987).
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batch: list[int] = []
+    left = sum(lengths)
+    most = min(budget, left // (2 * workers)) if workers else budget
     for index in order:
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > most:
             yield batch
+            left -= sum(lengths[each] for each in batch)
             batch = []
+            most = min(budget, left // (2 * workers)) if workers else budget
         batch.append(index)
     if batch:
         yield batch

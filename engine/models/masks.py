@@ -17,16 +17,30 @@ import torch
 #: Kinds of transformers, by their configuration, that take such masks.
 KINDS = ("bert", "roberta", "xlm-roberta")
 
-#: What attention has to be run by.
-ATTENTION = "sdpa"
+
+def whole(mask: torch.Tensor) -> torch.Tensor:
+    """A mask [n, tokens] as fused attention takes it, [n, 1, tokens, tokens]; no memory is taken for that."""
+    count, length = mask.shape
+    return mask.bool()[:, None, None, :].expand(count, 1, length, length)
+
+
+def additive(mask: torch.Tensor) -> torch.Tensor:
+    """A mask [n, tokens] as what is added to the scores of attention, float32 [n, 1, 1, tokens]."""
+    return ((1.0 - mask.to(torch.float32)) * torch.finfo(torch.float32).min)[:, None, None, :]
 
 
 class Masks:
-    """Swaps the masks of one loaded sentence-transformers model while `given` says what is padded."""
+    """Swaps the masks of one loaded sentence-transformers model while `given` says what is padded.
 
-    def __init__(self, model: Any) -> None:
+    `form` is what becomes of a mask, `attention` by what the model's has to be run for it to be swapped.
+    """
+
+    def __init__(
+        self, model: Any, form: Callable[[torch.Tensor], torch.Tensor] = whole, attention: str = "sdpa"
+    ) -> None:
+        self._form = form
         self._padded: bool | None = None
-        self._modules = [module for module in model.modules() if _takes_masks(module)]
+        self._modules = [module for module in model.modules() if _takes_masks(module, attention)]
         for module in self._modules:
             # Not a hook: sentence-transformers calls this method itself.
             module.forward = self._swapping(module.forward)
@@ -56,23 +70,17 @@ class Masks:
         def swapping(*args: Any, **kwargs: Any) -> Any:
             mask = kwargs.get("attention_mask")
             if self._padded is not None and mask is not None and mask.dim() == 2:
-                kwargs["attention_mask"] = _whole(mask) if self._padded else None
+                kwargs["attention_mask"] = self._form(mask) if self._padded else None
             return forward(*args, **kwargs)
 
         return swapping
 
 
-def _whole(mask: torch.Tensor) -> torch.Tensor:
-    """A mask [n, tokens] as attention takes it, [n, 1, tokens, tokens]; no memory is taken for that."""
-    count, length = mask.shape
-    return mask.bool()[:, None, None, :].expand(count, 1, length, length)
-
-
-def _takes_masks(module: Any) -> bool:
+def _takes_masks(module: Any, attention: str) -> bool:
     config = getattr(module, "config", None)
     return (
         hasattr(module, "get_input_embeddings")  # a whole transformer, not one of its layers
         and getattr(config, "model_type", None) in KINDS
-        and getattr(config, "_attn_implementation", None) == ATTENTION
+        and getattr(config, "_attn_implementation", None) == attention
         and not getattr(config, "is_decoder", False)
     )

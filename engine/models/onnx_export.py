@@ -20,6 +20,7 @@ import torch
 from engine.errors import UsageError
 from engine.models.clip import ImageModel, load_image_model
 from engine.models.helper import answer_with
+from engine.models.masks import Masks, additive
 from engine.models.memory import is_out_of_memory
 from engine.models.onnx_cache import MODEL_FILE, WEIGHTS_FILE
 from engine.models.onnx_image import OnnxImage
@@ -48,15 +49,25 @@ WEIGHT_BYTES = 1_024
 
 
 class _Text(torch.nn.Module):
-    """The whole sentence-transformers model as a function of the ids of one input, int64 [1, tokens]."""
+    """The whole sentence-transformers model as a function of ids, int64 [n, tokens], and of how many of them
+    are each input's, int64 [n]; those that follow are of no account."""
 
     def __init__(self, loaded: TextModel) -> None:
         super().__init__()
         self.model = loaded.module
         self.with_types = loaded.with_types
+        self.pad_id, self.pad_left = loaded.pad_id, loaded.pad_left
 
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        features = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    def forward(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        place = torch.arange(input_ids.shape[1])[None, :]
+        if self.pad_left:
+            place = place - (input_ids.shape[1] - lengths[:, None])
+            input_ids = torch.gather(input_ids, 1, place.clamp(min=0))
+            there = place >= 0
+        else:
+            there = place < lengths[:, None]
+        input_ids = torch.where(there, input_ids, self.pad_id)
+        features = {"input_ids": input_ids, "attention_mask": there.to(torch.int64)}
         if self.with_types:
             features["token_type_ids"] = torch.zeros_like(input_ids)
         vectors: torch.Tensor = self.model(features)["sentence_embedding"]
@@ -64,7 +75,7 @@ class _Text(torch.nn.Module):
 
 
 class _Image(torch.nn.Module):
-    """The image tower as a function of one picture, uint8 [1, height, width, 3]."""
+    """The image tower as a function of pictures, uint8 [n, height, width, 3]."""
 
     def __init__(self, loaded: ImageModel) -> None:
         super().__init__()
@@ -100,8 +111,10 @@ def export_text(spec: TextSpec, folder: Path) -> dict[str, object]:
         if hasattr(module, "set_attn_implementation"):
             module.set_attn_implementation("eager")
             break
-    example = torch.full((1, TRACED_TOKENS), int(ids[0][0]))
-    write(_Text(loaded), example, {1: "tokens"}, folder)
+    masks = Masks(loaded.module, additive, "eager")
+    example = torch.full((2, TRACED_TOKENS), int(ids[0][0])), torch.tensor([TRACED_TOKENS, TRACED_TOKENS - 3])
+    with masks.given(True):
+        write(_Text(loaded), example, {"input_ids": {0: "n", 1: "tokens"}, "lengths": {0: "n"}}, folder)
     if spec.int8:
         quantise(folder)
     return compared(vectors(OnnxText(spec, folder)), expected, spec.int8)
@@ -112,7 +125,7 @@ def export_image(spec: ImageSpec, folder: Path) -> dict[str, object]:
     loaded = load_image_model(spec, "cpu", "float32")
     pixels = pictures(spec)
     expected = loaded.embed_pixels(pixels)
-    write(_Image(loaded), torch.from_numpy(pixels[:1]), {}, folder)
+    write(_Image(loaded), (torch.from_numpy(pixels[:2]),), {"pixels": {0: "n"}}, folder)
     return compared(OnnxImage(spec, folder).embed_pixels(pixels), expected)
 
 
@@ -126,8 +139,16 @@ def pictures(spec: ImageSpec) -> Pixels:
     return np.stack([*noise, ramp, np.flip(ramp, 1), *flat])
 
 
-def write(module: torch.nn.Module, example: torch.Tensor, axes: dict[int, str], folder: Path) -> None:
-    """Trace the module with one example and write what it does, its weights in a file beside the graph."""
+def write(
+    module: torch.nn.Module,
+    example: tuple[torch.Tensor, ...],
+    axes: dict[str, dict[int, str]],
+    folder: Path,
+) -> None:
+    """Trace the module with one example and write what it does, its weights in a file beside the graph.
+
+    `axes` names its inputs in their order, and of each the axes that may be of any length.
+    """
     scratch = folder / "scratch"
     scratch.mkdir()
     # Through files, because a model above 2 GiB is no single message. Quiet, since the tracer warns of each
@@ -135,12 +156,12 @@ def write(module: torch.nn.Module, example: torch.Tensor, axes: dict[int, str], 
     with quiet(), torch.inference_mode(), _without_fused_attention():
         torch.onnx.export(
             module.eval(),
-            (example,),
+            example,
             str(scratch / MODEL_FILE),
             opset_version=OPSET,
-            input_names=["input"],
+            input_names=list(axes),
             output_names=["vectors"],
-            dynamic_axes={"input": axes} if axes else None,
+            dynamic_axes={**axes, "vectors": {0: "n"}},
             dynamo=False,
         )
     _save(scratch / MODEL_FILE, folder)

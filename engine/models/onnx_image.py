@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.cores import cores
+from engine.models.batching import batches
 from engine.models.onnx_cache import MODEL_FILE, exported
 from engine.models.onnx_session import Session
 from engine.models.spec import ImageSpec
@@ -29,11 +31,16 @@ class OnnxImage:
     ) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
 
-        Returns float32 [n, dimensions] of length one; `on_batch` is called after each picture. Raises
+        Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
         `TooLargeError` and `DeviceLostError`.
         """
-        smallest = np.zeros((*self.spec.size, 3), dtype=np.uint8)
-        return self._session.embed(list(pixels), self.spec.dimensions, smallest, on_batch)
+        return self._session.embed(
+            batches([1] * len(pixels), self._session.batch_images, cores()),
+            (len(pixels), self.spec.dimensions),
+            lambda batch: (np.stack([pixels[index] for index in batch]),),
+            (np.zeros((1, *self.spec.size, 3), dtype=np.uint8),),
+            on_batch,
+        )
 
     def embed_query(self, text: str) -> Vector:
         """Embed a caption by the text tower, which was not exported: as `engine.models.clip` does."""

@@ -1,11 +1,11 @@
-"""Runs an exported model on the CPU: one input a call, without padding, a thread for each core."""
+"""Runs an exported model on the CPU: a thread for each core, each with small batches of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,24 @@ LOG_FATAL = 4
 NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::length_error")
 
 
-class Session:
-    """One loaded graph with one input and one output, whose first axis is of one input a call.
+#: What one call is given, an array for each of the graph's inputs, the batch along their first axis.
+Feed: TypeAlias = tuple[npt.NDArray[Any], ...]
 
-    Calls of one thread each, side by side, need no padding, and no barrier in each layer, where threads that
-    share a call wait for each other: the longer, the busier the machine is (`benchmarks.speed.backends`).
+
+class Session:
+    """One loaded graph with one output, whose first axis is that of its inputs: of the batch.
+
+    Calls of one thread each, side by side, need no barrier in each layer, where threads that share a call
+    wait for each other: the longer, the busier the machine is. Each call has a batch as large as it has to be
+    for the weights to be read from memory often enough for many tokens, and no larger, because what it
+    computes shall stay in the core's cache (`benchmarks.speed.backends`).
     """
 
     #: Bytes that inputs of ever new lengths come to take.
     growth = 0
+
+    #: Padded tokens, or pictures, of a batch; and what its padded length is a multiple of.
+    batch_tokens, batch_images, bucket = 256, 1, 1
 
     def __init__(self, model: Path) -> None:
         # Imported on use: OpenVINO's session needs nothing of it.
@@ -45,58 +54,60 @@ class Session:
         self._session: Any = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]
         )
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [each.name for each in self._session.get_inputs()]
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="onnx")
 
     def embed(
         self,
-        inputs: Sequence[npt.NDArray[Any]],
-        dimensions: int,
-        smallest: npt.NDArray[Any],
-        on_input: Callable[[], None] | None = None,
+        batches: Iterable[list[int]],
+        shape: tuple[int, int],
+        feed: Callable[[list[int]], Feed],
+        smallest: Feed,
+        on_batch: Callable[[], None] | None = None,
     ) -> Vector:
-        """The vectors of the inputs, each without its first axis, float32 [n, dimensions].
+        """The vectors of the inputs that `batches` name by their indices, float32 of that `shape`.
 
-        `smallest` is an input that needs next to no memory; `on_input` is called after each. Raises
-        `TooLargeError` when all that fits is done, and `DeviceLostError`.
+        `feed` gives what the graph is fed for a batch, `smallest` is what needs next to no memory;
+        `on_batch` is called after each batch. Raises `TooLargeError` when all that fits is done, and
+        `DeviceLostError`.
         """
-        vectors = np.full((len(inputs), dimensions), np.nan, dtype=np.float32)
+        vectors = np.full(shape, np.nan, dtype=np.float32)
+        planned = list(batches)
+        failed: list[int] = []
         # The longest first: memory that doesn't suffice shows at once, and the cores finish together.
-        order = sorted(range(len(inputs)), key=lambda index: -inputs[index].size)
-        failed = []
-        for index, found in zip(
-            order, self._pool.map(self._attempt, (inputs[i] for i in order)), strict=True
-        ):
+        done = self._pool.map(lambda batch: self._attempt(feed, batch), planned)
+        for batch, found in zip(planned, done, strict=True):
             if found is None:
-                failed.append(index)
+                failed += batch
             else:
-                vectors[index] = found
-            if on_input:
-                on_input()
-        # What didn't fit beside others may fit alone.
-        alone = {index: self._attempt(inputs[index]) for index in failed}
-        for index, found in alone.items():
-            if found is not None:
-                vectors[index] = found
-        too_large = sorted(index for index, found in alone.items() if found is None)
+                vectors[batch] = found
+            if on_batch:
+                on_batch()
+        too_large = []
+        for index in sorted(failed):  # what didn't fit beside others may fit alone
+            found = self._attempt(feed, [index])
+            if found is None:
+                too_large.append(index)
+            else:
+                vectors[index] = found[0]
         if too_large:
-            if self._attempt(smallest) is None:
+            if self._attempt(lambda _: smallest, []) is None:
                 raise DeviceLostError("cpu: no memory left, not even for the smallest input")
             raise TooLargeError(vectors, too_large)
         return vectors
 
-    def _attempt(self, one: npt.NDArray[Any]) -> Vector | None:
-        """The vector of one input, float32 [dimensions], or None where the memory doesn't suffice."""
+    def _attempt(self, feed: Callable[[list[int]], Feed], batch: list[int]) -> Vector | None:
+        """The vectors of a batch, float32 [n, dimensions], or None where the memory doesn't suffice."""
         try:
-            return self._vector(one)
+            return self._vectors(feed(batch))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
-    def _vector(self, one: npt.NDArray[Any]) -> Vector:
-        (vectors,) = self._session.run(None, {self._input: one[None]})
-        return np.asarray(vectors[0], dtype=np.float32)
+    def _vectors(self, fed: Feed) -> Vector:
+        (vectors,) = self._session.run(None, dict(zip(self._inputs, fed, strict=True)))
+        return np.asarray(vectors, dtype=np.float32)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine.cores import cores
+from engine.models.batching import batches
 from engine.models.onnx_cache import MODEL_FILE, NotExportedError, exported
-from engine.models.onnx_session import Session
+from engine.models.onnx_session import Feed, Session
 from engine.models.probes import whole_characters
 from engine.models.spec import TextSpec
 from engine.records import TokenIds, Vector
@@ -25,21 +27,40 @@ class OnnxText:
 
     effective_mode: Literal["ids", "text"] = "ids"
     notes: tuple[str, ...] = ()
-    padding = 0
 
     def __init__(self, spec: TextSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
         self.growth = self._session.growth
+        self.padding = 0
+        # 8-bit integers are scaled by the largest number of a call, so that inputs would change each other.
+        self._budget, self._bucket = (
+            (0, 1) if spec.int8 else (self._session.batch_tokens, self._session.bucket)
+        )
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
 
-        Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each of them.
+        Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
         Raises `TooLargeError` and `DeviceLostError`.
         """
-        inputs = [np.asarray(each, dtype=np.int64) for each in ids]
-        return self._session.embed(inputs, self.spec.dimensions, np.zeros(1, dtype=np.int64), on_batch)
+        planned = list(batches([len(each) for each in ids], self._budget, cores()))
+        self.padding += sum(self._longest(ids, batch) * len(batch) for batch in planned)
+        self.padding -= sum(len(each) for each in ids)
+
+        def feed(batch: list[int]) -> Feed:
+            padded = np.zeros((len(batch), self._longest(ids, batch)), dtype=np.int64)
+            for row, index in zip(padded, batch, strict=True):
+                row[: len(ids[index])] = ids[index]
+            return padded, np.array([len(ids[index]) for index in batch], dtype=np.int64)
+
+        smallest = np.zeros((1, 1), dtype=np.int64), np.ones(1, dtype=np.int64)
+        return self._session.embed(planned, (len(ids), self.spec.dimensions), feed, smallest, on_batch)
+
+    def _longest(self, ids: Sequence[TokenIds], batch: list[int]) -> int:
+        """Tokens of each row of a padded batch: few lengths, but none that the model has no positions for."""
+        longest = max(len(ids[index]) for index in batch)
+        return max(longest, min(-(-longest // self._bucket) * self._bucket, self.spec.max_tokens or longest))
 
     def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed documents behind the model's prompt for them; otherwise as `embed_ids`."""

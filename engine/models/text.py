@@ -69,8 +69,8 @@ class TextModel:
         self.window = WINDOW.get(device.type)
         self._masks: Masks | None = None
         tokenizer = model.tokenizer if spec.mode == "ids" else None
-        self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
-        self._pad_left = getattr(tokenizer, "padding_side", "right") == "left"
+        self.pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
+        self.pad_left = getattr(tokenizer, "padding_side", "right") == "left"
         self.with_types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
 
     @property
@@ -173,10 +173,10 @@ class TextModel:
     def _padded(self, ids: Sequence[TokenIds]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         longest = -(-max(len(each) for each in ids) // self._bucket) * self._bucket
         longest = max(min(longest, self.spec.max_tokens or longest), *(len(each) for each in ids))
-        padded = np.full((len(ids), longest), self._pad_id, dtype=np.int64)
+        padded = np.full((len(ids), longest), self.pad_id, dtype=np.int64)
         mask = np.zeros_like(padded)
         for row, each in enumerate(ids):
-            place = slice(longest - len(each), longest) if self._pad_left else slice(0, len(each))
+            place = slice(longest - len(each), longest) if self.pad_left else slice(0, len(each))
             padded[row, place] = each
             mask[row, place] = 1
         with self._lock:

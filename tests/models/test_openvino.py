@@ -37,13 +37,13 @@ def test_minilm_gives_the_vectors_of_torch_and_in_bfloat16_nearly() -> None:
         assert 0.999 <= cosines(half, expected).min() < 0.9999999
 
 
-def test_the_caller_hears_of_every_input_and_gets_the_order_back(bert: Path) -> None:
+def test_the_caller_hears_of_every_batch_and_gets_the_order_back(bert: Path) -> None:
     spec = resolve_text(str(bert))
     model = load_text(spec, "cpu", "float32", "openvino")
     ids = ids_of(spec, some_texts())
     calls: list[int] = []
     vectors = model.embed_ids(ids, lambda: calls.append(1))
-    assert len(calls) == len(ids)
+    assert 1 < len(calls) < len(ids)
     for index in (0, 11, 23):
         np.testing.assert_allclose(vectors[index], model.embed_ids([ids[index]])[0], atol=1e-6)
     assert model.embed_ids([]).shape == (0, 32)

@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_prompts_are_those_that_the_reference_would_put_in_front(
 def test_a_tokenizer_that_pads_on_the_left_is_followed(tmp_path: Path) -> None:
     transformer = save_llama(tmp_path / "llama")
     model = assert_faithful(assemble(tmp_path / "model", transformer, pooling("lasttoken")))
-    assert model._pad_left
+    assert model.pad_left
 
 
 def test_a_roberta_reads_no_more_than_it_has_positions_for(roberta: Path, tmp_path: Path) -> None:
@@ -469,7 +470,7 @@ def test_a_model_that_does_not_take_given_masks_is_left_as_it_was(
         monkeypatch.setattr(masks, "KINDS", ())
     else:
         changed = fails if fault == "error" else lambda mask: torch.zeros_like(mask)[:, None, None].float()
-        monkeypatch.setattr(masks, "_whole", changed)
+        monkeypatch.setattr(text_module, "Masks", partial(masks.Masks, form=changed))
     assert not model.give_masks()
     assert all("forward" not in module.__dict__ for module in model.module.modules())
     np.testing.assert_array_equal(model.embed_ids(ids), expected)
