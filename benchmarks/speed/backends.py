@@ -57,8 +57,9 @@ class Timing(TypedDict):
 
 def compared() -> list[str]:
     """What is compared on this machine, the reference first, then torch's float32."""
-    possible = [*ways("auto", "auto"), Way("onnx", "int8")]
-    return [ENCODE, *sorted((str(way) for way in possible), key=lambda way: way != "torch float32")]
+    # On no CPU is it a way of `auto`.
+    possible = [Way("torch", "float32"), *ways("auto", "auto"), Way("onnx", "int8")]
+    return [ENCODE, *dict.fromkeys(str(way) for way in possible)]
 
 
 def flop(lengths: Iterable[int], folder: Path | None = None) -> float:
