@@ -51,6 +51,9 @@ class OpenVinoSession(Session):
             self._session: Any = _compiled(model, settings)
         except RuntimeError as error:
             raise UsageError(f"OpenVINO can't run {model}: {one_line(error)}") from error
+        # Loads numpy's side of the library in one thread: two that did so at once waited for each other, the
+        # one for Python's lock, the other for that of the loading, for ever.
+        openvino.Type.f32.to_dtype()
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="openvino")
 
