@@ -11,7 +11,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from engine.errors import EngineError, HandOverError
@@ -292,8 +292,6 @@ class Accounts:
             active.early[message.ordinal] = chunks
         self._start(active)
         active.kind = message.kind
-        if active.row.kind is None or not active.row.generation:
-            self._describe(active, message.kind, "", "")
         active.written += 1
         active.written_chunks += chunks
         self.counts.records += len(message.ids) // ID_BYTES
@@ -314,6 +312,11 @@ class Accounts:
                 complete=not message.refused,
             )
         )
+        end = active.end
+        if end is None or end.kind is None or end.outcome == "skipped" or not active.settled:
+            # Otherwise the file is described for good in a moment.
+            if active.row.kind is None or not active.row.generation:
+                self._describe(active, message.kind, "", "")
         self._settle_if_done(active)
 
     def section_failed(self, attempt: int, failure: SectionFailure, ordinal: int) -> None:
@@ -373,8 +376,11 @@ class Accounts:
             active.row = self._ledger.file(active.row.id)
 
     def _describe(self, active: Active, kind: Kind, media_type: str, content_hash: str) -> None:
-        self._ledger.describe(active.row.id, kind, media_type, self._generation(kind) or "", content_hash)
-        active.row = self._ledger.file(active.row.id)
+        generation = self._generation(kind) or ""
+        self._ledger.describe(active.row.id, kind, media_type, generation, content_hash)
+        active.row = replace(
+            active.row, kind=kind, media_type=media_type, generation=generation, content_hash=content_hash
+        )
 
     def _settle_if_done(self, active: Active) -> None:
         if active.settled:
@@ -411,7 +417,6 @@ class Accounts:
         if end.outcome == "changed" and self._again(active):
             self._close(active, False)
             return
-        has_new = self._ledger.progress(row.id, active.version).chunks > 0
         if end.outcome == "skipped" and not active.failures:
             self._ledger.replace_all(row.id)
             self._ledger.finish(row.id, "skipped", end.rule)
@@ -421,6 +426,9 @@ class Accounts:
         if end.outcome in ("failed", "changed"):
             self._fail(active, WHOLE_FILE, None, "parse", end.rule, end.message)
         whole = end.outcome == "parsed" and not active.failures
+        # Nothing depends on it for a first version that came through.
+        told = whole and not active.version and not active.doubtful
+        has_new = not told and self._ledger.progress(row.id, active.version).chunks > 0
         self._finish(row.id, "indexed" if whole else "partial" if has_new else "failed")
         if has_new:
             self._ledger.replace(row.id)

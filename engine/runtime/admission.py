@@ -65,11 +65,11 @@ class Admission:
         self._intake.step()
         jobs: list[tuple[ParserSlot, FileJob]] = []
         while job := self._next_job():
-            slot = self._pipeline.fresh_parser() if job.alone else self._pipeline.roomy_parser(job.size)
+            slot = self._pipeline.fresh_parser() if job.alone else self._pipeline.roomy_parser(job.path, job.size)
             if slot is None:
                 self._again.appendleft(job)
                 break
-            slot.jobs.append(job)
+            self._pipeline.give(slot, job)
             jobs.append((slot, job))
         self._pipeline.staff(waiting=bool(self._intake.waiting or self._again))
         return jobs
@@ -83,7 +83,9 @@ class Admission:
         if self._again:
             return self._again.popleft()
         waiting = self._intake.waiting
-        while waiting and self._accounts.active < ACTIVE_FILES and self._pipeline.has_room(waiting[0].size):
+        while waiting and self._accounts.active < ACTIVE_FILES:
+            if not self._pipeline.has_room(waiting[0].path, waiting[0].size):
+                break
             job = self._accounts.dispatch(waiting.popleft())
             if job is not None:
                 return job
@@ -100,7 +102,7 @@ class Admission:
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
         elif isinstance(message, m.FileParsed):
-            slot.jobs.popleft()
+            self._pipeline.pace.parsed(slot.jobs.popleft().path, message.seconds)
             slot.current = None
             self._accounts.parsed(message.attempt, message.end)
         elif isinstance(message, m.Cancelled):

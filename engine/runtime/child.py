@@ -23,6 +23,7 @@ import psutil
 
 from engine.errors import DeviceLostError, EngineError, UsageError
 from engine.runtime import messages as m
+from engine.runtime.bell import Bell
 from engine.runtime.lock import hold_as_child
 from engine.runtime.shelf import Descriptor, Place, Shelf
 from engine.runtime.stats import NOTHING, Clock, Side, Stats
@@ -36,6 +37,9 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 #: Seconds between two heartbeats of a process.
 HEARTBEAT_INTERVAL_S = 1.0
+
+#: Seconds that a message may wait for others to go with.
+SOON_S = 0.02
 
 #: Seconds beyond which a process takes its own pause for one of the whole process.
 AWAY_S = 5.0
@@ -64,11 +68,11 @@ class Child:
     """A child process as the supervisor sees it: its control connection, its sentinel, its last stats.
 
     Two threads hold the connection, so that a child that is stopped in the middle of a message, or doesn't
-    read, never stops the supervisor. `bell` is set whenever the child has said something.
+    read, never stops the supervisor. `bell` rings whenever the child has said something.
     """
 
     def __init__(
-        self, name: str, target: Callable[..., None], *args: object, bell: threading.Event | None = None
+        self, name: str, target: Callable[..., None], *args: object, bell: Bell | None = None
     ) -> None:
         self.name = name
         self.control, far_end = _spawn.Pipe(duplex=True)
@@ -91,7 +95,7 @@ class Child:
         #: When it last spoke, by the monotonic clock, and how long its work had been stuck then.
         self.heard_at = time.monotonic()
         self._stuck_s = 0.0
-        self._bell = bell or threading.Event()
+        self._bell = bell or Bell()
         self._heard: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._to_say: queue.SimpleQueue[tuple[object, Connection | Descriptor | None] | None] = (
             queue.SimpleQueue()
@@ -176,12 +180,14 @@ class Child:
             while True:
                 message = self.control.recv()
                 self.heard_at = time.monotonic()
-                for each in message if isinstance(message, list) else [message]:
+                messages = message if isinstance(message, list) else [message]
+                for each in messages:
                     self._heard.put(each)
-                self._bell.set()
+                # What came along was in no hurry.
+                self._bell.ring(urgent=not isinstance(messages[-1], m.PATIENT))
         except (EOFError, OSError):
             self._heard.put(_END)
-            self._bell.set()
+            self._bell.ring()
 
     def _write(self) -> None:
         while (item := self._to_say.get()) is not None:
@@ -205,6 +211,9 @@ class Mailbox:
     def __init__(self, control: Connection) -> None:
         self._control = control
         self._lock = threading.Lock()
+        #: Messages that wait for company, and whether there are any.
+        self._soon: list[object] = []
+        self._some_wait = threading.Event()
         #: Messages from the supervisor and segments from the channels, each sender's in order.
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._stepped = time.monotonic()
@@ -213,19 +222,46 @@ class Mailbox:
         self._shelf_came = threading.Condition()
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._take_along, name="soon", daemon=True).start()
+
+    def send(self, message: object) -> None:
+        """Tell the supervisor, after what waits to be told; one that is gone ends this process."""
+        self.send_all([message])
 
     def send_all(self, messages: list[object]) -> None:
         """Tell the supervisor several things at once, at the cost of one."""
-        if messages:
-            self.send(messages)
-
-    def send(self, message: object) -> None:
-        """Tell the supervisor; one that is gone ends this process."""
         try:
             with self._lock:
-                self._control.send(message)
+                told = [*self._soon, *messages]
+                if told:
+                    self._control.send(told if len(told) > 1 else told[0])
+                # Only now: where there is no memory for a message, what waits goes with a later one.
+                self._soon.clear()
         except OSError:
             os._exit(ORPHANED)
+
+    def send_soon(self, message: object) -> None:
+        """Tell the supervisor with whatever is told next, in `SOON_S` at the latest.
+
+        The order stays. A process that is killed meanwhile has not told it.
+        """
+        with self._lock:
+            self._soon.append(message)
+        if not self._some_wait.is_set():
+            self._some_wait.set()
+
+    def flush(self) -> None:
+        """Tell now what waits to be told."""
+        if self._soon:
+            self.send_all([])
+
+    def _take_along(self) -> None:
+        while True:
+            self._some_wait.wait()
+            time.sleep(SOON_S)
+            self._some_wait.clear()
+            with suppress(MemoryError):  # as for the heartbeat, which takes them along
+                self.flush()
 
     def step(self) -> None:
         """The work at hand is coming along."""
@@ -335,7 +371,8 @@ class Mailbox:
                 shelf.free(segment.place)
                 segment.place = None
             if opened.told:
-                self.send(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+                received = m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name)
+                self.send_soon(received)
             self.inbox.put(segment)
 
 

@@ -169,6 +169,8 @@ class Ledger:
 
     def __init__(self, run_dir: Path) -> None:
         path = run_dir / "ledger.sqlite"
+        #: Generations that are remembered already.
+        self._remembered: set[str] = set()
         self._db = sqlite3.connect(path, isolation_level=None)
         # Damaged text is for `damage_of` to find, also where it is quoted in a message of SQLite's own.
         self._db.text_factory = decoded
@@ -201,10 +203,13 @@ class Ledger:
         # A disk that was full has rolled it back and was told of: there is nothing to commit then.
         if self._db.in_transaction:
             self._db.execute("COMMIT")
+        else:
+            self._remembered.clear()
         self._db.execute("BEGIN")
 
     def roll_back(self) -> None:
         """Forget everything since the last commit."""
+        self._remembered.clear()
         self._db.execute("ROLLBACK")
         self._db.execute("BEGIN")
 
@@ -251,14 +256,27 @@ class Ledger:
 
     def add(self, source: str, path: str, size: int, mtime_ns: int, run: int) -> FileRow:
         """A file that was never seen before."""
-        self._db.execute(
+        made = self._db.execute(
             "INSERT INTO files (source, path, size, mtime_ns, seen) VALUES (?, ?, ?, ?, ?)",
             (source, os.fsencode(path), size, mtime_ns, run),
         )
-        row = self.find(source)
-        if row is None:
-            raise KeyError(source)
-        return row
+        # With the table's defaults.
+        return FileRow(
+            id=made.lastrowid or 0,
+            source=source,
+            path=path,
+            size=size,
+            mtime_ns=mtime_ns,
+            kind=None,
+            media_type=None,
+            generation="",
+            content_hash=None,
+            version=0,
+            state="pending",
+            rule=None,
+            attempts=0,
+            seen=run,
+        )
 
     def mark_seen(self, file: int, run: int) -> None:
         """This invocation met the file."""
@@ -309,7 +327,9 @@ class Ledger:
 
     def _remember(self, generation: str) -> None:
         # Records of a generation may outlive it: ids are only to be checked by who knows its name.
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, '')", (_GENERATION + generation,))
+        if generation not in self._remembered:
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, '')", (_GENERATION + generation,))
+            self._remembered.add(generation)
 
     def finish(self, file: int, state: FileState, rule: str | None = None) -> None:
         """The file has come to its end in this state."""

@@ -18,9 +18,9 @@ Renew: TypeAlias = Literal["never", "misfit", "always"]
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """To a parser: this file next."""
+    """To a parser: these files next."""
 
-    job: FileJob
+    jobs: tuple[FileJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +157,12 @@ class SectionFailed:
 
 @dataclass(frozen=True, slots=True)
 class FileParsed:
-    """From a parser: the parse call has ended and everything it made has left."""
+    """From a parser: the parse call has ended and everything it made has left. It took so many `seconds`,
+    without what it waited for others."""
 
     attempt: int
     end: FileEnd
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,3 +343,8 @@ class Failed:
     message: str
     traceback: str = field(default="")
     again: bool = False
+
+
+#: What the supervisor may read a moment later, along with more of it: nobody waits for an answer. Not so
+#: `FileParsed` where no `Began` follows it, because that parser has nothing to do.
+PATIENT = (Began, Received, Embedded, SegmentWritten, Heartbeat)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import current_process
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -97,16 +99,21 @@ class Parser:
             except _CancelledError:
                 self._answer_cancel()
             except MemoryError:
-                # Outside of the parse call itself: what is left of this process can't be trusted.
+                # Outside of the parse call itself: what is left of this process can't be trusted. The file
+                # before, whose end may wait to be told, has no part in it.
+                with suppress(MemoryError):
+                    self._mailbox.flush()
                 os._exit(OUT_OF_MEMORY)
 
     def _parse(self, stage: Parses, job: FileJob) -> None:
         self._mailbox.step()
         self._mailbox.send(m.Began(job.attempt))
-        items = stage.parse(job)
+        items, seconds = stage.parse(job), 0.0
         while True:
+            began = time.monotonic()
             with self._mailbox.calling("parse"):
                 item = next(items, None)
+            seconds += time.monotonic() - began
             if item is None:
                 break
             self._take()
@@ -120,7 +127,8 @@ class Parser:
                 if item.rule == OUT_OF_MEMORY_RULE:
                     # It may be for what this process still holds of earlier files: another one shall tell.
                     os._exit(OUT_OF_MEMORY)
-                self._mailbox.send(m.FileParsed(job.attempt, item))
+                # With what follows at once: the next file's beginning, or before there is nothing to do.
+                self._mailbox.send_soon(m.FileParsed(job.attempt, item, seconds))
             self._mailbox.step()
 
     def _emit(self, segment: Segment) -> None:
@@ -165,13 +173,14 @@ class Parser:
         """Read what the supervisor sent; wait for one message where asked to."""
         while block or not self._mailbox.inbox.empty():
             if block:
+                self._mailbox.flush()
                 with self._mailbox.waiting(side, on):
                     message = self._mailbox.inbox.get()
             else:
                 message = self._mailbox.inbox.get()
             block = False
             if isinstance(message, m.Parse):
-                self._jobs.append(message.job)
+                self._jobs.extend(message.jobs)
             elif isinstance(message, m.Grant):
                 self._credit += message.size
             elif isinstance(message, m.UseImages):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,17 +16,16 @@ from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime import indexer, inference, parser
 from engine.runtime import messages as m
+from engine.runtime.bell import Bell
 from engine.runtime.budget import MOST_PARSER_MEMORY
 from engine.runtime.cgroup import usable_cores
 from engine.runtime.child import AWAY_S, Child, pipe
 from engine.runtime.deaths import Verdict
+from engine.runtime.pace import QUEUED_FILE_BYTES, Pace, Room
 from engine.runtime.shelf import Descriptor, make_shelf
 from engine.runtime.staffing import HELD_UP, LOOK_S, Staffing, look, staffed
 from engine.runtime.stats import NOTHING, Clock, Stats
 from engine.stages.parse import FileJob
-
-#: Files that wait in a parser's own queue, while they are small: enough to hide a round trip.
-QUEUED_FILES, QUEUED_FILE_BYTES = 4, 256 * 2**10
 
 #: The stages that have processes of their own.
 STAGES = ("parse", "infer", "index")
@@ -50,6 +48,9 @@ class ParserSlot:
     dead: bool = False
     #: It gets no more files, and ends when it is done with those that it has.
     retired: bool = False
+    #: What its queue still takes. None: nothing, until no more than `low` files are left.
+    room: Room | None = None
+    low: int = 0
     #: Why the supervisor killed it, or what it could not go on from.
     verdict: Verdict | None = None
 
@@ -57,7 +58,7 @@ class ParserSlot:
 class Pipeline:
     """Starts each process when it is first needed, and ends them all. Keeps no books.
 
-    `bell` is set whenever one of them has said something.
+    `bell` rings whenever one of them has said something.
     """
 
     def __init__(self, config: Config, text_spec: TextSpec) -> None:
@@ -78,7 +79,9 @@ class Pipeline:
         self._past = dict.fromkeys(STAGES, (NOTHING, NOTHING))
         #: The supervisor's own time, and what it had spent when the others were marked.
         self._clock, self._clock_marked = Clock(), NOTHING
-        self.bell = threading.Event()
+        self.bell = Bell()
+        #: How long files take to parse.
+        self.pace = Pace()
         self.indexer: Child | None = None
         self.inference: Child | None = None
         self.parsers: dict[str, ParserSlot] = {}
@@ -165,13 +168,13 @@ class Pipeline:
         """The parsers that can still be given files."""
         return [slot for slot in self.parsers.values() if not (slot.dead or slot.cancelled or slot.retired)]
 
-    def has_room(self, size: int) -> bool:
-        """Whether a parser would take a file of that many bytes now."""
-        return self._roomy(size) is not None or self._lacks_parser
+    def has_room(self, path: str, size: int) -> bool:
+        """Whether a parser would take this file of that many bytes now."""
+        return self._roomy(path, size) is not None or self._lacks_parser
 
-    def roomy_parser(self, size: int) -> ParserSlot | None:
-        """The parser that shall get a file of that many bytes next, started where there are too few."""
-        slot = self._roomy(size)
+    def roomy_parser(self, path: str, size: int) -> ParserSlot | None:
+        """The parser that shall get this file of that many bytes next, started where there are too few."""
+        slot = self._roomy(path, size)
         if (slot is None or slot.jobs) and self._lacks_parser:
             return self.start_parser()
         return slot
@@ -225,13 +228,32 @@ class Pipeline:
         parsers = {slot.child.name: ("parse", slot.child.stats) for slot in self._living()}
         return {**children, **parsers, "supervisor": ("supervise", self._clock.read())}
 
-    def _roomy(self, size: int) -> ParserSlot | None:
-        """The parser with the fewest files, if it can take one more."""
-        slot = min(self._living(), key=lambda slot: len(slot.jobs), default=None)
-        if slot is None or not slot.jobs:
-            return slot
-        small = all(each <= QUEUED_FILE_BYTES for each in [size, *(job.size for job in slot.jobs)])
-        return slot if small and len(slot.jobs) < QUEUED_FILES else None
+    def give(self, slot: ParserSlot, job: FileJob) -> None:
+        """Book that a parser gets this file."""
+        if not slot.jobs:
+            slot.room = self.pace.room([job])
+        elif slot.room is not None:
+            slot.room.take(self.pace.expected(job.path), job.size)
+        slot.jobs.append(job)
+
+    def _roomy(self, path: str, size: int) -> ParserSlot | None:
+        """The parser with the fewest files of those that can take one more."""
+        living = self._living()
+        idle = next((slot for slot in living if not slot.jobs), None)
+        if idle is not None or size > QUEUED_FILE_BYTES:
+            return idle
+        seconds = self.pace.expected(path)
+        open_to_it = [slot for slot in living if self._fits(slot, seconds, size)]
+        return min(open_to_it, key=lambda slot: len(slot.jobs), default=None)
+
+    def _fits(self, slot: ParserSlot, seconds: float, size: int) -> bool:
+        """Whether a parser's queue takes a file: it is filled, left alone until half of it is done, and then
+        filled again, so that files go in groups."""
+        if slot.room is None and len(slot.jobs) <= slot.low:
+            slot.room = self.pace.room(slot.jobs)
+        if slot.room is not None and not slot.room.fits(seconds, size):
+            slot.room, slot.low = None, len(slot.jobs) // 2
+        return slot.room is not None
 
     def limit(self, workers: int, parser_memory: int) -> None:
         """From now on so many parsers, with so many bytes each; those that there are too many end."""
@@ -259,11 +281,13 @@ class Pipeline:
         """Whether no parser has a file."""
         return not any(slot.jobs for slot in self.parsers.values())
 
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or until a process has said something; what it said is to be read after this."""
+    def wait(self, seconds: float, patience: float = 0.0) -> None:
+        """Wait so long, or until a process has said something; what it said is to be read after this.
+
+        What is not urgent may gather for `patience` seconds more.
+        """
         with self._clock.waiting("in", "messages"):
-            self.bell.wait(seconds)
-        self.bell.clear()
+            self.bell.wait(seconds, patience)
 
     def children(self) -> list[Child]:
         """The living processes, the last of the chain first but for the parsers."""

@@ -53,6 +53,9 @@ COMMIT_INTERVAL_S, STATUS_INTERVAL_S = 0.25, 1.0
 #: Seconds that the loop waits for a message where there is nothing else to do.
 LISTEN_S = 0.05
 
+#: Seconds that messages gather which nobody waits for: a turn of the loop has a price of its own.
+PATIENCE_S = 0.01
+
 #: Seconds between two requests to the indexer to write what it holds, while somebody waits for it.
 FLUSH_INTERVAL_S = 0.1
 
@@ -235,8 +238,8 @@ class Supervisor:
         if jobs:
             self._will_change_index()
             self._ledger.commit()
-        for slot, job in jobs:
-            slot.child.send(m.Parse(job))
+        for slot in dict.fromkeys(slot for slot, _ in jobs):
+            slot.child.send(m.Parse(tuple(job for owner, job in jobs if owner is slot)))
 
     def _will_change_index(self) -> None:
         """Book, before the index is touched, that it has to be published; once, and durably."""
@@ -265,7 +268,12 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Handle what children said; wait a moment where none did and nothing else is to do."""
-        self._pipeline.wait(0.0 if self._intake.busy and not self._stop.asked else LISTEN_S)
+        if self._intake.busy and not self._stop.asked:
+            self._pipeline.wait(0.0)
+        else:
+            # At the end of the corpus nothing more gathers.
+            hurry = self._credits.blocked or self._admission.idle
+            self._pipeline.wait(LISTEN_S, 0.0 if hurry else PATIENCE_S)
         for child in self._pipeline.children():
             for message in child.receive():
                 self._handle(child, message)
