@@ -65,7 +65,11 @@ class Admission:
         self._intake.step()
         jobs: list[tuple[ParserSlot, FileJob]] = []
         while job := self._next_job():
-            slot = self._pipeline.fresh_parser() if job.alone else self._pipeline.roomy_parser(job.path, job.size)
+            slot = (
+                self._pipeline.fresh_parser()
+                if job.alone
+                else self._pipeline.roomy_parser(job.path, job.size)
+            )
             if slot is None:
                 self._again.appendleft(job)
                 break

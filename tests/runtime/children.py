@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from engine.errors import EngineError, UsageError
 from engine.runtime import messages as m
 from engine.runtime.child import Child, Mailbox, run_child
+from engine.runtime.parser import Parser
+from engine.stages.parse import FileEnd, FileJob, Parsed
 
 
 def echo(control: Connection, run_dir: str) -> None:
@@ -46,6 +49,41 @@ def last_words(control: Connection, run_dir: str, how: str) -> None:
             raise ZeroDivisionError("by nothing")
 
     run_child(control, run_dir, body)
+
+
+def soon(control: Connection, run_dir: str, how: str) -> None:
+    """Tell two things soon, and end in the way named: with another one told, without, or killed at once."""
+
+    def body(mailbox: Mailbox) -> None:
+        mailbox.send(m.Note("before"))
+        mailbox.send_soon(m.Note("soon"))
+        mailbox.send_soon(m.Note("soon, too"))
+        if how == "company":
+            mailbox.send(m.Note("now"))
+        elif how == "alone":
+            time.sleep(60)
+        elif how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "bug":
+            raise ZeroDivisionError("by nothing")
+
+    run_child(control, run_dir, body)
+
+
+class Deadly:
+    """A parse stage: the file named `deadly` kills its process, others end well, one named `slow` late."""
+
+    def parse(self, job: FileJob) -> Iterator[Parsed]:
+        if job.path == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.path == "slow":
+            time.sleep(0.2)
+        yield FileEnd("parsed")
+
+
+def parses(control: Connection, run_dir: str, output: Connection) -> None:
+    """A parser with that stage."""
+    run_child(control, run_dir, lambda mailbox: Parser(mailbox, output).run(Deadly()))
 
 
 def busy(control: Connection, run_dir: str) -> None:

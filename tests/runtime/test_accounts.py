@@ -801,3 +801,34 @@ def test_an_unreadable_file_that_was_indexed_keeps_its_records_and_is_looked_at_
     third.parsed(job, 0)
     assert (third.counts.indexed, third.failures()) == (1, [])
     assert os.fspath(FILE.path) == third.ledger.file(1).path
+
+
+def test_a_new_file_of_one_segment_costs_the_ledger_a_dozen_statements(scene: Scene) -> None:
+    statements: list[str] = []
+    scene.ledger._db.set_trace_callback(statements.append)
+    job = scene.begin(FILE)
+    scene.accounts.received(m.Received(job.attempt, 0, 1, 1, "parser-0"))
+    scene.parsed(job, 1)
+    scene.accounts.written(written(job, 0))
+    scene.ledger._db.set_trace_callback(None)
+    row = scene.ledger.find(FILE.source)
+    assert row is not None
+    assert (row.state, row.kind, row.media_type, row.content_hash) == (
+        "indexed", "text", "text/plain", "hash",
+    )  # fmt: skip
+    assert row.generation == PLANS["text"]
+    assert len(statements) <= 12, statements
+
+
+@pytest.mark.parametrize("parsed_first", [False, True])
+def test_what_a_file_s_records_were_made_with_is_booked_with_the_first_of_them(
+    scene: Scene, parsed_first: bool
+) -> None:
+    job = scene.begin(FILE)
+    scene.accounts.received(m.Received(job.attempt, 0, 1, 1, "parser-0"))
+    if parsed_first:
+        scene.parsed(job, 2)
+    scene.accounts.written(written(job, 0))
+    row = scene.ledger.find(FILE.source)
+    assert row is not None
+    assert (row.state, row.kind, row.generation) == ("pending", "text", PLANS["text"])

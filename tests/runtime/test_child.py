@@ -10,13 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 
 from engine.runtime import messages as m
+from engine.runtime.admission import Admission
+from engine.runtime.bell import Bell
 from engine.runtime.child import ORPHANED, Child, pipe, was_stopped
+from engine.runtime.deaths import Restarts
 from engine.runtime.lock import RunLock
+from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.stages.parse import FileJob
 from engine.stages.segment import Segment
 from tests.runtime import children
 from tests.stages.made import make_segment
@@ -116,6 +123,89 @@ def test_what_a_child_said_before_it_died_is_read_after_its_death(
         time.sleep(0.01)
     assert reader.closed
     writer.close()
+
+
+class Rings(Bell):
+    """Remembers how it was rung."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urgent: list[bool] = []
+
+    def ring(self, urgent: bool = True) -> None:
+        self.urgent.append(urgent)
+        super().ring(urgent)
+
+
+@pytest.mark.parametrize("how", ["company", "alone", "bug"])
+def test_what_is_told_soon_comes_in_its_order_with_company_or_alone(start: Start, how: str) -> None:
+    child = start(children.soon, how)
+    told = heard(child, 3 if how == "alone" else 4)
+    assert told[:3] == [m.Note("before"), m.Note("soon"), m.Note("soon, too")]
+    assert isinstance(told[-1], m.Failed) is (how == "bug")
+
+
+def test_a_child_that_is_killed_while_messages_wait_has_told_what_came_before_them(start: Start) -> None:
+    child = start(children.soon, "killed")
+    assert end(child) == -signal.SIGKILL
+    assert list(child.receive()) == [m.Note("before")]
+    assert child.silent
+
+
+def test_what_waits_goes_with_the_next_message_as_one(tmp_path: Path) -> None:
+    rings = Rings()
+    child = Child("soon", children.soon, str(tmp_path), "company", bell=rings)
+    assert end(child) == 0
+    assert len(heard(child, 4)) == 4
+    child.kill()
+    # One for the first, one for three together; then the last heartbeat, in no hurry, and the end.
+    assert rings.urgent[:2] == [True, True]
+    assert sum(rings.urgent) == 3
+
+
+def parsing(tmp_path: Path, *names: str) -> tuple[Child, ParserSlot, Admission, list[int]]:
+    """A parser at work on files of these names, what admission knows of it, and where it books their ends."""
+    rings, ended = Rings(), list[int]()
+    reader, writer = pipe()
+    child = Child("parser-0", children.parses, str(tmp_path), writer, bell=rings)
+    writer.close()
+    reader.close()
+    config = SimpleNamespace(images=True, parser_memory=2**30, workers=1)
+    pipeline = Pipeline(cast(Any, config), cast(Any, None))
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child)
+    accounts = SimpleNamespace(parsed=lambda attempt, end: ended.append(attempt))
+    unused = cast(Any, None)
+    admission = Admission(cast(Any, config), pipeline, cast(Any, accounts), unused, unused, Restarts())
+    jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names))
+    for job in jobs:
+        pipeline.give(slot, job)
+    child.send(m.Parse(jobs))
+    return child, slot, admission, ended
+
+
+def test_a_file_that_kills_its_parser_is_known_though_the_end_of_the_one_before_was_in_no_hurry(
+    tmp_path: Path,
+) -> None:
+    child, slot, admission, ended = parsing(tmp_path, "a", "b", "deadly", "c")
+    assert end(child) == -signal.SIGKILL
+    for message in child.receive():
+        admission.handle(slot, message)
+    assert ended == [0, 1]
+    assert slot.current is not None
+    assert slot.current.path == "deadly"
+    assert [job.path for job in slot.jobs] == ["deadly", "c"]
+    child.kill()
+
+
+def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_time(tmp_path: Path) -> None:
+    child, slot, admission, ended = parsing(tmp_path, "a", "b", "slow")
+    for message in heard(child, 6):
+        admission.handle(slot, message)
+    assert (ended, list(slot.jobs), slot.current) == ([0, 1, 2], [], None)
+    assert admission._pipeline.pace.expected("slow") > 0.05
+    rings = cast(Rings, child._bell)
+    assert rings.urgent.count(True) == 1
+    child.kill()
 
 
 @pytest.mark.parametrize(

@@ -516,3 +516,18 @@ def test_rolling_back_forgets_what_was_not_committed(ledger: Ledger) -> None:
     ledger.add("/b", "/b", 1, 1, 1)
     ledger.roll_back()
     assert (ledger.find("/a") is not None, ledger.find("/b")) == (True, None)
+
+
+def test_a_file_that_was_never_seen_is_told_as_the_ledger_will_tell_it(ledger: Ledger) -> None:
+    added = ledger.add("/a", "/a\udcff", 5, 6, 7)
+    assert added == ledger.find("/a") == ledger.file(added.id)
+
+
+def test_a_generation_is_remembered_though_what_first_named_it_was_forgotten(ledger: Ledger) -> None:
+    ledger.commit()
+    ledger.adopt_plan("text", "chunker model")
+    ledger.roll_back()
+    assert ledger.generations() == []
+    ledger.adopt_plan("text", "chunker model")
+    ledger.commit()
+    assert ledger.generations() == ["chunker model"]
