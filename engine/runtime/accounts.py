@@ -313,10 +313,10 @@ class Accounts:
             )
         )
         end = active.end
-        if end is None or end.kind is None or end.outcome == "skipped" or not active.settled:
-            # Otherwise the file is described for good in a moment.
-            if active.row.kind is None or not active.row.generation:
-                self._describe(active, message.kind, "", "")
+        # Where the file comes to its end with this, it is described for good in a moment.
+        last = active.settled and end is not None and end.kind is not None and end.outcome != "skipped"
+        if not last and (active.row.kind is None or not active.row.generation):
+            self._describe(active, message.kind, "", "")
         self._settle_if_done(active)
 
     def section_failed(self, attempt: int, failure: SectionFailure, ordinal: int) -> None:

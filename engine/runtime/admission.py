@@ -63,19 +63,16 @@ class Admission:
     def step(self) -> list[tuple[ParserSlot, FileJob]]:
         """Look for files while there is room; the parsers' next ones."""
         self._intake.step()
+        pipeline = self._pipeline
         jobs: list[tuple[ParserSlot, FileJob]] = []
         while job := self._next_job():
-            slot = (
-                self._pipeline.fresh_parser()
-                if job.alone
-                else self._pipeline.roomy_parser(job.path, job.size)
-            )
+            slot = pipeline.fresh_parser() if job.alone else pipeline.roomy_parser(job.path, job.size)
             if slot is None:
                 self._again.appendleft(job)
                 break
-            self._pipeline.give(slot, job)
+            pipeline.give(slot, job)
             jobs.append((slot, job))
-        self._pipeline.staff(waiting=bool(self._intake.waiting or self._again))
+        pipeline.staff(waiting=bool(self._intake.waiting or self._again))
         return jobs
 
     def _next_job(self) -> FileJob | None:

@@ -1,4 +1,4 @@
-"""The bell that wakes the supervisor: at once for what somebody waits for, a moment later for what may gather."""
+"""The bell that wakes the supervisor: at once for what somebody waits for, a moment later for the rest."""
 
 from __future__ import annotations
 

@@ -114,9 +114,12 @@ class _Inference:
         """Wait for a segment, then take what else is there, up to a window."""
         window: list[Segment] = []
         chunks = 0
+        pictures = False
         inbox = self._mailbox.inbox
+        # A picture may overtake the message that names its model, because another thread reads it.
         while not self._stopped and (
-            self._lacks_spec(window) or (chunks < self._stage.window and not (window and inbox.empty()))
+            (pictures and self._image_spec is None)
+            or (chunks < self._stage.window and not (window and inbox.empty()))
         ):
             if inbox.empty():
                 with self._mailbox.waiting("in", "parsers"):
@@ -127,6 +130,7 @@ class _Inference:
                 self._calibration.gather()
                 window.append(message)
                 chunks += len(message.ids)
+                pictures |= message.pixels is not None
             elif isinstance(message, m.UseImages):
                 self._image_spec = message.spec
             elif isinstance(message, m.Load):
@@ -137,10 +141,6 @@ class _Inference:
             elif isinstance(message, m.Stop):
                 self._stopped = True
         return window
-
-    def _lacks_spec(self, window: list[Segment]) -> bool:
-        """A picture may overtake the message that names its model, because another thread reads it."""
-        return self._image_spec is None and any(segment.pixels is not None for segment in window)
 
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
@@ -161,13 +161,15 @@ class _Inference:
         """Each segment of a window to the indexer, and to `told` what the supervisor shall know of it."""
         window.reverse()
         together: list[Segment] = []
+        size = 0
         while window:  # none stays here longer than it takes
             segment, tokens, repeated, padding, spared = window.pop()
             together.append(segment)
-            if not window or sum(each.size for each in together) >= TOGETHER_BYTES:
+            size += segment.size
+            if not window or size >= TOGETHER_BYTES:
                 with self._mailbox.aside():
                     self._output.send(together)
-                together = []
+                together, size = [], 0
             told.append(
                 m.Embedded(
                     attempt=segment.attempt,

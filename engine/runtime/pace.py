@@ -13,7 +13,7 @@ from engine.stages.parse import FileJob
 #: Seconds of work that may wait behind the file at hand.
 QUEUED_S = 0.2
 
-#: Files with a parser at most, and the bytes of those that wait; a larger file neither waits nor is waited for.
+#: Files with a parser at most; bytes of those that wait, together and each. None waits behind a larger file.
 QUEUED_FILES, QUEUED_BYTES, QUEUED_FILE_BYTES = 64, 2**20, 256 * 2**10
 
 #: Seconds that a file is thought to take while nothing is known of its kind: few of them wait.

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import NamedTuple
-
-import numpy as np
 
 from engine.errors import HandOverError
 from engine.records import Kind, Pixels, Record, TokenIds, Vector
@@ -87,7 +86,8 @@ class Segment:
         """The model's input for each chunk, as views of the one array."""
         if self.token_ids is None:
             return []
-        return np.split(self.token_ids, np.cumsum(self.lengths[:-1], dtype=np.int64))
+        ends = list(accumulate(self.lengths))
+        return [self.token_ids[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
     def records(self, model: str, indexed_at: datetime, fields: Mapping[str, str]) -> list[Record]:
         """The records that the database shall hold: those of all chunks but the refused.
