@@ -25,6 +25,7 @@ class OnnxImage:
     def __init__(self, spec: ImageSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
+        self.window = self._session.window
 
     def embed_pixels(
         self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None

@@ -22,6 +22,9 @@ LOG_FATAL = 4
 NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::length_error")
 
 
+#: Inputs for each core that are embedded as one window: so many that the cores come to its end together.
+INPUTS_OF_A_CORE = 64
+
 #: What one call is given, an array for each of the graph's inputs, the batch along their first axis.
 Feed: TypeAlias = tuple[npt.NDArray[Any], ...]
 
@@ -56,6 +59,11 @@ class Session:
         )
         self._inputs = [each.name for each in self._session.get_inputs()]
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="onnx")
+
+    @property
+    def window(self) -> int:
+        """How many inputs are best given to `embed` at once."""
+        return INPUTS_OF_A_CORE * cores()
 
     def embed(
         self,

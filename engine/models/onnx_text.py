@@ -31,6 +31,7 @@ class OnnxText:
     def __init__(self, spec: TextSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
+        self.window = self._session.window
         self.growth = self._session.growth
         self.padding = 0
         # 8-bit integers are scaled by the largest number of a call, so that inputs would change each other.
