@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 from tokenizers import Tokenizer
 
+from engine.cores import cores
 from engine.errors import EngineError
 from engine.models.backend import Way, ways
 from engine.models.calibration import Measured
@@ -26,9 +27,9 @@ from engine.models.quiet import one_line
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import Vector
 
-#: Inputs of a pass over a text model, of lengths evenly up to its largest input (none above the second
-#: figure, which chunks seldom have); and pictures of a pass over an image model.
-TEXTS, MOST_TOKENS, PICTURES = 32, 512, 12
+#: For each core, inputs of a pass over a text model, of lengths evenly up to its largest input (none above
+#: the second figure, which chunks seldom have); and pictures of a pass over an image model.
+TEXTS, MOST_TOKENS, PICTURES = 16, 512, 8
 
 #: Passes of each way, each next to one of the reference, and seconds after which no further one begins.
 ROUNDS, PATIENCE_S = 5, 4.0
@@ -106,11 +107,12 @@ def _loaded(spec: TextSpec | ImageSpec, way: Way) -> tuple[Embed, Embed, int]:
     chance = np.random.default_rng(0)
     if isinstance(spec, ImageSpec):
         image = open_image(spec, way)
-        pixels = chance.integers(0, 256, (PICTURES, *spec.size, 3), dtype=np.uint8)
-        return lambda: image.embed_pixels(pixels), lambda: image.embed_pixels(pixels), PICTURES
+        count = PICTURES * cores()
+        pixels = chance.integers(0, 256, (count, *spec.size, 3), dtype=np.uint8)
+        return lambda: image.embed_pixels(pixels), lambda: image.embed_pixels(pixels), count
     text = open_text(spec, way)
     most = min(spec.max_tokens or MOST_TOKENS, MOST_TOKENS)
-    lengths = np.linspace(max(1, most // 16), most, TEXTS, dtype=int)
+    lengths = np.linspace(max(1, most // 16), most, TEXTS * cores(), dtype=int)
     if text.effective_mode == "ids":
         words = Tokenizer.from_file(str(spec.tokenizer_file)).get_vocab_size()
         ids = [chance.integers(0, words, length).astype(np.int32) for length in lengths]

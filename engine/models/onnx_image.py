@@ -18,14 +18,24 @@ from engine.records import Pixels, Vector
 
 
 class OnnxImage:
-    """A loaded image tower. Scaling of the pixels and normalisation of the vectors are part of its graph."""
+    """A loaded image tower. Scaling of the pixels and normalisation of the vectors are part of its graph.
+
+    `workers` as for texts.
+    """
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, spec: ImageSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
+    def __init__(
+        self,
+        spec: ImageSpec,
+        folder: Path,
+        session: Callable[[Path], Session] = Session,
+        workers: int | None = None,
+    ) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
         self.window = self._session.window
+        self._workers = cores() if workers is None else workers
 
     def embed_pixels(
         self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
@@ -36,7 +46,7 @@ class OnnxImage:
         `TooLargeError` and `DeviceLostError`.
         """
         return self._session.embed(
-            batches([1] * len(pixels), self._session.batch_images, cores()),
+            batches([1] * len(pixels), self._session.batch_images, self._workers),
             (len(pixels), self.spec.dimensions),
             lambda batch: (np.stack([pixels[index] for index in batch]),),
             (np.zeros((1, *self.spec.size, 3), dtype=np.uint8),),

@@ -21,7 +21,6 @@ LOG_FATAL = 4
 #: What errors about memory say (in lower case): from ONNX Runtime's allocator, and from that of C++.
 NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::length_error")
 
-
 #: Inputs for each core that are embedded as one window: so many that the cores come to its end together.
 INPUTS_OF_A_CORE = 64
 

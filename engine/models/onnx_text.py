@@ -23,15 +23,25 @@ MOST_TOKENS = 1_024
 
 
 class OnnxText:
-    """A loaded text model. Pooling and whatever else follows the transformer are part of its graph."""
+    """A loaded text model. Pooling and whatever else follows the transformer are part of its graph.
+
+    With 0 `workers` batches are as large as they may be; None is as many as there are cores.
+    """
 
     effective_mode: Literal["ids", "text"] = "ids"
     notes: tuple[str, ...] = ()
 
-    def __init__(self, spec: TextSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
+    def __init__(
+        self,
+        spec: TextSpec,
+        folder: Path,
+        session: Callable[[Path], Session] = Session,
+        workers: int | None = None,
+    ) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
         self.window = self._session.window
+        self._workers = cores() if workers is None else workers
         self.growth = self._session.growth
         self.padding = 0
         # 8-bit integers are scaled by the largest number of a call, so that inputs would change each other.
@@ -45,7 +55,7 @@ class OnnxText:
         Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
         Raises `TooLargeError` and `DeviceLostError`.
         """
-        planned = list(batches([len(each) for each in ids], self._budget, cores()))
+        planned = list(batches([len(each) for each in ids], self._budget, self._workers))
         self.padding += sum(self._longest(ids, batch) * len(batch) for batch in planned)
         self.padding -= sum(len(each) for each in ids)
 

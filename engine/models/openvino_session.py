@@ -34,7 +34,7 @@ class OpenVinoSession(Session):
     # Kernels and buffers of ever new shapes: with MiniLM and two streams 90 MB (measured).
     growth = 112 << 20
 
-    # Larger than ONNX Runtime's: bfloat16 takes half of the cache. A kernel is made for each padded length.
+    # Larger than ONNX Runtime's: bfloat16 takes half of the cache. Kernels are made for each shape.
     batch_tokens, bucket = 512, 16
 
     def __init__(self, model: Path, dtype: str = "float32") -> None:

@@ -18,7 +18,8 @@ from engine.models.digest import recall, remember
 from engine.models.load import ImageEmbedder, TextEmbedder
 from engine.records import Kind
 
-#: Seconds that a measurement goes on, at least two rounds; inputs of one round at most.
+#: Seconds that a measurement goes on, at least two rounds; inputs of one round at most, unless the model's
+#: window has more.
 MEASURE_S = 2.0
 ROUND_INPUTS = 256
 
@@ -42,7 +43,8 @@ def text_throughput(
     the model raises.
     """
     longest = model.spec.max_tokens or max(lengths)
-    taken = [min(length, longest) for length in lengths[:ROUND_INPUTS]]
+    most = max(ROUND_INPUTS, getattr(model, "window", None) or 0)
+    taken = [min(length, longest) for length in lengths[:most]]
     if model.effective_mode == "ids":
         ids = [np.ones(length, dtype=np.int32) for length in taken]
         return _best(lambda: model.embed_ids(ids, on_batch), sum(taken))

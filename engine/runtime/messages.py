@@ -158,7 +158,7 @@ class SectionFailed:
 @dataclass(frozen=True, slots=True)
 class FileParsed:
     """From a parser: the parse call has ended and everything it made has left. It took so many `seconds`,
-    without what it waited for others."""
+    without what it waited for room, though with what it waited for the image model."""
 
     attempt: int
     end: FileEnd

@@ -232,7 +232,7 @@ class Pipeline:
         """Book that a parser gets this file."""
         if not slot.jobs:
             slot.room = self.pace.room([job])
-        elif slot.room is not None:
+        elif slot.room is not None:  # as it always is where `roomy_parser` has been asked
             slot.room.take(self.pace.expected(job.path), job.size)
         slot.jobs.append(job)
 
@@ -248,7 +248,7 @@ class Pipeline:
 
     def _fits(self, slot: ParserSlot, seconds: float, size: int) -> bool:
         """Whether a parser's queue takes a file: it is filled, left alone until half of it is done, and then
-        filled again, so that files go in groups."""
+        filled again, so that files go in groups. The answer no begins the time in which it is left alone."""
         if slot.room is None and len(slot.jobs) <= slot.low:
             slot.room = self.pace.room(slot.jobs)
         if slot.room is not None and not slot.room.fits(seconds, size):

@@ -593,7 +593,8 @@ class Supervisor:
         if self._stop.asked:
             seconds = max(0.0, min(seconds, self._stop.grace - self._stop.draining_s))
         for child, message in self._pipeline.stop(stages, seconds, lambda: self._stop.urgent):
-            if isinstance(message, m.Embedded):
+            # A last segment may still have been on its way when its parser left the file.
+            if isinstance(message, m.Received | m.Embedded | m.SegmentWritten):
                 self._handle(child, message)
 
     def _end(self, status: str, code: int, why: str = "") -> int:

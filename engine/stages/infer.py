@@ -14,8 +14,8 @@ from engine.stages.segment import Segment
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
 WINDOW_CHUNKS = 128
 
-#: Tokens of the batch that is embedded to warm up: a whole one on a CPU.
-WARM_UP_TOKENS = 2_000
+#: Tokens that are embedded to warm up: whole batches on a CPU of few cores.
+WARM_UP_TOKENS = 4_096
 
 #: Bytes of a content's digest by which it is known again: 128 bits.
 KEY_BYTES = 16

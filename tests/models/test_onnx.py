@@ -54,7 +54,7 @@ def assert_faithful(folder: Path, tmp_path: Path) -> OnnxText:
     spec = resolve_text(str(folder))
     (made := tmp_path / "made").mkdir()
     figures = export_text(spec, made)
-    model = OnnxText(spec, made)
+    model = OnnxText(spec, made, workers=0)
     # The reference reads more than a RoBERTa of this size has positions for, and fails.
     long = [] if reference.max_seq_length > (spec.max_tokens or 0) else ["the land and the work " * 100]
     texts = [*some_texts(), *long]
@@ -99,6 +99,16 @@ def test_a_pooling_that_leaves_a_querys_prompt_out_is_found_out(bert: Path, tmp_
     edit(folder / "1_Pooling" / "config.json", lambda config: config.update(include_prompt=False))
     with pytest.raises(UsageError, match=r"its ONNX form gives other vectors: least cosine 0\.\d+"):
         export_text(resolve_text(str(folder)), tmp_path)
+
+
+def test_a_graph_that_reads_padding_as_input_is_found_out(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = onnx_export._Text.forward
+    blind = lambda self, ids, lengths: forward(self, ids, 0 * lengths + ids.shape[1])  # noqa: E731
+    monkeypatch.setattr(onnx_export._Text, "forward", blind)
+    with pytest.raises(UsageError, match="its ONNX form gives other vectors"):
+        export_text(resolve_text(str(bert)), tmp_path)
 
 
 def test_a_model_that_can_not_be_exported_is_run_by_torch_and_tried_only_once(
@@ -288,7 +298,7 @@ def test_minilm_gives_the_vectors_of_the_reference_library(exports: list[str]) -
 def model(bert: Path, tmp_path: Path) -> OnnxText:
     spec = resolve_text(str(bert))
     export_text(spec, tmp_path)
-    return OnnxText(spec, tmp_path)
+    return OnnxText(spec, tmp_path, workers=2)
 
 
 def test_the_caller_hears_of_every_batch_and_gets_the_order_back(model: OnnxText) -> None:

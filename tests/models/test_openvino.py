@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("openvino")
 
 from engine.errors import UsageError
+from engine.models import onnx_text
 from engine.models.backend import computes_in_bfloat16
 from engine.models.load import load_image, load_text
 from engine.models.onnx_cache import MODEL_FILE
@@ -37,7 +38,10 @@ def test_minilm_gives_the_vectors_of_torch_and_in_bfloat16_nearly() -> None:
         assert 0.999 <= cosines(half, expected).min() < 0.9999999
 
 
-def test_the_caller_hears_of_every_batch_and_gets_the_order_back(bert: Path) -> None:
+def test_the_caller_hears_of_every_batch_and_gets_the_order_back(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_text, "cores", lambda: 2)
     spec = resolve_text(str(bert))
     model = load_text(spec, "cpu", "float32", "openvino")
     ids = ids_of(spec, some_texts())
