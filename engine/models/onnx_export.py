@@ -75,7 +75,7 @@ class _Text(torch.nn.Module):
 
 
 class _Image(torch.nn.Module):
-    """The image tower as a function of pictures, uint8 [n, height, width, 3]."""
+    """The image tower as a function of one picture, uint8 [1, height, width, 3]."""
 
     def __init__(self, loaded: ImageModel) -> None:
         super().__init__()
@@ -126,8 +126,9 @@ def export_image(spec: ImageSpec, folder: Path) -> dict[str, object]:
     loaded = load_image_model(spec, "cpu", "float32")
     pixels = pictures(spec)
     expected = loaded.embed_pixels(pixels)
-    write(_Image(loaded), (torch.from_numpy(pixels[:2]),), {"pixels": {0: "n"}}, folder)
-    return compared(OnnxImage(spec, folder, workers=0).embed_pixels(pixels), expected)
+    # One picture a call, for which a library plans ahead; batches gained nothing beside parsers that decode.
+    write(_Image(loaded), (torch.from_numpy(pixels[:1]),), {"pixels": {}}, folder)
+    return compared(OnnxImage(spec, folder).embed_pixels(pixels), expected)
 
 
 def pictures(spec: ImageSpec) -> Pixels:
@@ -162,7 +163,7 @@ def write(
             opset_version=OPSET,
             input_names=list(axes),
             output_names=["vectors"],
-            dynamic_axes={**axes, "vectors": {0: "n"}},
+            dynamic_axes={**axes, "vectors": {0: "n"}} if any(axes.values()) else None,
             dynamo=False,
         )
     _save(scratch / MODEL_FILE, folder)

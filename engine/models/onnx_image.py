@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.cores import cores
-from engine.models.batching import batches
 from engine.models.onnx_cache import MODEL_FILE, exported
 from engine.models.onnx_session import Session
 from engine.models.spec import ImageSpec
@@ -18,37 +16,27 @@ from engine.records import Pixels, Vector
 
 
 class OnnxImage:
-    """A loaded image tower. Scaling of the pixels and normalisation of the vectors are part of its graph.
-
-    `workers` as for texts.
-    """
+    """A loaded image tower. Scaling of the pixels and normalisation of the vectors are part of its graph."""
 
     notes: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        spec: ImageSpec,
-        folder: Path,
-        session: Callable[[Path], Session] = Session,
-        workers: int | None = None,
-    ) -> None:
+    def __init__(self, spec: ImageSpec, folder: Path, session: Callable[[Path], Session] = Session) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
         self.window = self._session.window
-        self._workers = cores() if workers is None else workers
 
     def embed_pixels(
         self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
     ) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
 
-        Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
+        Returns float32 [n, dimensions] of length one; `on_batch` is called after each picture. Raises
         `TooLargeError` and `DeviceLostError`.
         """
         return self._session.embed(
-            batches([1] * len(pixels), self._session.batch_images, self._workers),
+            ([index] for index in range(len(pixels))),
             (len(pixels), self.spec.dimensions),
-            lambda batch: (np.stack([pixels[index] for index in batch]),),
+            lambda batch: (pixels[batch[0]][None],),
             (np.zeros((1, *self.spec.size, 3), dtype=np.uint8),),
             on_batch,
         )

@@ -40,8 +40,8 @@ class Session:
     #: Bytes that inputs of ever new lengths come to take.
     growth = 0
 
-    #: Padded tokens, or pictures, of a batch; and what its padded length is a multiple of.
-    batch_tokens, batch_images, bucket = 256, 4, 1
+    #: Padded tokens of a batch, and what its padded length is a multiple of.
+    batch_tokens, bucket = 256, 1
 
     def __init__(self, model: Path) -> None:
         # Imported on use: OpenVINO's session needs nothing of it.
