@@ -32,13 +32,19 @@ def batches(lengths: Sequence[int], budget: int, workers: int = 0) -> Iterator[l
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batch: list[int] = []
     left = sum(lengths)
-    most = min(budget, left // (2 * workers)) if workers else budget
     for index in order:
+        most = min(budget, left // (2 * workers)) if workers else budget
         if batch and (len(batch) + 1) * lengths[batch[0]] > most:
             yield batch
             left -= sum(lengths[each] for each in batch)
             batch = []
-            most = min(budget, left // (2 * workers)) if workers else budget
         batch.append(index)
     if batch:
         yield batch
+
+
+def padded_length(longest: int, bucket: int, most: int | None) -> int:
+    """Tokens that a batch's rows are padded to: a multiple of `bucket`, so that there are few shapes, but no
+    more than the `most` that the model reads (None: no limit), unless the `longest` input has more."""
+    rounded = -(-longest // bucket) * bucket
+    return max(longest, min(rounded, most or rounded))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.cores import cores
-from engine.models.batching import batches
+from engine.models.batching import batches, padded_length
 from engine.models.onnx_cache import MODEL_FILE, NotExportedError, exported
 from engine.models.onnx_session import Feed, Session
 from engine.models.probes import whole_characters
@@ -69,9 +69,8 @@ class OnnxText:
         return self._session.embed(planned, (len(ids), self.spec.dimensions), feed, smallest, on_batch)
 
     def _longest(self, ids: Sequence[TokenIds], batch: list[int]) -> int:
-        """Tokens of each row of a padded batch: few lengths, but none that the model has no positions for."""
-        longest = max(len(ids[index]) for index in batch)
-        return max(longest, min(-(-longest // self._bucket) * self._bucket, self.spec.max_tokens or longest))
+        """Tokens of each row of a padded batch."""
+        return padded_length(max(len(ids[index]) for index in batch), self._bucket, self.spec.max_tokens)
 
     def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed documents behind the model's prompt for them; otherwise as `embed_ids`."""

@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from engine.errors import UsageError
+from engine.models.batching import padded_length
 from engine.models.device import choose_device, choose_dtype
 from engine.models.masks import Masks
 from engine.models.memory import Batches, is_lost, loading, to_device, watched
@@ -171,8 +172,7 @@ class TextModel:
         return vectors
 
     def _padded(self, ids: Sequence[TokenIds]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        longest = -(-max(len(each) for each in ids) // self._bucket) * self._bucket
-        longest = max(min(longest, self.spec.max_tokens or longest), *(len(each) for each in ids))
+        longest = padded_length(max(len(each) for each in ids), self._bucket, self.spec.max_tokens)
         padded = np.full((len(ids), longest), self.pad_id, dtype=np.int64)
         mask = np.zeros_like(padded)
         for row, each in enumerate(ids):
