@@ -1,17 +1,22 @@
 """Texts of known lengths in tokens, no two alike, so that nothing in them is embedded once for two places.
 
-Words are of the default model's vocabulary, one token each and of two to five letters, which makes some four
-and a half characters of a token as in English prose. Sentences are short, so that a cut at the end of one
-leaves chunks that are nearly full.
+Words are of the default model's vocabulary, one token each and of two to six letters, which makes some four
+and a half characters of a token as in English prose. They come as often as words do (Zipf 1949, with
+Mandelbrot's constant of 1953): BERT's vocabulary has the frequent ones first. Sentences are short, so that a
+cut at the end of one leaves chunks that are nearly full.
 """
 
 from __future__ import annotations
 
 import random
+from itertools import accumulate
 from pathlib import Path
 
 #: Words of a sentence, fewest and most.
 SENTENCE = (4, 8)
+
+#: The constant of Mandelbrot's law: a word's frequency is inverse to its rank and this.
+MANDELBROT = 2.7
 
 #: Special tokens around the text of an input.
 SPECIAL_TOKENS = 2
@@ -32,9 +37,9 @@ class Prose:
         from engine.models.resolve import resolve_text
 
         vocabulary = Tokenizer.from_file(str(resolve_text().tokenizer_file)).get_vocab()
-        self._words = sorted(
-            word for word in vocabulary if word.isascii() and word.isalpha() and _short(word)
-        )
+        words = [word for word in vocabulary if word.isascii() and word.isalpha() and _short(word)]
+        self._words = sorted(words, key=lambda word: vocabulary[word])
+        self._sums = list(accumulate(1 / (rank + MANDELBROT) for rank in range(1, len(words) + 1)))
         self._chance = random.Random(seed)
 
     def text(self, tokens: int) -> str:
@@ -44,7 +49,10 @@ class Prose:
             words = min(self._chance.randint(*SENTENCE), tokens - 1)
             if 0 < tokens - words - 1 <= SENTENCE[0]:
                 words = tokens - 1  # what would be left is too little for a sentence
-            sentences.append(" ".join(self._chance.choices(self._words, k=words)).capitalize() + ".")
+            sentences.append(
+                " ".join(self._chance.choices(self._words, cum_weights=self._sums, k=words)).capitalize()
+                + "."
+            )
             tokens -= words + 1
         return " ".join(sentences)
 
@@ -75,4 +83,4 @@ def write_mixed(folder: Path, characters: int, seed: int = 2) -> None:
 
 
 def _short(word: str) -> bool:
-    return 2 <= len(word) <= 5
+    return 2 <= len(word) <= 6

@@ -30,6 +30,7 @@ from engine.records import Chunk
 from engine.runtime import messages as m
 from engine.runtime import parser
 from engine.runtime.accounts import Accounts
+from engine.runtime.at_work import AtWork
 from engine.runtime.child import Mailbox, run_child
 from engine.runtime.ledger import ID_BYTES
 from engine.stages.parse import FileEnd, FileJob, Parsed
@@ -116,13 +117,18 @@ def ready_segment(job: FileJob, name: int, number: int, chunks: list[Chunk], siz
 
 
 def ready_parser(
-    control: Connection, run_dir: str, output: Connection, text_spec: TextSpec, *rest: object
+    control: Connection,
+    run_dir: str,
+    output: Connection,
+    at_work: AtWork,
+    text_spec: TextSpec,
+    *rest: object,
 ) -> None:
     """In place of the parser's entry."""
 
     def body(mailbox: Mailbox) -> None:
         chunks = int(sys.argv[2])
-        parser.Parser(mailbox, output).run(ReadyStage(text_spec.dimensions, chunks))
+        parser.Parser(mailbox, output, at_work).run(ReadyStage(text_spec.dimensions, chunks))
 
     run_child(control, run_dir, body, parser.OOM_SCORE)
 

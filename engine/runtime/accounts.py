@@ -337,16 +337,16 @@ class Accounts:
         self.counts.truncated_images += end.truncated
         self._settle_if_done(active)
 
-    def lost(self, attempt: int, at_work: bool, crashed: str | None = None) -> FileJob | None:
+    def lost(self, attempt: int, begun: bool, crashed: str | None = None) -> FileJob | None:
         """The attempt's parser died and nothing more of it will come. A new job, unless the file is poison.
 
-        `at_work`: it had begun with the file. `crashed` says how it died, where the file is to blame.
+        `begun`: it had begun with the file. `crashed` says how it died, where the file is to blame.
         """
         active = self._attempts[attempt]
         active.expected += active.arrived
         active.expected_chunks += active.arrived_chunks
         active.arrived = active.arrived_chunks = 0
-        active.bereft |= at_work
+        active.bereft |= begun
         active.crashes += crashed is not None
         if crashed is not None and active.crashes > self._file_attempts:
             message = f"{crashed}; {active.crashes} times, the last time with no other file at work"

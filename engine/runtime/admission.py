@@ -94,21 +94,17 @@ class Admission:
 
     def handle(self, slot: ParserSlot, message: object) -> None:
         """What a parser says of its files."""
-        if isinstance(message, m.Began):
-            slot.current = slot.jobs[0]
-            slot.began, self._stillborn = True, 0
-        elif isinstance(message, m.NeedCredit):
+        if isinstance(message, m.NeedCredit):
             self._credits.ask(slot.child.name, message.size)
         elif isinstance(message, m.SectionFailed):
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
         elif isinstance(message, m.FileParsed):
-            self._pipeline.pace.parsed(slot.jobs.popleft().path, message.seconds)
-            slot.current = None
+            job = slot.jobs.popleft()
+            self._pipeline.pace.parsed(job.path, job.size, message.seconds)
             self._accounts.parsed(message.attempt, message.end)
         elif isinstance(message, m.Cancelled):
             slot.jobs.clear()
-            slot.current = None
             slot.cancelled = True
         elif isinstance(message, m.Failed):
             slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
@@ -135,7 +131,8 @@ class Admission:
 
         `sizes` gives bytes by process id.
         """
-        idle = [s for s in self._pipeline.parsers.values() if not (s.jobs or s.retired or s.dead) and s.began]
+        slots = [slot for slot in self._pipeline.parsers.values() if slot.at_work.last]
+        idle = [slot for slot in slots if not (slot.jobs or slot.retired or slot.dead)]
         slot = max(idle, key=lambda slot: sizes.get(slot.child.pid, 0), default=None)
         if slot and sizes.get(slot.child.pid, 0) > RETIRED_SHARE * self._pipeline.parser_memory:
             log.info("%s holds on to %d bytes and is replaced", slot.child.name, sizes[slot.child.pid])
@@ -154,9 +151,7 @@ class Admission:
             return
         log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
         self._restarts.counts["parser"] += 1
-        if slot.began:
-            return
-        self._stillborn += 1
+        self._stillborn = 0 if slot.at_work.last else self._stillborn + 1
         if self._stillborn >= STILLBORN_PARSERS:
             raise EngineError(
                 f"{self._stillborn} parsers in a row died before they parsed anything: {child.death()};"
@@ -171,9 +166,10 @@ class Admission:
             crashed = crash(slot.child, self._oom_kills)
         else:
             crashed = slot.verdict.reason if slot.verdict.blames_file else None
-        for job in slot.jobs:
-            at_work = job is slot.current
-            replay = self._accounts.lost(job.attempt, at_work, crashed if at_work else None)
+        current, begun = slot.current, slot.begun
+        for place, job in enumerate(slot.jobs):
+            how = crashed if job is current else None
+            replay = self._accounts.lost(job.attempt, place < begun, how)
             if replay is not None:
                 self._take_back(replay)
 

@@ -38,8 +38,9 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 #: Seconds between two heartbeats of a process.
 HEARTBEAT_INTERVAL_S = 1.0
 
-#: Seconds that a message may wait for others to go with.
-SOON_S = 0.02
+#: Seconds that a message may wait for others to go with; bytes of segments from which they are sent, because
+#: each message has its price.
+SOON_S, TOGETHER_BYTES = 0.02, 128 * 2**10
 
 #: Seconds beyond which a process takes its own pause for one of the whole process.
 AWAY_S = 5.0
@@ -247,13 +248,13 @@ class Mailbox:
         except OSError:
             os._exit(ORPHANED)
 
-    def send_soon(self, message: object) -> None:
+    def send_soon(self, messages: list[object]) -> None:
         """Tell the supervisor with whatever is told next, in `SOON_S` at the latest.
 
         The order stays. A process that is killed meanwhile has not told it.
         """
         with self._lock:
-            self._soon.append(message)
+            self._soon.extend(messages)
         if not self._some_wait.is_set():
             self._some_wait.set()
 
@@ -367,10 +368,11 @@ class Mailbox:
             self._shelves.pop(name, None)
         self.send(m.ChannelClosed(name))
 
-    def _arrive(self, sent: Segment | list[Segment], opened: m.OpenChannel) -> None:
-        """A segment is here, or some that were sent together; none is kept here until the next ones come."""
+    def _arrive(self, sent: list[Segment], opened: m.OpenChannel) -> None:
+        """Segments that were sent together are here; none is kept here until the next ones come."""
         name = opened.name
-        for segment in sent if isinstance(sent, list) else [sent]:
+        told: list[object] = []
+        for segment in sent:
             chunks = len(segment.ids)
             if isinstance(segment.place, Place) and (shelf := self.shelf(name, wait=True)):
                 # A copy, so that the place is free for the next one; credits bound how many wait.
@@ -378,8 +380,10 @@ class Mailbox:
                 shelf.free(segment.place)
                 segment.place = None
             if opened.told:
-                received = m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name)
-                self.send_soon(received)
+                told.append(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
+        if told:
+            self.send_soon(told)
+        for segment in sent:
             self.inbox.put(segment)
 
 

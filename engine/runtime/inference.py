@@ -14,16 +14,13 @@ from engine.models.spec import ImageSpec, TextSpec
 from engine.records import Kind
 from engine.runtime import messages as m
 from engine.runtime.calibration import Calibration
-from engine.runtime.child import Mailbox, run_child
+from engine.runtime.child import TOGETHER_BYTES, Mailbox, run_child
 from engine.stages.infer import InferStage
 from engine.stages.repeats import REMEMBERED_BYTES, Remembered
 from engine.stages.segment import Segment
 
 #: A segment that is embedded; its tokens, its vectors that were at hand, and padding and spared tokens.
 _Done: TypeAlias = tuple[Segment, int, int, int, int]
-
-#: Bytes of segments from which they are sent: small ones go together, because each message has its price.
-TOGETHER_BYTES = 128 * 2**10
 
 #: It holds the models, which take long to load again.
 OOM_SCORE = 200

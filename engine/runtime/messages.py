@@ -129,13 +129,6 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
-    """From a parser: the parse call of this attempt begins now."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
 class NeedCredit:
     """From a parser: it waits for so many bytes."""
 
@@ -157,12 +150,19 @@ class SectionFailed:
 
 @dataclass(frozen=True, slots=True)
 class FileParsed:
-    """From a parser: the parse call has ended and everything it made has left. It took so many `seconds`,
-    without what it waited for room, though with what it waited for the image model."""
+    """From a parser: the parse call has ended and everything it made has left before this.
+
+    It took so many `seconds`, without what it waited for room, with what it waited for the image model.
+    """
 
     attempt: int
     end: FileEnd
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """From a parser: it has no file any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +345,5 @@ class Failed:
     again: bool = False
 
 
-#: What the supervisor may read a moment later, along with more of it: nobody waits for an answer. Not so
-#: `FileParsed` where no `Began` follows it, because that parser has nothing to do.
-PATIENT = (Began, Received, Embedded, SegmentWritten, Heartbeat)
+#: What the supervisor may read a moment later, along with more of it: nobody waits for an answer.
+PATIENT = (FileParsed, Received, Embedded, SegmentWritten, Heartbeat)

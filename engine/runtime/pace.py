@@ -3,6 +3,7 @@ many small files, and none of them waits long behind another while other parsers
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from engine.stages.parse import FileJob
 #: Seconds of work that may wait behind the file at hand.
 QUEUED_S = 0.2
 
-#: Files with a parser at most; bytes of those that wait, together and each. None waits behind a larger file.
-QUEUED_FILES, QUEUED_BYTES, QUEUED_FILE_BYTES = 64, 2**20, 256 * 2**10
+#: Files with a parser at most; bytes of those that wait.
+QUEUED_FILES, QUEUED_BYTES = 256, 16 * 2**20
 
-#: Seconds that a file is thought to take while nothing is known of its kind: few of them wait.
-UNKNOWN_S = QUEUED_S / 4
+#: Seconds that a file is thought to take while nothing is known of its kind: few of them wait, and none that
+#: is larger than this.
+UNKNOWN_S, UNKNOWN_BYTES = QUEUED_S / 4, 256 * 2**10
 
 #: Kinds of file, told by the ending of the name, that are remembered; and how much the last file counts.
 KINDS, WEIGHT = 64, 0.25
@@ -33,7 +35,7 @@ class Room:
 
     def fits(self, seconds: float, size: int) -> bool:
         """Whether a file of so many bytes that takes so long has room."""
-        return self.files > 0 and seconds <= self.seconds and size <= min(self.size, QUEUED_FILE_BYTES)
+        return self.files > 0 and seconds <= self.seconds and size <= self.size
 
     def take(self, seconds: float, size: int) -> None:
         """One more waits."""
@@ -44,29 +46,33 @@ class Pace:
     """How long files take to parse, by the ending of their names and the last ones of each."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        #: Of each kind (seconds, bytes).
+        self._usual: dict[str, tuple[float, float]] = {}
 
-    def expected(self, path: str) -> float:
-        """Seconds that this file will take."""
-        return self._seconds.get(_kind(path), UNKNOWN_S)
+    def expected(self, path: str, size: int) -> float:
+        """Seconds that this file of so many bytes will take: in proportion, where it is larger than usual."""
+        if (usual := self._usual.get(_kind(path))) is None:
+            return UNKNOWN_S if size <= UNKNOWN_BYTES else math.inf
+        seconds, bytes_ = usual
+        return seconds * max(1.0, size / max(1.0, bytes_))
 
-    def parsed(self, path: str, seconds: float) -> None:
-        """This file took so long."""
+    def parsed(self, path: str, size: int, seconds: float) -> None:
+        """This file of so many bytes took so long."""
         kind = _kind(path)
-        before = self._seconds.get(kind)
-        if before is None:
-            if len(self._seconds) >= KINDS:
-                del self._seconds[next(iter(self._seconds))]
-            before = max(seconds, UNKNOWN_S)  # one that is quick may be an exception
-        self._seconds[kind] = before + WEIGHT * (seconds - before)
+        usual = self._usual.get(kind)
+        if usual is None:
+            if len(self._usual) >= KINDS:
+                del self._usual[next(iter(self._usual))]
+            usual = max(seconds, UNKNOWN_S), size  # one that is quick may be an exception
+        self._usual[kind] = usual[0] + WEIGHT * (seconds - usual[0]), usual[1] + WEIGHT * (size - usual[1])
 
     def room(self, jobs: Sequence[FileJob]) -> Room:
         """What the queue of a parser takes that has these files, the one at hand first."""
-        if any(job.size > QUEUED_FILE_BYTES for job in jobs):
+        if jobs and self.expected(jobs[0].path, jobs[0].size) > QUEUED_S:
             return Room(0, 0.0, 0)
         room = Room(QUEUED_FILES - min(1, len(jobs)), QUEUED_S, QUEUED_BYTES)
         for job in islice(jobs, 1, None):
-            room.take(self.expected(job.path), job.size)
+            room.take(self.expected(job.path, job.size), job.size)
         return room
 
 

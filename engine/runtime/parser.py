@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import current_process
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import SectionFailure
 from engine.runtime import messages as m
-from engine.runtime.child import OUT_OF_MEMORY, Mailbox, run_child
+from engine.runtime.at_work import AtWork
+from engine.runtime.child import OUT_OF_MEMORY, SOON_S, TOGETHER_BYTES, Mailbox, run_child
 from engine.runtime.stats import Side
 from engine.stages.chunk import Chunker
 from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, Parsed, ParseStage
@@ -46,6 +47,7 @@ def main(
     control: Connection,
     run_dir: str,
     output: Connection,
+    at_work: AtWork,
     text_spec: TextSpec,
     chunk_size: int | None,
     chunk_overlap: int,
@@ -63,7 +65,7 @@ def main(
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         least = memory if soft == resource.RLIM_INFINITY else min(memory, soft)
         resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
-        parser = Parser(mailbox, output)
+        parser = Parser(mailbox, output, at_work)
         chunker = Chunker(text_spec, chunk_size, chunk_overlap)
         parser.run(
             ParseStage(text_spec, chunker, parser.image_spec, exact_images, tolerate_truncated, mailbox.step)
@@ -73,11 +75,22 @@ def main(
 
 
 class Parser:
-    """Files in, segments out, for any stage that parses them."""
+    """Files in, segments out, for any stage that parses them.
 
-    def __init__(self, mailbox: Mailbox, output: Connection) -> None:
+    Small segments leave together, and with them the news of the files that have ended: before anything is
+    waited for, and else with the first section whose end finds `TOGETHER_BYTES` of them, or `SOON_S` passed.
+    """
+
+    def __init__(self, mailbox: Mailbox, output: Connection, at_work: AtWork) -> None:
         self._mailbox = mailbox
         self._output = output
+        self._at_work = at_work
+        #: What is parsed and has not left, its bytes (pictures on the shelf have none), and when the first of
+        #: it was done.
+        self._segments: list[Segment] = []
+        self._ended: list[object] = []
+        self._kept = 0
+        self._since: float | None = None
         self._jobs: deque[FileJob] = deque()
         self._credit = 0
         self._images: ImageSpec | None = None
@@ -88,37 +101,38 @@ class Parser:
     def run(self, stage: Parses) -> None:
         """Parse what the supervisor sends until it says stop."""
         self._mailbox.start_clock()
-        while True:
-            while not self._jobs and not self._stopped:
-                self._take(block=True)
-                self._answer_cancel()
-            if not self._jobs:
-                return
+        while self._jobs or not self._stopped:
             try:
-                self._parse(stage, self._jobs.popleft())
+                if self._jobs:
+                    self._parse(stage, self._jobs.popleft())
+                else:
+                    if self._at_work.last:
+                        self._ended.append(m.Idle())
+                    self._take(block=True)
+                    self._check_cancelled()
             except _CancelledError:
+                self._at_work.end()
                 self._answer_cancel()
             except MemoryError:
-                # Outside of the parse call itself: what is left of this process can't be trusted. The file
-                # before, whose end may wait to be told, has no part in it.
-                with suppress(MemoryError):
-                    self._mailbox.flush()
-                os._exit(OUT_OF_MEMORY)
+                # Outside of the parse call itself: what is left of this process can't be trusted.
+                self._die()
+        with suppress(_CancelledError):
+            self._flush()
 
     def _parse(self, stage: Parses, job: FileJob) -> None:
         self._mailbox.step()
-        self._mailbox.send(m.Began(job.attempt))
+        self._at_work.begin(job.attempt)
         items, seconds = stage.parse(job), 0.0
         while True:
             began = time.monotonic()
             with self._mailbox.calling("parse"):
                 item = next(items, None)
-            seconds += time.monotonic() - began
+            now = time.monotonic()
+            seconds += now - began
             if item is None:
                 break
             self._take()
-            if self._cancelled:
-                raise _CancelledError
+            self._check_cancelled()
             if isinstance(item, Segment):
                 self._emit(item)
             elif isinstance(item, SectionFailure):
@@ -126,10 +140,19 @@ class Parser:
             elif isinstance(item, FileEnd):
                 if item.rule == OUT_OF_MEMORY_RULE:
                     # It may be for what this process still holds of earlier files: another one shall tell.
-                    os._exit(OUT_OF_MEMORY)
-                # With what follows at once: the next file's beginning, or before there is nothing to do.
-                self._mailbox.send_soon(m.FileParsed(job.attempt, item, seconds))
+                    self._die()
+                self._ended.append(m.FileParsed(job.attempt, item, seconds))
+            self._since = self._since or now
+            if self._kept >= TOGETHER_BYTES or now - self._since >= SOON_S:
+                self._flush()
             self._mailbox.step()
+        self._at_work.end()
+
+    def _die(self) -> NoReturn:
+        """There is no memory left for the file at hand; those before it have no part in that."""
+        with suppress(MemoryError):
+            self._flush()
+        os._exit(OUT_OF_MEMORY)
 
     def _emit(self, segment: Segment) -> None:
         if self._credit < segment.size:
@@ -137,16 +160,25 @@ class Parser:
             self._mailbox.send(m.NeedCredit(asked - self._credit))
             while self._credit < asked:
                 self._take(block=True, side="out", on="credits")
-                if self._cancelled:
-                    raise _CancelledError
+                self._check_cancelled()
         self._credit -= segment.size
         shelf = self._mailbox.shelf(current_process().name)
         if shelf is not None and segment.pixels is not None:
             segment.place = shelf.put(segment.pixels)
             segment.pixels = None if segment.place else segment.pixels
+        self._segments.append(segment)
+        self._kept += 0 if segment.place else segment.size
+
+    def _flush(self) -> None:
+        """Hand on what is parsed, and only then tell of the files that have ended with it."""
+        segments, ended = self._segments, self._ended
+        self._segments, self._ended, self._kept, self._since = [], [], 0, None
         try:
-            with self._mailbox.waiting("out", "inference"):
-                self._output.send(segment)
+            if segments:
+                with self._mailbox.waiting("out", "inference"):
+                    self._output.send(segments)
+            if ended:
+                self._mailbox.send_all(ended)
         except OSError:
             # The inference process is gone; what happens to this file is for the supervisor to say.
             while not self._cancelled:
@@ -159,21 +191,25 @@ class Parser:
             self._mailbox.send(m.NeedImageModel())
         while not self._images_known:
             self._take(block=True, side="out", on="image model")
-            if self._cancelled:
-                raise _CancelledError
+            self._check_cancelled()
         return self._images
 
-    def _answer_cancel(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cancelled:
-            self._jobs.clear()
-            self._cancelled = False
-            self._mailbox.send(m.Cancelled())
+            raise _CancelledError
+
+    def _answer_cancel(self) -> None:
+        with suppress(_CancelledError):
+            self._flush()
+        self._jobs.clear()
+        self._cancelled = False
+        self._mailbox.send(m.Cancelled())
 
     def _take(self, block: bool = False, side: Side = "in", on: str = "files") -> None:
         """Read what the supervisor sent; wait for one message where asked to."""
         while block or not self._mailbox.inbox.empty():
             if block:
-                self._mailbox.flush()
+                self._flush()
                 with self._mailbox.waiting(side, on):
                     message = self._mailbox.inbox.get()
             else:

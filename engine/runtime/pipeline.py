@@ -16,12 +16,13 @@ from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime import indexer, inference, parser
 from engine.runtime import messages as m
+from engine.runtime.at_work import AtWork
 from engine.runtime.bell import Bell
 from engine.runtime.budget import MOST_PARSER_MEMORY
 from engine.runtime.cgroup import usable_cores
 from engine.runtime.child import AWAY_S, Child, pipe
 from engine.runtime.deaths import Verdict
-from engine.runtime.pace import QUEUED_FILE_BYTES, Pace, Room
+from engine.runtime.pace import Pace, Room
 from engine.runtime.shelf import Descriptor, make_shelf
 from engine.runtime.staffing import HELD_UP, LOOK_S, Staffing, look, staffed
 from engine.runtime.stats import NOTHING, Clock, Stats
@@ -41,9 +42,8 @@ class ParserSlot:
     """A parser process and the files it was given, the one at hand first."""
 
     child: Child
+    at_work: AtWork = field(default_factory=AtWork)
     jobs: deque[FileJob] = field(default_factory=deque)
-    current: FileJob | None = None
-    began: bool = False
     cancelled: bool = False
     dead: bool = False
     #: It gets no more files, and ends when it is done with those that it has.
@@ -53,6 +53,18 @@ class ParserSlot:
     low: int = 0
     #: Why the supervisor killed it, or what it could not go on from.
     verdict: Verdict | None = None
+
+    @property
+    def current(self) -> FileJob | None:
+        """The file that it is parsing."""
+        attempt = self.at_work.current
+        return next((job for job in self.jobs if attempt and job.attempt == attempt), None)
+
+    @property
+    def begun(self) -> int:
+        """How many of its files it has begun with: those whose end it hasn't told, and the one at hand."""
+        last = self.at_work.last
+        return next((place for place, job in enumerate(self.jobs, 1) if job.attempt == last), 0)
 
 
 class Pipeline:
@@ -104,11 +116,13 @@ class Pipeline:
         name = f"parser-{self._started}"
         self._started += 1
         reader, writer = pipe()
+        at_work = AtWork()
         child = Child(
             name,
             parser.main,
             str(config.run_dir),
             writer,
+            at_work,
             self._text_spec,
             config.chunk_size,
             config.chunk_overlap,
@@ -119,7 +133,7 @@ class Pipeline:
         )
         writer.close()
         self.inference.send_descriptor(m.OpenChannel(name), reader)
-        slot = self.parsers[name] = ParserSlot(child)
+        slot = self.parsers[name] = ParserSlot(child, at_work)
         if self._images is not None:
             self._tell_images(slot, self._images)
         log.info("%s started, process %d", name, child.pid)
@@ -233,16 +247,16 @@ class Pipeline:
         if not slot.jobs:
             slot.room = self.pace.room([job])
         elif slot.room is not None:  # as it always is where `roomy_parser` has been asked
-            slot.room.take(self.pace.expected(job.path), job.size)
+            slot.room.take(self.pace.expected(job.path, job.size), job.size)
         slot.jobs.append(job)
 
     def _roomy(self, path: str, size: int) -> ParserSlot | None:
         """The parser with the fewest files of those that can take one more."""
         living = self._living()
         idle = next((slot for slot in living if not slot.jobs), None)
-        if idle is not None or size > QUEUED_FILE_BYTES:
+        if idle is not None:
             return idle
-        seconds = self.pace.expected(path)
+        seconds = self.pace.expected(path, size)
         open_to_it = [slot for slot in living if self._fits(slot, seconds, size)]
         return min(open_to_it, key=lambda slot: len(slot.jobs), default=None)
 

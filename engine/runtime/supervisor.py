@@ -54,7 +54,7 @@ COMMIT_INTERVAL_S, STATUS_INTERVAL_S = 0.25, 1.0
 LISTEN_S = 0.05
 
 #: Seconds that messages gather which nobody waits for: a turn of the loop has a price of its own.
-PATIENCE_S = 0.01
+PATIENCE_S = 0.03
 
 #: Seconds between two requests to the indexer to write what it holds, while somebody waits for it.
 FLUSH_INTERVAL_S = 0.1

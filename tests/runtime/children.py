@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from engine.errors import EngineError, UsageError
 from engine.runtime import child
 from engine.runtime import messages as m
+from engine.runtime.at_work import AtWork
 from engine.runtime.child import Child, Mailbox, run_child
 from engine.runtime.parser import Parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
@@ -60,8 +61,8 @@ def soon(control: Connection, run_dir: str, how: str) -> None:
 
     def body(mailbox: Mailbox) -> None:
         mailbox.send(m.Note("before"))
-        mailbox.send_soon(m.Note("soon"))
-        mailbox.send_soon(m.Note("soon, too"))
+        mailbox.send_soon([m.Note("soon")])
+        mailbox.send_soon([m.Note("soon, too")])
         if how == "company":
             mailbox.send(m.Note("now"))
         elif how == "alone":
@@ -85,9 +86,9 @@ class Deadly:
         yield FileEnd("parsed")
 
 
-def parses(control: Connection, run_dir: str, output: Connection) -> None:
+def parses(control: Connection, run_dir: str, output: Connection, at_work: AtWork) -> None:
     """A parser with that stage."""
-    run_child(control, run_dir, lambda mailbox: Parser(mailbox, output).run(Deadly()))
+    run_child(control, run_dir, lambda mailbox: Parser(mailbox, output, at_work).run(Deadly()))
 
 
 def busy(control: Connection, run_dir: str) -> None:

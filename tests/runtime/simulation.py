@@ -132,11 +132,21 @@ class Parser:
     inbox: deque[FileJob] = field(default_factory=deque)
     output: Iterator[object] = field(default_factory=lambda: iter(()))
     at_work: FileJob | None = None
-    current: FileJob | None = None
+    #: All that were begun.
+    begun: list[FileJob] = field(default_factory=list)
+    #: Segments that have not left, and the news of the files that have ended with them.
+    segments: list[Segment] = field(default_factory=list)
+    ended: list[m.FileParsed] = field(default_factory=list)
     control: deque[object] = field(default_factory=deque)
     channel: deque[Segment] = field(default_factory=deque)
     dead: bool = False
     crashed: bool = False
+
+    def flush(self) -> None:
+        """Let it all leave."""
+        self.channel.extend(self.segments)
+        self.control.extend(self.ended)
+        self.segments, self.ended = [], []
 
 
 class Run:
@@ -223,7 +233,7 @@ class Run:
         if self.waiting:
             possible.append(self._dispatch)
         for parser in living:
-            if parser.at_work or parser.inbox:
+            if parser.at_work or parser.inbox or parser.ended:
                 possible.append(partial(self._step, parser))
                 if self.deaths < deaths:
                     possible.append(partial(self._die, parser))
@@ -262,13 +272,10 @@ class Run:
 
     def _hear(self, parser: Parser) -> None:
         message = parser.control.popleft()
-        if isinstance(message, m.Began):
-            parser.current = parser.jobs[0]
-        elif isinstance(message, m.SectionFailed):
+        if isinstance(message, m.SectionFailed):
             self.accounts.section_failed(message.attempt, message.failure, message.failure.unit)
         elif isinstance(message, m.FileParsed):
             parser.jobs.popleft()
-            parser.current = None
             self.accounts.parsed(message.attempt, message.end)
 
     def _listen(self, wire: deque[object]) -> None:
@@ -290,10 +297,10 @@ class Run:
         self.parsers.remove(parser)
         jobs = []
         for job in parser.jobs:
-            at_fault = job is parser.current
+            at_fault = job is parser.at_work
             crashed = "killed by SIGSEGV" if at_fault and parser.crashed else None
             self.crashes[job.path] += crashed is not None
-            again = self.accounts.lost(job.attempt, at_fault, crashed)
+            again = self.accounts.lost(job.attempt, job in parser.begun, crashed)
             if again is not None:
                 jobs.append(again)
         self.ledger.commit()
@@ -328,24 +335,30 @@ class Run:
     # What the other processes do
 
     def _step(self, parser: Parser) -> None:
+        if (parser.segments or parser.ended) and (not parser.inbox or self.random.random() < 0.5):
+            parser.flush()
+            return
         if parser.at_work is None:
             parser.at_work = parser.inbox.popleft()
+            parser.begun.append(parser.at_work)
             parser.output = parse(parser.at_work, self.corpus[parser.at_work.path])
-            parser.control.append(m.Began(parser.at_work.attempt))
             return
         item = next(parser.output)
         if isinstance(item, Segment):
-            parser.channel.append(item)
+            parser.segments.append(item)
         elif isinstance(item, SectionFailure):
             parser.control.append(m.SectionFailed(parser.at_work.attempt, item))
         elif isinstance(item, FileEnd):
-            parser.control.append(m.FileParsed(parser.at_work.attempt, item))
+            parser.ended.append(m.FileParsed(parser.at_work.attempt, item))
             parser.at_work = None
 
     def _die(self, parser: Parser) -> None:
         self.deaths += 1
         parser.dead = True
         parser.crashed = self.random.random() < 0.3
+        if self.random.random() < 0.3:
+            # Just before the news of the files that have ended with them.
+            parser.channel.extend(parser.segments)
 
     def _receive(self, parser: Parser) -> None:
         if parser.channel:

@@ -11,9 +11,9 @@ import pytest
 from engine.runtime.pace import (
     KINDS,
     QUEUED_BYTES,
-    QUEUED_FILE_BYTES,
     QUEUED_FILES,
     QUEUED_S,
+    UNKNOWN_BYTES,
     UNKNOWN_S,
     Pace,
 )
@@ -32,9 +32,9 @@ def pipeline_of(parsers: int) -> Pipeline:
     return pipeline
 
 
-def known(pipeline: Pipeline, name: str, seconds: float) -> None:
+def known(pipeline: Pipeline, name: str, seconds: float, size: int = SMALL) -> None:
     for _ in range(50):
-        pipeline.pace.parsed(name, seconds)
+        pipeline.pace.parsed(name, size, seconds)
 
 
 def given(pipeline: Pipeline, names: Iterator[str], size: int = SMALL) -> list[int]:
@@ -76,17 +76,37 @@ def test_a_heavy_file_does_not_join_a_queue_of_light_ones() -> None:
     assert given(pipeline, iter(["/1.txt", "/2.txt", "/3.pdf", "/4.pdf"])) == [2]
 
 
-def test_a_large_file_neither_waits_nor_is_waited_for() -> None:
+def test_a_large_file_of_an_unknown_kind_neither_waits_nor_is_waited_for() -> None:
     pipeline = pipeline_of(1)
     known(pipeline, "/a.txt", 0.0001)
-    assert given(pipeline, endless("/a.txt"), QUEUED_FILE_BYTES + 1) == [1]
+    assert given(pipeline, endless("/a.pdf"), UNKNOWN_BYTES + 1) == [1]
     assert given(pipeline, endless("/a.txt")) == [1]
+
+
+def test_a_file_that_is_larger_than_usual_takes_longer_in_proportion() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.txt", QUEUED_S / 100)
+    pace = pipeline.pace
+    assert pace.expected("/b.txt", 10 * SMALL) == pytest.approx(QUEUED_S / 10, rel=0.01)
+    # A smaller one costs something, too.
+    assert pace.expected("/b.txt", 1) == pace.expected("/b.txt", SMALL)
+    assert given(pipeline, endless("/b.txt"), 40 * SMALL) == [1 + 2]
+    (slot,) = pipeline.parsers.values()
+    slot.jobs.clear()
+    assert given(pipeline, endless("/b.txt"), 200 * SMALL) == [1]
+    assert given(pipeline, endless("/b.txt")) == [1]
+
+
+def test_large_files_that_are_quick_wait_like_others() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.jpg", QUEUED_S / 10.5, 2**20)
+    assert given(pipeline, endless("/b.jpg"), 2**20) == [1 + 10]
 
 
 def test_files_that_wait_have_so_many_bytes_together() -> None:
     pipeline = pipeline_of(1)
-    known(pipeline, "/a.txt", 0.0001)
-    assert given(pipeline, endless("/a.txt"), QUEUED_FILE_BYTES) == [1 + QUEUED_BYTES // QUEUED_FILE_BYTES]
+    known(pipeline, "/a.jpg", 0.0001, 2**20)
+    assert given(pipeline, endless("/a.jpg"), 2**20) == [1 + QUEUED_BYTES // 2**20]
 
 
 def test_a_queue_is_left_alone_until_half_of_it_is_done_and_then_filled() -> None:
@@ -106,19 +126,19 @@ def test_a_queue_is_left_alone_until_half_of_it_is_done_and_then_filled() -> Non
 
 def test_one_quick_file_is_no_proof_and_a_slow_one_soon_is() -> None:
     pace = Pace()
-    pace.parsed("/a.txt", 0.0)
-    assert pace.expected("/b.txt") > UNKNOWN_S / 2
+    pace.parsed("/a.txt", SMALL, 0.0)
+    assert pace.expected("/b.txt", SMALL) > UNKNOWN_S / 2
     known_quick = Pace()
     for _ in range(50):
-        known_quick.parsed("/a.txt", 0.0001)
-    known_quick.parsed("/a.txt", 4 * QUEUED_S)
-    assert known_quick.expected("/a.txt") >= QUEUED_S
+        known_quick.parsed("/a.txt", SMALL, 0.0001)
+    known_quick.parsed("/a.txt", SMALL, 4 * QUEUED_S)
+    assert known_quick.expected("/a.txt", SMALL) >= QUEUED_S
 
 
 def test_not_every_ending_of_a_name_is_remembered() -> None:
     pace = Pace()
     for number in range(3 * KINDS):
-        pace.parsed(f"/file.{number}", 1.0)
-    assert len(pace._seconds) == KINDS
-    assert pace.expected(f"/file.{3 * KINDS - 1}") == 1.0
-    assert pace.expected("/file.0") == UNKNOWN_S
+        pace.parsed(f"/file.{number}", SMALL, 1.0)
+    assert len(pace._usual) == KINDS
+    assert pace.expected(f"/file.{3 * KINDS - 1}", SMALL) == 1.0
+    assert pace.expected("/file.0", SMALL) == UNKNOWN_S

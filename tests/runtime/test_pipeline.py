@@ -19,9 +19,13 @@ from engine.runtime.child import Child
 from engine.runtime.deaths import Restarts, Verdict
 from engine.runtime.pipeline import ParserSlot, Pipeline
 from engine.runtime.stats import Stats
+from engine.stages.parse import FileJob
 from tests.runtime import children
 
 CONFIG = cast(Any, SimpleNamespace(images=True, file_timeout=600.0, parser_memory=2**30, workers=1))
+
+
+JOB = FileJob(7, "a", "a", 1, 1)
 
 
 def made() -> tuple[Pipeline, Admission]:
@@ -58,8 +62,9 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
         pipeline, _ = made()
         pipeline.workers = 4
         told = SimpleNamespace(name="parser-0", heard_at=time.monotonic() - silent_s, stats=Stats(1, 0, 0))
-        job = cast(Any, SimpleNamespace(alone=False))
-        slot = ParserSlot(cast(Any, told), jobs=deque([job]), current=job if at_work else None)
+        slot = ParserSlot(cast(Any, told), jobs=deque([JOB]))
+        if at_work:
+            slot.at_work.begin(JOB.attempt)
         pipeline.parsers["parser-0"] = slot
         for second in range(1, 6):
             stats = Stats(0.0, float(second), 0.0)
@@ -88,7 +93,8 @@ def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path)
 def test_a_parser_that_maps_more_than_its_limit_is_killed_and_its_file_blamed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, current=cast(Any, "a file"))
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, jobs=deque([JOB]))
+    slot.at_work.begin(JOB.attempt)
     limit = pipeline.parser_memory + MAPPED_ROOM
     verdicts = []
     for size in (limit, limit + 1):
@@ -105,7 +111,9 @@ def test_the_largest_idle_parser_that_holds_on_to_memory_ends_by_itself(tmp_path
     pipeline, admission = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(2)]
     for child in echoes:
-        pipeline.parsers[child.name] = ParserSlot(child, began=True)
+        slot = pipeline.parsers[child.name] = ParserSlot(child)
+        slot.at_work.begin(1)
+        slot.at_work.end()
     small, large = int(0.3 * 2**30), int(0.5 * 2**30)
     admission.recycle({echoes[0].pid: small, echoes[1].pid: small})
     assert not any(slot.retired for slot in pipeline.parsers.values())

@@ -1,4 +1,4 @@
-"""Segments cross a channel as they are; a stream that is cut gives the whole ones before, then ends."""
+"""Segments cross a channel as they are; a stream that is cut gives the whole groups before, then ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import chain
 from multiprocessing import connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -79,11 +80,15 @@ def same(one: Segment, other: Segment) -> bool:
     return True
 
 
-def frames(sent: list[Segment]) -> list[bytes]:
-    """What a producer writes for each segment."""
+#: Groups of segments that are sent together.
+groups = st.lists(st.lists(segments(), min_size=1, max_size=3), max_size=3)
+
+
+def frames(sent: list[list[Segment]]) -> list[bytes]:
+    """What a producer writes for each group of segments."""
     found = []
-    for segment in sent:
-        data = bytes(ForkingPickler.dumps(segment))
+    for together in sent:
+        data = bytes(ForkingPickler.dumps(together))
         found.append(len(data).to_bytes(4, "big") + data)
     return found
 
@@ -123,55 +128,40 @@ def test_what_a_producer_writes_is_a_length_and_a_pickle() -> None:
     segment = Segment(1, 2, 3, "", "text", "/a", "text/plain", None, 0, 0, 9, False,
                       [], [], [], [], [], [], None, None)  # fmt: skip
     reader, writer = pipe()
-    writer.send(segment)
+    writer.send([segment])
     writer.close()
     with open(reader.fileno(), "rb", closefd=False) as stream:
-        assert stream.read() == frames([segment])[0]
+        assert stream.read() == frames([[segment]])[0]
     reader.close()
 
 
-def test_any_segment_comes_out_as_it_went_in(child: Child) -> None:
+def test_any_segments_come_out_as_they_went_in_one_by_one(child: Child) -> None:
     @few
-    @given(st.lists(segments(), max_size=4))
-    def holds(sent: list[Segment]) -> None:
+    @given(groups)
+    def holds(sent: list[list[Segment]]) -> None:
         found, told = heard(child, "whole", b"".join(frames(sent)))
-        assert len(found) == len(sent)
-        assert all(same(one, other) for one, other in zip(found, sent, strict=True))
+        flat = list(chain.from_iterable(sent))
+        assert len(found) == len(flat)
+        assert all(same(one, other) for one, other in zip(found, flat, strict=True))
         assert told == [
-            *(m.Received(each.attempt, each.ordinal, each.size, len(each.ids), "whole") for each in sent),
+            *(m.Received(each.attempt, each.ordinal, each.size, len(each.ids), "whole") for each in flat),
             m.ChannelClosed("whole"),
         ]
 
     holds()
 
 
-def test_segments_that_are_sent_together_come_out_one_by_one_in_their_order(child: Child) -> None:
+def test_a_stream_that_is_cut_at_any_byte_gives_the_whole_groups_before_it_and_ends(child: Child) -> None:
     @few
-    @given(st.lists(segments(), min_size=1, max_size=4))
-    def holds(sent: list[Segment]) -> None:
-        reader, writer = pipe()
-        writer.send(sent)
-        writer.close()
-        with open(reader.fileno(), "rb", closefd=False) as stream:
-            found, told = heard(child, "together", stream.read())
-        reader.close()
-        assert len(found) == len(sent)
-        assert all(same(one, other) for one, other in zip(found, sent, strict=True))
-        assert [one.attempt for one in told if isinstance(one, m.Received)] == [one.attempt for one in sent]
-
-    holds()
-
-
-def test_a_stream_that_is_cut_at_any_byte_gives_the_whole_segments_before_it_and_ends(child: Child) -> None:
-    @few
-    @given(st.lists(segments(), min_size=1, max_size=4), st.floats(0, 1))
-    def holds(sent: list[Segment], share: float) -> None:
+    @given(groups, st.floats(0, 1))
+    def holds(sent: list[list[Segment]], share: float) -> None:
         parts = frames(sent)
         cut = int(share * sum(map(len, parts)))
         whole = [n for n in range(len(parts) + 1) if sum(map(len, parts[:n])) <= cut][-1]
         found, told = heard(child, "cut", b"".join(parts)[:cut])
-        assert len(found) == whole
-        assert all(same(one, other) for one, other in zip(found, sent[:whole], strict=True))
+        expected = list(chain.from_iterable(sent[:whole]))
+        assert len(found) == len(expected)
+        assert all(same(one, other) for one, other in zip(found, expected, strict=True))
         assert not [message for message in told if isinstance(message, m.Failed)]
 
     holds()
