@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -165,25 +165,37 @@ def test_what_waits_goes_with_the_next_message_as_one(tmp_path: Path) -> None:
     assert sum(rings.urgent) == 3
 
 
-def parsing(tmp_path: Path, *names: str) -> tuple[Child, ParserSlot, Admission, list[int]]:
-    """A parser at work on files of these names, what admission knows of it, and where it books their ends."""
-    rings, ended = Rings(), list[int]()
-    reader, writer = pipe()
-    at_work = AtWork()
-    child = Child("parser-0", children.parses, str(tmp_path), writer, at_work, bell=rings)
-    writer.close()
-    reader.close()
-    config = SimpleNamespace(images=True, parser_memory=2**30, workers=1)
-    pipeline = Pipeline(cast(Any, config), cast(Any, None))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, at_work)
-    accounts = SimpleNamespace(parsed=lambda attempt, end: ended.append(attempt))
-    unused = cast(Any, None)
-    admission = Admission(cast(Any, config), pipeline, cast(Any, accounts), unused, unused, Restarts())
-    jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names, 1))
-    for job in jobs:
-        pipeline.give(slot, job)
-    child.send(m.Parse(jobs))
-    return child, slot, admission, ended
+Parsing = Callable[..., tuple[Child, ParserSlot, Admission, list[int]]]
+
+
+@pytest.fixture
+def parsing(tmp_path: Path) -> Iterator[Parsing]:
+    """Starts a parser at work on files of these names: its process, what admission knows of it, and where it
+    books their ends."""
+    started = list[Child]()
+
+    def begin(*names: str) -> tuple[Child, ParserSlot, Admission, list[int]]:
+        ended, at_work = list[int](), AtWork()
+        reader, writer = pipe()
+        child = Child("parser-0", children.parses, str(tmp_path), writer, at_work, bell=Rings())
+        started.append(child)
+        writer.close()
+        reader.close()
+        config = SimpleNamespace(images=True, parser_memory=2**30, workers=1)
+        pipeline = Pipeline(cast(Any, config), cast(Any, None))
+        slot = pipeline.parsers["parser-0"] = ParserSlot(child, at_work)
+        accounts = SimpleNamespace(parsed=lambda attempt, end: ended.append(attempt))
+        unused = cast(Any, None)
+        admission = Admission(cast(Any, config), pipeline, cast(Any, accounts), unused, unused, Restarts())
+        jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names, 1))
+        for job in jobs:
+            pipeline.give(slot, job)
+        child.send(m.Parse(jobs))
+        return child, slot, admission, ended
+
+    yield begin
+    for child in started:
+        child.kill()
 
 
 @pytest.mark.parametrize(
@@ -192,9 +204,9 @@ def parsing(tmp_path: Path, *names: str) -> tuple[Child, ParserSlot, Admission, 
     ids=["nothing-told-yet", "some-told"],
 )
 def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before(
-    tmp_path: Path, before: list[str], told: int
+    parsing: Parsing, before: list[str], told: int
 ) -> None:
-    child, slot, admission, ended = parsing(tmp_path, *before, "deadly", "c")
+    child, slot, admission, ended = parsing(*before, "deadly", "c")
     assert end(child) == -signal.SIGKILL
     for message in child.receive():
         admission.handle(slot, message)
@@ -206,13 +218,12 @@ def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before
     rest = [*before, "deadly", "c"][len(ended) :]
     assert [job.path for job in slot.jobs] == rest
     assert slot.begun == len(rest) - 1
-    child.kill()
 
 
 def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is_to_blame(
-    tmp_path: Path,
+    parsing: Parsing,
 ) -> None:
-    child, slot, admission, _ = parsing(tmp_path, "a", "b")
+    child, slot, admission, _ = parsing("a", "b")
     child.kill()
     slot.dead = True
     jobs = [FileJob(attempt, name, name, 1, 1) for attempt, name in ((7, "a"), (9, "b"), (8, "c"), (10, "d"))]
@@ -260,8 +271,8 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
     assert after(begun=[6], ended=True) == [(name, False, False) for name in "abcd"]
 
 
-def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_time(tmp_path: Path) -> None:
-    child, slot, admission, ended = parsing(tmp_path, "a", "b", "slow")
+def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_time(parsing: Parsing) -> None:
+    child, slot, admission, ended = parsing("a", "b", "slow")
     *told, idle = heard(child, 4)
     assert idle == m.Idle()
     for message in told:
@@ -270,7 +281,6 @@ def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_tim
     assert admission._pipeline.pace.expected("slow", 1) > 0.05
     rings = cast(Rings, child._bell)
     assert rings.urgent.count(True) == 1
-    child.kill()
 
 
 @pytest.mark.parametrize(
