@@ -169,6 +169,7 @@ def from_arguments(args: argparse.Namespace) -> Config:
         # An unset variable of a shell, which must not stand for the working folder.
         raise UsageError("INPUT '' is empty: name a file or folder; the working folder is .")
     check_url(args.adapter)
+    _check_database_options(args)
     check_backend(args.backend, args.device, args.dtype)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
@@ -185,6 +186,19 @@ def from_arguments(args: argparse.Namespace) -> Config:
         "images": not args.no_images,
     }
     return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+def _check_database_options(args: argparse.Namespace) -> None:
+    """What the other database is told would be lost on this one without a word."""
+    scheme = scheme_of(args.adapter)
+    given = {
+        "--lancedb-index": (args.lancedb_index, "elasticsearch"),
+        "--es-index-options": (args.es_index_options, "lancedb"),
+        "--es-store-vectors": (args.es_store_vectors, "lancedb"),
+    }
+    for name, (value, refused_by) in given.items():
+        if value is not None and scheme.startswith(refused_by):
+            raise UsageError(f"{name}: means nothing to {scheme}://, which --adapter names; leave it out")
 
 
 def _check_fleet(args: argparse.Namespace) -> None:

@@ -267,6 +267,22 @@ def test_the_version_is_told_and_nothing_else_done(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"{engine_version()}\n"
 
 
+@pytest.mark.parametrize(
+    ("adapter", "option", "name"),
+    [
+        ("elasticsearch://localhost/x", ["--lancedb-index", "exact"], "--lancedb-index"),
+        ("elasticsearch+https://localhost/x", ["--lancedb-index", "ivf_rq"], "--lancedb-index"),
+        ("lancedb://x", ["--es-index-options", "hnsw"], "--es-index-options"),
+        ("lancedb://x", ["--no-es-store-vectors"], "--es-store-vectors"),
+    ],
+)
+def test_an_option_of_another_database_is_refused(adapter: str, option: list[str], name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse(["corpus", "--adapter", adapter, *option])
+    scheme = adapter.partition("://")[0]
+    assert str(refused.value) == f"{name}: means nothing to {scheme}://, which --adapter names; leave it out"
+
+
 def test_a_configuration_comes_back_from_the_json_that_it_was_stored_as(tmp_path: Path) -> None:
     config = parse(
         "a caf\udce9 --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"

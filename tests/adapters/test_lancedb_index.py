@@ -179,7 +179,7 @@ def test_an_unknown_kind_is_refused_and_the_command_line_knows_all(url: str) -> 
     with pytest.raises(UsageError, match="unknown vector index 'hnsw'; accepted are exact, ivf_rq"):
         adapters.connect(url, AdapterOptions(index_options="hnsw"))
     assert config.LANCEDB_INDEXES == vector_index.KINDS
-    asked = config.parse(["x", "--adapter", url, "--lancedb-index", "exact", "--es-index-options", "hnsw"])
+    asked = config.parse(["x", "--adapter", url, "--lancedb-index", "exact"])
     assert asked.adapter_options.index_options == "exact"
 
 
