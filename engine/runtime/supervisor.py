@@ -18,7 +18,7 @@ from typing import TypeVar
 from adapters import scheme_of
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
-from engine.metrics import STAGES, MemorySampler, pss_bytes
+from engine.metrics import MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
 from engine.runtime import messages as m
 from engine.runtime import report, rundir
@@ -33,10 +33,9 @@ from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
-from engine.runtime.light import UNITS, speed_of_light
 from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopRequest
 from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
-from engine.runtime.series import Series
+from engine.runtime.reporter import Reporter
 from engine.runtime.speed import Speed
 from engine.slurm import job as batch
 from engine.stages.discover import check_inputs
@@ -133,8 +132,19 @@ class Supervisor:
                 config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
             )
             trace = stack.enter_context(rundir.open_trace(config.memory_trace))
-            self._series = Series(config.run_dir, self._invocation)
             self._memory = MemorySampler(self._pipeline.pids, self._limit.size, trace)
+            self._reporter = Reporter(
+                config,
+                self._invocation,
+                self._progress,
+                self._accounts,
+                self._pipeline,
+                self._credits,
+                self._memory,
+                self._limit,
+                self._speed,
+                self._started,
+            )
             self._memory.start()
             stack.callback(self._memory.stop)
             return self._run_to_end()
@@ -365,7 +375,7 @@ class Supervisor:
             self._progress.say(f"{head}; going on, with less on its way near the limit")
             return
         self._plan, self._begun = made, True
-        self._series.buffer = made.buffer
+        self._reporter.planned(made)
         self._credits.resize(made.buffer, made.workers)
         pipeline.limit(made.workers, made.parser_memory)
         for line in made.lines(self._limit):
@@ -485,60 +495,13 @@ class Supervisor:
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
             self._lock.beat()
-            self._progress.show(self._accounts.counts, self._credits.in_flight, self._database.trouble)
-            in_flight = {"in_flight_bytes": self._credits.in_flight}
-            status = {"database": self._database.trouble, **in_flight, **self._figures()}
-            rundir.write_status(self._config.run_dir, status)
-            self._add_point()
-
-    def _add_point(self, last: bool = False) -> None:
-        """Where the run stands, for its series."""
-        stages, counts, memory = self._pipeline.stats(), self._accounts.counts, self._memory.stages
-        self._series.add(
-            {
-                "seconds": round(time.monotonic() - self._started, 3),
-                "tokens": counts.tokens,
-                "images": counts.image_chunks,
-                "records": counts.records,
-                "parsers_s": stages["parse"].busy_s,
-                "model_s": sum(stages["infer"].call(kind).seconds for kind in UNITS),
-                "database_s": stages["index"].call("database").seconds,
-                "in_flight": self._credits.in_flight,
-                **{stage: memory.get(stage, 0) for stage in STAGES if stage != "total"},
-            },
-            last,
-        )
+            self._reporter.tell(self._database.trouble)
 
     def _clean(self) -> None:
         """Have deleted what replaced files left behind; what says so is durable by now."""
         for request in self._cleaner.requests():
             self._will_change_index()
             self._tell_indexer(request)
-
-    def _memory_figures(self) -> dict[str, object]:
-        """The limit of memory, the plan within it (None: nothing had to be parsed), what sampling costs."""
-        made = self._plan
-        planned = (
-            {
-                "workers": made.workers,
-                "parser_memory": made.parser_memory,
-                "buffer": made.buffer,
-                "parts": made.parts,
-            }
-            if made
-            else None
-        )
-        return {
-            "limit_bytes": self._limit.size,
-            "limit_source": self._limit.source,
-            "plan": planned,
-            "sampler_cpu_share": round(self._memory.cpu_s / (time.monotonic() - self._started), 5),
-        }
-
-    def _figures(self) -> dict[str, object]:
-        seconds = time.monotonic() - self._started
-        figures = report.figures(self._accounts.counts, self._pipeline.stats(), seconds)
-        return {**figures, "peak_in_flight_bytes": self._credits.peak_in_flight}
 
     def _finished(self) -> bool:
         """Whether nothing is left to do; or nothing may be begun and what was on its way is done."""
@@ -598,53 +561,20 @@ class Supervisor:
                 self._handle(child, message)
 
     def _end(self, status: str, code: int, why: str = "") -> int:
-        """Tell how the run ended, in files and on the last lines; where that can't be, on the last line."""
+        """Book how the run ended and tell it; where it can't be written, on the last line alone."""
+        config, ledger = self._config, self._ledger
         try:
-            return self._tell_end(status, code, why)
+            self._accounts.close()
+            if self._intake.whole:
+                ledger.set("listed", str(self._invocation))
+            ledger.commit()
+            # Failures of files that have left the corpus are told no more, where that can be known.
+            lines = ledger.failures(self._invocation if self._intake.whole else 0)
+            failures = report.write_lines(config.run_dir / "failures.jsonl", lines)
+            if code == EXIT_DONE and failures:
+                status, code = "complete_with_failures", EXIT_FAILURES
+            self._reporter.end(status, code, why, ledger.totals(), failures, self._restarts.counts)
+            return code
         except (sqlite3.DatabaseError, OSError) as error:
-            self._progress.say(f"{status}: {why}; {self._config.run_dir} can't be written ({error})")
+            self._progress.say(f"{status}: {why}; {config.run_dir} can't be written ({error})")
             return EXIT_STOPPED if code in (EXIT_DONE, EXIT_FAILURES) else code
-
-    def _tell_end(self, status: str, code: int, why: str) -> int:
-        config = self._config
-        self._accounts.close()
-        if self._intake.whole:
-            self._ledger.set("listed", str(self._invocation))
-        self._ledger.commit()
-        # Failures of files that have left the corpus are told no more, where that can be known.
-        lines = self._ledger.failures(self._invocation if self._intake.whole else 0)
-        failures = report.write_lines(config.run_dir / "failures.jsonl", lines)
-        if code == EXIT_DONE and failures:
-            status, code = "complete_with_failures", EXIT_FAILURES
-        figures, totals = self._figures(), self._ledger.totals()
-        spent, workers = self._pipeline.stats(since_mark=True), self._pipeline.workers
-        seen = self._speed.observed(self._accounts.counts, spent, workers)
-        light = speed_of_light(seen)
-        self._add_point(last=True)
-        summary = {
-            "status": status,
-            "exit_code": code,
-            "run": self._invocation,
-            **figures,
-            "speed_of_light": light,
-            "totals": totals,
-            "peak_pss_bytes": self._memory.peaks,
-            "memory": self._memory_figures(),
-            "restarts": self._restarts.counts,
-            "config": config.as_dict(),
-            "environment": report.environment(),
-        }
-        rundir.write_summary(config.run_dir, summary)
-        self._progress.close()
-        if not config.quiet:
-            seconds = time.monotonic() - self._started
-            counts = self._accounts.counts
-            for line in report.closing_lines(counts, seconds, totals, failures, config.run_dir):
-                self._progress.say(line)
-            for line in report.speed_lines(seen, light):
-                self._progress.say(line)
-        if why or not config.quiet:
-            told = f"{status}: {why}; the same command goes on from here" if why else status
-            told += f" after {time.monotonic() - self._started:.1f} s"
-            self._progress.say(f"{told}; summary in {config.run_dir / 'summary.json'}")
-        return code
