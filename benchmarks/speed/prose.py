@@ -38,7 +38,7 @@ class Prose:
 
         vocabulary = Tokenizer.from_file(str(resolve_text().tokenizer_file)).get_vocab()
         words = [word for word in vocabulary if word.isascii() and word.isalpha() and _short(word)]
-        self._words = sorted(words, key=lambda word: vocabulary[word])
+        self._words = sorted(words, key=vocabulary.__getitem__)
         self._sums = list(accumulate(1 / (rank + MANDELBROT) for rank in range(1, len(words) + 1)))
         self._chance = random.Random(seed)
 

@@ -100,7 +100,7 @@ class Admission:
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
         elif isinstance(message, m.FileParsed):
-            job = slot.jobs.popleft()
+            job, self._stillborn = slot.jobs.popleft(), 0
             self._pipeline.pace.parsed(job.path, job.size, message.seconds)
             self._accounts.parsed(message.attempt, message.end)
         elif isinstance(message, m.Cancelled):

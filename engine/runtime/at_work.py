@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
-import ctypes
-from multiprocessing.sharedctypes import RawValue
+import mmap
+import os
+import sys
+import tempfile
+import weakref
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+#: Bytes of the one number.
+WORD_BYTES = 8
 
 
 class AtWork:
     """A number that a parser writes and the supervisor reads, also after the parser's death.
 
-    It goes along with the arguments of a process that is started. Attempts are numbered from 1.
+    It goes along with the arguments of a process that is started. Attempts are numbered from 1. `descriptor`
+    is of the memory, which is made where none is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = _memory() if descriptor is None else descriptor
+        weakref.finalize(self, os.close, self._descriptor)
         # An aligned word is written in one go; negative when the attempt's parse call has ended.
-        self._word = RawValue(ctypes.c_int64, 0)
+        self._word = memoryview(mmap.mmap(self._descriptor, WORD_BYTES)).cast("q")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (DupFd(self._descriptor),)
 
     def begin(self, attempt: int) -> None:
         """The parse call of this attempt begins now."""
-        self._word.value = attempt
+        self._word[0] = attempt
 
     def end(self) -> None:
         """It has ended, or was left."""
-        self._word.value = -self.last
+        self._word[0] = -self.last
 
     @property
     def current(self) -> int:
         """The attempt at hand; 0 between two of them."""
-        return max(0, self._word.value)
+        return max(0, self._word[0])
 
     @property
     def last(self) -> int:
         """The attempt that was begun last; 0 before the first."""
-        return abs(self._word.value)
+        return abs(self._word[0])
+
+
+def _received(descriptor: Any) -> AtWork:
+    return AtWork(descriptor.detach())
+
+
+def _memory() -> int:
+    """A file without a name, in memory where the system has such files."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("at work", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, WORD_BYTES)
+    return descriptor

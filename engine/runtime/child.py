@@ -219,6 +219,8 @@ class Mailbox:
         #: Messages that wait for company, and whether there are any.
         self._soon: list[object] = []
         self._some_wait = threading.Event()
+        #: What else is to be done soon.
+        self._call: Callable[[], None] | None = None
         #: Messages from the supervisor and segments from the channels, each sender's in order.
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._stepped = time.monotonic()
@@ -258,18 +260,23 @@ class Mailbox:
         if not self._some_wait.is_set():
             self._some_wait.set()
 
-    def flush(self) -> None:
-        """Tell now what waits to be told."""
-        if self._soon:
-            self.send_all([])
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have this done in `SOON_S`, in a thread of its own; the last of several calls is, once."""
+        self._call = call
+        if not self._some_wait.is_set():
+            self._some_wait.set()
 
     def _take_along(self) -> None:
         while True:
             self._some_wait.wait()
             time.sleep(SOON_S)
             self._some_wait.clear()
-            with suppress(MemoryError):  # as for the heartbeat, which takes them along
-                self.flush()
+            call, self._call = self._call, None
+            if call is not None:
+                call()
+            if self._soon:
+                with suppress(MemoryError):  # as for the heartbeat, which takes them along
+                    self.send_all([])
 
     def step(self) -> None:
         """The work at hand is coming along."""
@@ -418,3 +425,6 @@ def run_child(control: Connection, run_dir: str, body: Callable[[Mailbox], None]
         mailbox.send(m.Failed(1, f"{type(error).__name__}: {error}", traceback.format_exc()))
     else:
         mailbox.send(mailbox.heartbeat())
+    # All is closed and told by now. To take interpreter and libraries apart, a model among them, takes longer
+    # than many a short run can spare, and the system frees it all at once.
+    os._exit(0)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from engine.stages.parse import FileJob
 
@@ -20,6 +21,9 @@ QUEUED_FILES, QUEUED_BYTES = 256, 16 * 2**20
 #: Seconds that a file is thought to take while nothing is known of its kind: few of them wait, and none that
 #: is larger than this.
 UNKNOWN_S, UNKNOWN_BYTES = QUEUED_S / 4, 256 * 2**10
+
+#: Bytes up to which the size of a file makes no difference.
+LIGHT_BYTES = 4096
 
 #: Kinds of file, told by the ending of the name, that are remembered; and how much the last file counts.
 KINDS, WEIGHT = 64, 0.25
@@ -42,19 +46,24 @@ class Room:
         self.files, self.seconds, self.size = self.files - 1, self.seconds - seconds, self.size - size
 
 
+class Usual(NamedTuple):
+    """What files of a kind are like: the seconds that they take, and their bytes."""
+
+    seconds: float
+    size: float
+
+
 class Pace:
     """How long files take to parse, by the ending of their names and the last ones of each."""
 
     def __init__(self) -> None:
-        #: Of each kind (seconds, bytes).
-        self._usual: dict[str, tuple[float, float]] = {}
+        self._usual: dict[str, Usual] = {}
 
     def expected(self, path: str, size: int) -> float:
         """Seconds that this file of so many bytes will take: in proportion, where it is larger than usual."""
         if (usual := self._usual.get(_kind(path))) is None:
             return UNKNOWN_S if size <= UNKNOWN_BYTES else math.inf
-        seconds, bytes_ = usual
-        return seconds * max(1.0, size / max(1.0, bytes_))
+        return usual.seconds * max(1.0, size / max(LIGHT_BYTES, usual.size))
 
     def parsed(self, path: str, size: int, seconds: float) -> None:
         """This file of so many bytes took so long."""
@@ -63,11 +72,13 @@ class Pace:
         if usual is None:
             if len(self._usual) >= KINDS:
                 del self._usual[next(iter(self._usual))]
-            usual = max(seconds, UNKNOWN_S), size  # one that is quick may be an exception
-        self._usual[kind] = usual[0] + WEIGHT * (seconds - usual[0]), usual[1] + WEIGHT * (size - usual[1])
+            usual = Usual(max(seconds, UNKNOWN_S), size)  # one that is quick may be an exception
+        self._usual[kind] = Usual(
+            usual.seconds + WEIGHT * (seconds - usual.seconds), usual.size + WEIGHT * (size - usual.size)
+        )
 
     def room(self, jobs: Sequence[FileJob]) -> Room:
-        """What the queue of a parser takes that has these files, the one at hand first."""
+        """What the queue of a parser takes that has these files; the first is thought to be at hand."""
         if jobs and self.expected(jobs[0].path, jobs[0].size) > QUEUED_S:
             return Room(0, 0.0, 0)
         room = Room(QUEUED_FILES - min(1, len(jobs)), QUEUED_S, QUEUED_BYTES)

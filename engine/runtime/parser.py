@@ -16,7 +16,8 @@ from engine.models.spec import ImageSpec, TextSpec
 from engine.records import SectionFailure
 from engine.runtime import messages as m
 from engine.runtime.at_work import AtWork
-from engine.runtime.child import OUT_OF_MEMORY, SOON_S, TOGETHER_BYTES, Mailbox, run_child
+from engine.runtime.child import OUT_OF_MEMORY, Mailbox, run_child
+from engine.runtime.outbox import Outbox
 from engine.runtime.stats import Side
 from engine.stages.chunk import Chunker
 from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, Parsed, ParseStage
@@ -75,22 +76,12 @@ def main(
 
 
 class Parser:
-    """Files in, segments out, for any stage that parses them.
-
-    Small segments leave together, and with them the news of the files that have ended: before anything is
-    waited for, and else with the first section whose end finds `TOGETHER_BYTES` of them, or `SOON_S` passed.
-    """
+    """Files in, segments out, for any stage that parses them."""
 
     def __init__(self, mailbox: Mailbox, output: Connection, at_work: AtWork) -> None:
         self._mailbox = mailbox
-        self._output = output
+        self._outbox = Outbox(mailbox, output)
         self._at_work = at_work
-        #: What is parsed and has not left, its bytes (pictures on the shelf have none), and when the first of
-        #: it was done.
-        self._segments: list[Segment] = []
-        self._ended: list[object] = []
-        self._kept = 0
-        self._since: float | None = None
         self._jobs: deque[FileJob] = deque()
         self._credit = 0
         self._images: ImageSpec | None = None
@@ -107,7 +98,7 @@ class Parser:
                     self._parse(stage, self._jobs.popleft())
                 else:
                     if self._at_work.last:
-                        self._ended.append(m.Idle())
+                        self._outbox.tell(m.Idle())
                     self._take(block=True)
                     self._check_cancelled()
             except _CancelledError:
@@ -127,8 +118,7 @@ class Parser:
             began = time.monotonic()
             with self._mailbox.calling("parse"):
                 item = next(items, None)
-            now = time.monotonic()
-            seconds += now - began
+            seconds += time.monotonic() - began
             if item is None:
                 break
             self._take()
@@ -141,17 +131,14 @@ class Parser:
                 if item.rule == OUT_OF_MEMORY_RULE:
                     # It may be for what this process still holds of earlier files: another one shall tell.
                     self._die()
-                self._ended.append(m.FileParsed(job.attempt, item, seconds))
-            self._since = self._since or now
-            if self._kept >= TOGETHER_BYTES or now - self._since >= SOON_S:
-                self._flush()
+                self._outbox.tell(m.FileParsed(job.attempt, item, seconds))
             self._mailbox.step()
         self._at_work.end()
 
     def _die(self) -> NoReturn:
         """There is no memory left for the file at hand; those before it have no part in that."""
-        with suppress(MemoryError):
-            self._flush()
+        with suppress(MemoryError, OSError):
+            self._outbox.flush()
         os._exit(OUT_OF_MEMORY)
 
     def _emit(self, segment: Segment) -> None:
@@ -166,21 +153,16 @@ class Parser:
         if shelf is not None and segment.pixels is not None:
             segment.place = shelf.put(segment.pixels)
             segment.pixels = None if segment.place else segment.pixels
-        self._segments.append(segment)
-        self._kept += 0 if segment.place else segment.size
+        self._outbox.add(segment)
+        if self._outbox.full:
+            self._flush()
 
     def _flush(self) -> None:
-        """Hand on what is parsed, and only then tell of the files that have ended with it."""
-        segments, ended = self._segments, self._ended
-        self._segments, self._ended, self._kept, self._since = [], [], 0, None
         try:
-            if segments:
-                with self._mailbox.waiting("out", "inference"):
-                    self._output.send(segments)
-            if ended:
-                self._mailbox.send_all(ended)
+            with self._mailbox.waiting("out", "inference"):
+                self._outbox.flush()
         except OSError:
-            # The inference process is gone; what happens to this file is for the supervisor to say.
+            # The inference process is gone; what happens to its files is for the supervisor to say.
             while not self._cancelled:
                 self._take(block=True, side="out", on="inference")
             raise _CancelledError from None

@@ -39,10 +39,10 @@ log = logging.getLogger("engine")
 
 @dataclass(eq=False)
 class ParserSlot:
-    """A parser process and the files it was given, the one at hand first."""
+    """A parser process and the files whose end it hasn't told, in its order."""
 
     child: Child
-    at_work: AtWork = field(default_factory=AtWork)
+    at_work: AtWork
     jobs: deque[FileJob] = field(default_factory=deque)
     cancelled: bool = False
     dead: bool = False
@@ -58,11 +58,11 @@ class ParserSlot:
     def current(self) -> FileJob | None:
         """The file that it is parsing."""
         attempt = self.at_work.current
-        return next((job for job in self.jobs if attempt and job.attempt == attempt), None)
+        return next((job for job in self.jobs if job.attempt == attempt), None) if attempt else None
 
     @property
     def begun(self) -> int:
-        """How many of its files it has begun with: those whose end it hasn't told, and the one at hand."""
+        """How many of its files it has begun with."""
         last = self.at_work.last
         return next((place for place, job in enumerate(self.jobs, 1) if job.attempt == last), 0)
 

@@ -16,6 +16,7 @@ from engine.runtime.at_work import AtWork
 from engine.runtime.child import Child, Mailbox, run_child
 from engine.runtime.parser import Parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
+from tests.stages.made import make_segment
 
 
 def echo(control: Connection, run_dir: str) -> None:
@@ -76,13 +77,23 @@ def soon(control: Connection, run_dir: str, how: str) -> None:
 
 
 class Deadly:
-    """A parse stage: the file named `deadly` kills its process, others end well, one named `slow` late."""
+    """A parse stage: the file named `deadly` kills its process, others end well, one named `slow` late, one
+    named `stuck` never. One named `text` has a segment, one named `endless` them without an end."""
 
     def parse(self, job: FileJob) -> Iterator[Parsed]:
         if job.path == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
         if job.path == "slow":
-            time.sleep(0.2)
+            time.sleep(0.5)
+        if job.path == "stuck":
+            time.sleep(60)
+        while job.path in ("text", "endless"):
+            segment = make_segment(1, size=100)
+            segment.attempt = job.attempt
+            yield segment
+            if job.path == "text":
+                break
+            time.sleep(0.001)
         yield FileEnd("parsed")
 
 

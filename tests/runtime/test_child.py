@@ -10,22 +10,27 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import ANY
 
 import psutil
 import pytest
 
+from engine.errors import EngineError
 from engine.runtime import messages as m
-from engine.runtime.admission import Admission
+from engine.runtime.admission import STILLBORN_PARSERS, Admission
 from engine.runtime.at_work import AtWork
 from engine.runtime.bell import Bell
 from engine.runtime.child import ORPHANED, Child, pipe, was_stopped
 from engine.runtime.deaths import Restarts, Verdict
 from engine.runtime.lock import RunLock
 from engine.runtime.pipeline import ParserSlot, Pipeline
-from engine.stages.parse import FileJob
+from engine.stages.parse import FileEnd, FileJob
 from engine.stages.segment import Segment
 from tests.runtime import children
 from tests.stages.made import make_segment
@@ -165,22 +170,39 @@ def test_what_waits_goes_with_the_next_message_as_one(tmp_path: Path) -> None:
     assert sum(rings.urgent) == 3
 
 
-Parsing = Callable[..., tuple[Child, ParserSlot, Admission, list[int]]]
+@dataclass
+class AtWorkOn:
+    """A parser at work on some files: its process, what admission knows of it, where it books their ends,
+    and what its segments come out of."""
+
+    child: Child
+    slot: ParserSlot
+    admission: Admission
+    ended: list[int]
+    channel: Connection
+
+    def segments(self) -> list[int]:
+        """The attempts of all segments, when the parser is gone."""
+        found = list[int]()
+        with suppress(EOFError):
+            while True:
+                found += [segment.attempt for segment in self.channel.recv()]
+        return found
+
+
+Parsing = Callable[..., AtWorkOn]
 
 
 @pytest.fixture
 def parsing(tmp_path: Path) -> Iterator[Parsing]:
-    """Starts a parser at work on files of these names: its process, what admission knows of it, and where it
-    books their ends."""
-    started = list[Child]()
+    """Starts a parser at work on files of these names."""
+    started = list[AtWorkOn]()
 
-    def begin(*names: str) -> tuple[Child, ParserSlot, Admission, list[int]]:
+    def begin(*names: str) -> AtWorkOn:
         ended, at_work = list[int](), AtWork()
         reader, writer = pipe()
         child = Child("parser-0", children.parses, str(tmp_path), writer, at_work, bell=Rings())
-        started.append(child)
         writer.close()
-        reader.close()
         config = SimpleNamespace(images=True, parser_memory=2**30, workers=1)
         pipeline = Pipeline(cast(Any, config), cast(Any, None))
         slot = pipeline.parsers["parser-0"] = ParserSlot(child, at_work)
@@ -190,12 +212,15 @@ def parsing(tmp_path: Path) -> Iterator[Parsing]:
         jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names, 1))
         for job in jobs:
             pipeline.give(slot, job)
+        child.send(m.Grant(2**20))
         child.send(m.Parse(jobs))
-        return child, slot, admission, ended
+        started.append(AtWorkOn(child, slot, admission, ended, reader))
+        return started[-1]
 
     yield begin
-    for child in started:
-        child.kill()
+    for each in started:
+        each.child.kill()
+        each.channel.close()
 
 
 @pytest.mark.parametrize(
@@ -206,7 +231,8 @@ def parsing(tmp_path: Path) -> Iterator[Parsing]:
 def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before(
     parsing: Parsing, before: list[str], told: int
 ) -> None:
-    child, slot, admission, ended = parsing(*before, "deadly", "c")
+    at_work = parsing(*before, "deadly", "c")
+    child, slot, admission, ended = at_work.child, at_work.slot, at_work.admission, at_work.ended
     assert end(child) == -signal.SIGKILL
     for message in child.receive():
         admission.handle(slot, message)
@@ -223,7 +249,8 @@ def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before
 def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is_to_blame(
     parsing: Parsing,
 ) -> None:
-    child, slot, admission, _ = parsing("a", "b")
+    at_work = parsing("a", "b")
+    child, slot, admission = at_work.child, at_work.slot, at_work.admission
     child.kill()
     slot.dead = True
     jobs = [FileJob(attempt, name, name, 1, 1) for attempt, name in ((7, "a"), (9, "b"), (8, "c"), (10, "d"))]
@@ -272,7 +299,8 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
 
 
 def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_time(parsing: Parsing) -> None:
-    child, slot, admission, ended = parsing("a", "b", "slow")
+    at_work = parsing("a", "b", "slow")
+    child, slot, admission, ended = at_work.child, at_work.slot, at_work.admission, at_work.ended
     *told, idle = heard(child, 4)
     assert idle == m.Idle()
     for message in told:
@@ -280,7 +308,73 @@ def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_tim
     assert (ended, list(slot.jobs), slot.current) == ([1, 2, 3], [], None)
     assert admission._pipeline.pace.expected("slow", 1) > 0.05
     rings = cast(Rings, child._bell)
+    # It rings when a message is there to be read, hence a moment later.
+    deadline = time.monotonic() + PATIENCE_S
+    while True not in rings.urgent and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert rings.urgent.count(True) == 1
+
+
+def test_what_is_parsed_leaves_though_the_next_file_takes_for_ever(parsing: Parsing) -> None:
+    at_work = parsing("text", "stuck")
+    assert heard(at_work.child, 1) == [m.FileParsed(1, FileEnd("parsed"), ANY)]
+    at_work.child.kill()
+    assert at_work.segments() == [1]
+
+
+def test_news_of_a_file_is_never_told_before_its_segments_have_left(parsing: Parsing) -> None:
+    for count in range(4):
+        at_work = parsing(*["text"] * count, "slow", "text", "deadly")
+        assert end(at_work.child) == -signal.SIGKILL
+        told = [message.attempt for message in at_work.child.receive() if isinstance(message, m.FileParsed)]
+        files = {attempt for attempt in told if attempt != count + 1}
+        assert files <= set(at_work.segments())
+        assert set(range(1, count + 1)) <= files
+
+
+@pytest.mark.parametrize("message", [m.Cancel(), m.Stop()])
+def test_what_is_parsed_leaves_before_a_parser_leaves_its_files_or_ends(
+    parsing: Parsing, message: object
+) -> None:
+    names = ("text", "endless") if message == m.Cancel() else ("text", "text")
+    at_work = parsing(*names)
+    at_work.child.send(message)
+    last = m.Cancelled() if message == m.Cancel() else None
+    told = list[object]()
+    deadline = time.monotonic() + PATIENCE_S
+    while last not in told and not at_work.child.silent and time.monotonic() < deadline:
+        time.sleep(0.01)
+        told += at_work.child.receive()
+    at_work.child.send(m.Stop())
+    assert end(at_work.child) == 0
+    told += at_work.child.receive()
+    ended = [each.attempt for each in told if isinstance(each, m.FileParsed)]
+    segments = at_work.segments()
+    if last is None:
+        assert (ended, segments) == ([1, 2], [1, 2])
+    else:
+        assert told[-1] == last
+        assert set(ended) <= {1}
+        assert set(ended) <= set(segments)
+
+
+def test_only_parsers_in_a_row_that_never_begin_a_file_end_the_run(parsing: Parsing) -> None:
+    at_work = parsing("a")
+    admission, slot = at_work.admission, at_work.slot
+    heard(at_work.child, 2)
+    at_work.child.kill()
+    newborn = ParserSlot(at_work.child, AtWork(), jobs=deque([FileJob(9, "b", "b", 1, 1)]))
+    for _ in range(3):
+        for _ in range(STILLBORN_PARSERS - 1):
+            admission.died(newborn)
+        admission.handle(slot, m.FileParsed(1, FileEnd("parsed")))
+        slot.jobs.append(FileJob(1, "a", "a", 1, 1))
+    for _ in range(STILLBORN_PARSERS - 1):
+        admission.died(newborn)
+    admission.died(slot)  # which had begun one
+    with pytest.raises(EngineError, match="8 parsers in a row died before they parsed anything"):
+        for _ in range(STILLBORN_PARSERS):
+            admission.died(newborn)
 
 
 @pytest.mark.parametrize(

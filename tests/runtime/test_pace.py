@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.runtime.at_work import AtWork
 from engine.runtime.pace import (
     KINDS,
     QUEUED_BYTES,
@@ -20,7 +21,7 @@ from engine.runtime.pace import (
 from engine.runtime.pipeline import ParserSlot, Pipeline
 from engine.stages.parse import FileJob
 
-SMALL = 1000
+SMALL = 5000
 
 
 def pipeline_of(parsers: int) -> Pipeline:
@@ -28,7 +29,8 @@ def pipeline_of(parsers: int) -> Pipeline:
     config = SimpleNamespace(images=True, parser_memory=2**30, workers=parsers)
     pipeline = Pipeline(cast(Any, config), cast(Any, None))
     for number in range(parsers):
-        pipeline.parsers[f"parser-{number}"] = ParserSlot(cast(Any, SimpleNamespace(name=f"parser-{number}")))
+        child = cast(Any, SimpleNamespace(name=f"parser-{number}"))
+        pipeline.parsers[child.name] = ParserSlot(child, AtWork())
     return pipeline
 
 

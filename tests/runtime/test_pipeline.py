@@ -15,6 +15,7 @@ import pytest
 
 from engine.runtime import messages as m
 from engine.runtime.admission import MAPPED_ROOM, Admission
+from engine.runtime.at_work import AtWork
 from engine.runtime.child import Child
 from engine.runtime.deaths import Restarts, Verdict
 from engine.runtime.pipeline import ParserSlot, Pipeline
@@ -42,7 +43,7 @@ def threads_of(name: str) -> list[str]:
 def test_a_parser_that_died_by_itself_leaves_no_thread_and_no_connection(tmp_path: Path) -> None:
     pipeline, _ = made()
     child = Child("parser-0", children.exits, str(tmp_path), 7)
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, dead=True)
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, AtWork(), dead=True)
     child.process.join(30)
     assert child.process.exitcode == 7
     pipeline.remove(slot)
@@ -62,7 +63,7 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
         pipeline, _ = made()
         pipeline.workers = 4
         told = SimpleNamespace(name="parser-0", heard_at=time.monotonic() - silent_s, stats=Stats(1, 0, 0))
-        slot = ParserSlot(cast(Any, told), jobs=deque([JOB]))
+        slot = ParserSlot(cast(Any, told), AtWork(), jobs=deque([JOB]))
         if at_work:
             slot.at_work.begin(JOB.attempt)
         pipeline.parsers["parser-0"] = slot
@@ -80,7 +81,7 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
 def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child)
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, AtWork())
     admission.handle(slot, m.Failed(1, "a bug"))
     admission.watch(time.monotonic(), draining_s=0, sizes={})
     child.process.join(10)
@@ -93,7 +94,7 @@ def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path)
 def test_a_parser_that_maps_more_than_its_limit_is_killed_and_its_file_blamed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, jobs=deque([JOB]))
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, AtWork(), jobs=deque([JOB]))
     slot.at_work.begin(JOB.attempt)
     limit = pipeline.parser_memory + MAPPED_ROOM
     verdicts = []
@@ -111,7 +112,7 @@ def test_the_largest_idle_parser_that_holds_on_to_memory_ends_by_itself(tmp_path
     pipeline, admission = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(2)]
     for child in echoes:
-        slot = pipeline.parsers[child.name] = ParserSlot(child)
+        slot = pipeline.parsers[child.name] = ParserSlot(child, AtWork())
         slot.at_work.begin(1)
         slot.at_work.end()
     small, large = int(0.3 * 2**30), int(0.5 * 2**30)
@@ -128,7 +129,7 @@ def test_fewer_workers_let_the_last_parsers_end_and_the_others_get_the_new_limit
     pipeline, _ = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(3)]
     for child in echoes:
-        pipeline.parsers[child.name] = ParserSlot(child)
+        pipeline.parsers[child.name] = ParserSlot(child, AtWork())
     pipeline.limit(1, 200 * 2**20)
     assert [slot.retired for slot in pipeline.parsers.values()] == [False, True, True]
     assert resource.prlimit(echoes[0].pid, resource.RLIMIT_DATA)[0] == 200 * 2**20
