@@ -225,7 +225,7 @@ def parsing(tmp_path: Path) -> Iterator[Parsing]:
 
 @pytest.mark.parametrize(
     ("before", "told"),
-    [(["a", "b"], 0), (["a", "slow", "b"], 2)],
+    [(["a", "b"], 0), (["a", "slow", "b"], 1)],
     ids=["nothing-told-yet", "some-told"],
 )
 def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before(
