@@ -34,6 +34,9 @@ class Stages:
     def __call__(self, process: psutil.Process) -> str:
         """The stage's name. Raises `psutil.Error` once the process is gone."""
         command = process.cmdline()
+        if not command:
+            # Its memory is given up already, with what it was called; in a moment it is gone.
+            raise psutil.NoSuchProcess(process.pid)
         joined = " ".join(command)
         name: str = process.name()
         for stage, pattern in self._labels:

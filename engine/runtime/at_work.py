@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import tempfile
 import weakref
 from multiprocessing.reduction import DupFd
@@ -55,7 +54,7 @@ def _received(descriptor: Any) -> AtWork:
 
 def _memory() -> int:
     """A file without a name, in memory where the system has such files."""
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):  # of Linux, and not in every build of Python
         descriptor = os.memfd_create("at work", os.MFD_CLOEXEC)
     else:
         with tempfile.TemporaryFile() as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,6 +13,7 @@ import adapters
 from adapters.base import Adapter, AdapterOptions
 from engine.errors import UsageError
 from engine.runtime import rundir
+from engine.runtime.descriptors import open_many_files
 from engine.runtime.ledger import Ledger
 from engine.runtime.lock import RunLock
 
@@ -94,9 +94,7 @@ class Books:
     """
 
     def __init__(self, run_dirs: Iterable[Path], url: str) -> None:
-        # Each lock is an open file, and many systems give a process 1,024 where it asks for no more.
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        open_many_files()
         self._stack = ExitStack()
         self._pulse = Pulse()
         self.beat = self._pulse.beat

@@ -48,7 +48,7 @@ AWAY_S = 5.0
 #: Seconds that a killed process has to be gone; that what a dead one said has to arrive.
 KILL_DEADLINE_S, LAST_WORDS_S = 5.0, 5.0
 
-#: Stack of a thread that does next to nothing.
+#: Stack of a thread that only sends.
 SMALL_STACK_BYTES = 512 * 2**10
 
 #: `prctl` option: the signal that a process gets when its parent dies (linux/prctl.h).
@@ -210,7 +210,7 @@ class Mailbox:
 
     A thread of its own reads it, so that the supervisor is never blocked by a busy child, and ends the
     process when the supervisor is gone. Another one tells the supervisor each second that the process runs, a
-    third one what has waited for company.
+    third one what has waited for company, or does what is to be done soon.
     """
 
     def __init__(self, control: Connection) -> None:
@@ -229,7 +229,7 @@ class Mailbox:
         self._shelf_came = threading.Condition()
         threading.Thread(target=self._read, name="mailbox", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        # A parser's limit of memory counts its threads' stacks in full, and this one needs little.
+        # A parser's limit of memory counts its threads' stacks in full.
         before = threading.stack_size(SMALL_STACK_BYTES)
         threading.Thread(target=self._take_along, name="soon", daemon=True).start()
         threading.stack_size(before)

@@ -22,8 +22,8 @@ class Outbox:
     def __init__(self, mailbox: Mailbox, output: Connection) -> None:
         self._mailbox = mailbox
         self._output = output
-        #: Held while they are sent, too, so that their order stays.
-        self._lock = threading.Lock()
+        #: Of what is below; and of those who send, so that the order stays.
+        self._lock, self._sending = threading.Lock(), threading.Lock()
         self._segments: list[Segment] = []
         self._news: list[object] = []
         #: Bytes of the segments; pictures on the shelf have none.
@@ -44,9 +44,10 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what is there."""
-        with self._lock:
-            segments, news = self._segments, self._news
-            self._segments, self._news, self._size = [], [], 0
+        with self._sending:
+            with self._lock:
+                segments, news = self._segments, self._news
+                self._segments, self._news, self._size = [], [], 0
             if segments:
                 self._output.send(segments)
             if news:
@@ -63,7 +64,7 @@ class Outbox:
     def _flush_aside(self) -> None:
         """In a thread of its own, while the parser may be in a long call."""
         try:
-            with suppress(OSError):  # the parser will meet it, too
+            with self._mailbox.aside(), suppress(OSError):  # the parser will meet it, too
                 self.flush()
         except MemoryError:
             # What was taken out would never be told of.

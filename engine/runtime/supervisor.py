@@ -30,6 +30,7 @@ from engine.runtime.child import AWAY_S, Child
 from engine.runtime.cleaner import Cleaner
 from engine.runtime.credits import Credits
 from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
+from engine.runtime.descriptors import open_many_files
 from engine.runtime.generation import Generation
 from engine.runtime.intake import Intake
 from engine.runtime.ledger import Ledger
@@ -126,6 +127,7 @@ class Supervisor:
             )
             self._intake = Intake(config, self._accounts)
             self._cleaner = Cleaner(self._ledger)
+            open_many_files()
             self._pipeline = Pipeline(config, self._generation.text)
             stack.callback(self._pipeline.kill)
             self._admission = Admission(

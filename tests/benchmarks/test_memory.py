@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -160,6 +162,12 @@ def test_the_engine_s_processes_are_told_apart(tmp_path: Path) -> None:
     assert found.exit_code == 0
     assert set(found.peaks) == {"total", "supervisor", "starting", "parsers", "inference", "indexer"}
     assert all(size > 10e6 for size in found.peaks.values())
+
+
+def test_a_process_that_has_given_up_its_memory_is_gone() -> None:
+    ending = SimpleNamespace(pid=1, cmdline=list, name=lambda: "python", create_time=lambda: 0.0)
+    with pytest.raises(psutil.NoSuchProcess):
+        Stages()(cast(Any, ending))
 
 
 def test_stages_that_begin_late_or_end_early_are_zero_elsewhere() -> None:

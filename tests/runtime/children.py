@@ -84,7 +84,7 @@ class Deadly:
         if job.path == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
         if job.path == "slow":
-            time.sleep(0.5)
+            time.sleep(1)
         if job.path == "stuck":
             time.sleep(60)
         while job.path in ("text", "endless"):
