@@ -102,6 +102,14 @@ def parses(control: Connection, run_dir: str, output: Connection, at_work: AtWor
     run_child(control, run_dir, lambda mailbox: Parser(mailbox, output, at_work).run(Deadly()))
 
 
+def at_work_on(control: Connection, run_dir: str, at_work: AtWork, attempt: int, ended: bool) -> None:
+    """Begin an attempt, perhaps end it, and be killed."""
+    at_work.begin(attempt)
+    if ended:
+        at_work.end()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def busy(control: Connection, run_dir: str) -> None:
     """Never look at the inbox."""
     run_child(control, run_dir, lambda mailbox: time.sleep(60))

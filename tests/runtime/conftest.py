@@ -9,6 +9,8 @@ import pytest
 
 from engine.runtime.child import Child
 
+Start = Callable[..., Child]
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:

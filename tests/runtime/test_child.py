@@ -346,8 +346,9 @@ def test_what_is_parsed_leaves_before_a_parser_leaves_its_files_or_ends(
     at_work.child.send(message)
     if cancelled:
         while m.Cancelled() not in told:
-            (news,) = heard(at_work.child, 1)
-            told.append(news)
+            news = heard(at_work.child, 1)
+            assert news
+            told += news
         at_work.child.send(m.Stop())
     assert end(at_work.child) == 0
     told += at_work.child.receive()

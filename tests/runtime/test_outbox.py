@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ class Wires:
         self.broken = False
         output = SimpleNamespace(send=self._segments)
         mailbox = SimpleNamespace(
-            send_all=lambda news: self.sent.append(("news", news)), soon=self.later.append
+            send_all=lambda news: self.sent.append(("news", news)), soon=self.later.append, aside=nullcontext
         )
         self.outbox = Outbox(cast(Any, mailbox), cast(Any, output))
 
