@@ -34,6 +34,9 @@ STAGES = ("parse", "infer", "index")
 #: Seconds that the processes have to end by themselves when the run is over.
 STOP_DEADLINE_S = 30.0
 
+#: Seconds between two looks at what a process says that is to end.
+STOP_LOOK_S = 0.05
+
 log = logging.getLogger("engine")
 
 
@@ -368,7 +371,8 @@ class Pipeline:
                 continue
             child.send(m.Stop())
             while child.process.exitcode is None and time.monotonic() < deadline and not urgent():
-                self.wait(0.05)
+                with self._clock.waiting("in", "messages"):
+                    child.process.join(STOP_LOOK_S)
                 yield from ((child, message) for message in child.receive())
             if child.process.exitcode is None:
                 log.warning("%s did not end by itself and is killed", child.name)
