@@ -22,7 +22,7 @@ def slow_main(seconds: float, *rest: object) -> None:
 
     def slowly(stage: ParseStage, job: FileJob) -> Iterator[Parsed]:
         time.sleep(seconds)
-        return parse(stage, job)
+        yield from parse(stage, job)
 
     with patch.object(ParseStage, "parse", slowly):
         parser.main(*rest)  # type: ignore[arg-type]
