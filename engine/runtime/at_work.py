@@ -9,6 +9,8 @@ import weakref
 from multiprocessing.reduction import DupFd
 from typing import Any
 
+from engine.runtime.descriptors import memory_file
+
 #: Bytes of the one number.
 WORD_BYTES = 8
 
@@ -54,10 +56,9 @@ def _received(descriptor: Any) -> AtWork:
 
 def _memory() -> int:
     """A file without a name, in memory where the system has such files."""
-    if hasattr(os, "memfd_create"):  # of Linux, and not in every build of Python
-        descriptor = os.memfd_create("at work", os.MFD_CLOEXEC)
-    else:
+    descriptor = memory_file("at work", WORD_BYTES)
+    if descriptor is None:
         with tempfile.TemporaryFile() as file:
+            file.truncate(WORD_BYTES)
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, WORD_BYTES)
     return descriptor

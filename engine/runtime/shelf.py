@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.records import Pixels
+from engine.runtime.descriptors import memory_file
 
 #: Bytes of a shelf: 55 pictures of 224 x 224.
 SHELF_BYTES = 8 * 2**20
@@ -47,11 +48,7 @@ class Descriptor:
 
 def make_shelf() -> int | None:
     """A descriptor of the memory of one shelf; None where the system has no memory files."""
-    if not hasattr(os, "memfd_create"):  # of Linux, and not in every build of Python
-        return None
-    descriptor = os.memfd_create("pictures", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, mmap.PAGESIZE + SHELF_BYTES)
-    return descriptor
+    return memory_file("pictures", mmap.PAGESIZE + SHELF_BYTES)
 
 
 class Shelf:

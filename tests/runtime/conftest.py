@@ -13,7 +13,7 @@ Start = Callable[..., Child]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts children, which are killed when the test is over."""
     started: list[Child] = []
 

@@ -33,6 +33,7 @@ from engine.runtime.pipeline import ParserSlot, Pipeline
 from engine.stages.parse import FileEnd, FileJob
 from engine.stages.segment import Segment
 from tests.runtime import children
+from tests.runtime.conftest import Start
 from tests.stages.made import make_segment
 
 #: Seconds after which a process that should have spoken or ended fails the test. Spawning takes about one.
@@ -40,8 +41,6 @@ PATIENCE_S = 30.0
 
 #: Seconds in which a child must be gone after its supervisor is.
 ORPHAN_DEADLINE_S = 5.0
-
-Start = Callable[..., Child]
 
 
 def heard(child: Child, count: int) -> list[object]:
