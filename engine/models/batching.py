@@ -20,27 +20,37 @@ class TooLargeError(EngineError):
         self.positions = positions
 
 
-def batches(lengths: Sequence[int], budget: int, workers: int = 0) -> Iterator[list[int]]:
+def batches(
+    lengths: Sequence[int], budget: int, workers: int = 0, packed: bool = False
+) -> Iterator[list[int]]:
     """Indices of `lengths` in batches, longest first, each index once.
 
-    A batch's padded size, its longest length times its count, stays within `budget` tokens; an input that is
-    longer alone is a batch of its own. The longest comes first so that memory that doesn't suffice shows at
-    once. Where so many `workers` take them one by one, the last ones are smaller, half of a worker's share
-    of what is left, so that all come to an end together (as guided self-scheduling does it, Polychronopoulos
-    and Kuck 1987).
+    A batch's size (`size_of`: with padding, unless it is `packed`) stays within `budget` tokens; an input
+    that is longer alone is a batch of its own. The longest comes first so that memory that doesn't suffice
+    shows at once. Where so many `workers` take them one by one, the last ones are smaller, half of a worker's
+    share of what is left, so that all come to an end together (as guided self-scheduling does it,
+    Polychronopoulos and Kuck 1987).
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batch: list[int] = []
-    left = sum(lengths)
+    tokens, left = 0, sum(lengths)
     for index in order:
         most = min(budget, left // (2 * workers)) if workers else budget
-        if batch and (len(batch) + 1) * lengths[batch[0]] > most:
+        size = tokens + lengths[index] if packed else (len(batch) + 1) * lengths[batch[0] if batch else index]
+        if batch and size > most:
             yield batch
-            left -= sum(lengths[each] for each in batch)
-            batch = []
+            left -= tokens
+            batch, tokens = [], 0
         batch.append(index)
+        tokens += lengths[index]
     if batch:
         yield batch
+
+
+def size_of(lengths: Sequence[int], packed: bool) -> int:
+    """Tokens that are computed for a batch of inputs of these lengths: as many for each as for the longest,
+    unless they are packed one behind another."""
+    return sum(lengths) if packed else len(lengths) * max(lengths)
 
 
 def padded_length(longest: int, bucket: int, most: int | None) -> int:

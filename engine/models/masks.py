@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import torch
+
+from engine.models.swaps import Forward, Swaps
 
 #: Kinds of transformers, by their configuration, that take such masks.
 KINDS = ("bert", "roberta", "xlm-roberta")
@@ -40,21 +41,16 @@ class Masks:
     ) -> None:
         self._form = form
         self._padded: bool | None = None
-        self._modules = [module for module in model.modules() if _takes_masks(module, attention)]
-        for module in self._modules:
-            # Not a hook: sentence-transformers calls this method itself.
-            module.forward = self._swapping(module.forward)
+        self._swaps = Swaps(model, KINDS, attention, self._forward)
 
     @property
     def used(self) -> bool:
         """Whether there is a transformer that takes them."""
-        return bool(self._modules)
+        return bool(self._swaps.modules)
 
     def remove(self) -> None:
         """Leave the model as it was."""
-        for module in self._modules:
-            del module.forward  # the class's own is behind it
-        self._modules = []
+        self._swaps.remove()
 
     @contextmanager
     def given(self, padded: bool) -> Iterator[None]:
@@ -65,22 +61,8 @@ class Masks:
         finally:
             self._padded = None
 
-    def _swapping(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(forward)
-        def swapping(*args: Any, **kwargs: Any) -> Any:
-            mask = kwargs.get("attention_mask")
-            if self._padded is not None and mask is not None and mask.dim() == 2:
-                kwargs["attention_mask"] = self._form(mask) if self._padded else None
-            return forward(*args, **kwargs)
-
-        return swapping
-
-
-def _takes_masks(module: Any, attention: str) -> bool:
-    config = getattr(module, "config", None)
-    return (
-        hasattr(module, "get_input_embeddings")  # a whole transformer, not one of its layers
-        and getattr(config, "model_type", None) in KINDS
-        and getattr(config, "_attn_implementation", None) == attention
-        and not getattr(config, "is_decoder", False)
-    )
+    def _forward(self, own: Forward, *args: Any, **kwargs: Any) -> Any:
+        mask = kwargs.get("attention_mask")
+        if self._padded is not None and mask is not None and mask.dim() == 2:
+            kwargs["attention_mask"] = self._form(mask) if self._padded else None
+        return own(*args, **kwargs)

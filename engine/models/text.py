@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +18,12 @@ from engine.models.batching import padded_length
 from engine.models.device import choose_device, choose_dtype
 from engine.models.masks import Masks
 from engine.models.memory import Batches, is_lost, loading, to_device, watched
+from engine.models.packing import Packing
 from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES, cosines, whole_characters
 from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
 from engine.models.text_folder import NO_LIMIT
-from engine.models.tuning import tune
+from engine.models.tuning import fastest, tune
 from engine.records import TokenIds, Vector
 
 #: Padded tokens of one batch by kind of device. On a CPU what fits a core's caches is fastest (measured with
@@ -37,6 +39,9 @@ SHARED_BATCH_TOKENS = 2_000
 #: What a batch's length is a multiple of by kind of device: a GPU has kernels, and its allocator blocks, for
 #: few shapes.
 BUCKET = {"cpu": 1, "mps": 1, "cuda": 16}
+
+#: Given a batch and its mask, int64 [n, tokens] each: that within which the model is run.
+Given = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], AbstractContextManager[None]]
 
 #: Chunks that are embedded as one window by kind of device, where not as many as elsewhere: a GPU is idle
 #: from a window's last batch to the next one's first, so a window has several of the largest batches.
@@ -68,7 +73,7 @@ class TextModel:
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]
         self.window = WINDOW.get(device.type)
-        self._masks: Masks | None = None
+        self._given: Given = lambda padded, mask: nullcontext()
         tokenizer = model.tokenizer if spec.mode == "ids" else None
         self.pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self.pad_left = getattr(tokenizer, "padding_side", "right") == "left"
@@ -117,23 +122,68 @@ class TextModel:
 
         Only for a device whose batches are begun by one thread. Raises what the model raises without them.
         """
-        longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
-        tried = [[np.ones(longest // part, dtype=np.int32) for part in parts] for parts in ((1, 2), (1, 1))]
-        plain = [self._forward(ids).cpu().numpy() for ids in tried]
         masks = Masks(self._model)
-        self._masks = masks if masks.used else None
-        enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
+        if masks.used and self._gives_the_same(lambda padded, mask: masks.given(not mask.all())):
+            return True
+        masks.remove()
+        return False
+
+    def give_packing(self) -> bool:
+        """From now on run batches without padding, by `engine.models.packing`; False where that can't be.
+
+        As `give_masks`.
+        """
+        if self._batches.side_by_side:
+            return False  # which it can't be run by
+        if self.device.type == "cuda" and self.dtype == torch.float32:
+            return False  # which its attention doesn't compute in
         try:
-            found = [self._forward(ids).cpu().numpy() for ids in tried]
+            packing = Packing(self._model, self.device)
+        except ImportError:  # an older torch or transformers
+            return False
+        if packing.layers and self._gives_the_same(packing.given):
+            self._batches.packed = True
+            return True
+        packing.remove()
+        return False
+
+    def prefer_packing(self) -> None:
+        """Run batches without padding where that is faster, which is tried once for a model and a device."""
+        padded = self._given
+        if not self.give_packing():
+            return
+        given = {"padded": padded, "packed": self._given}
+        longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
+        count = max(2, 4 * self._batches.budget // longest)
+        ids = [np.ones(length, dtype=np.int32) for length in np.linspace(1, longest, count, dtype=int)]
+
+        def take(way: str) -> None:
+            self._given, self._batches.packed = given[way], way == "packed"
+
+        def embed(way: str) -> None:
+            take(way)
+            self.embed_ids(ids)
+
+        ways = {way: partial(embed, way) for way in given}
+        take(fastest(self.device, f"{self.spec.digest} {self.dtype}", ways))
+
+    def _gives_the_same(self, given: Given) -> bool:
+        """Have batches run within `given` from now on, if that makes no difference."""
+        probes, before = _probe_ids(self.spec), self._given
+        batches = [probes, [max(probes, key=len)] * 2]
+        plain = [self._forward(ids).cpu().numpy() for ids in batches]
+        enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
+        self._given = given
+        try:
+            found = [self._forward(ids).cpu().numpy() for ids in batches]
             good = all((cosines(a, b) >= enough).all() for a, b in zip(found, plain, strict=True))
-        except Exception as error:  # whatever a version of transformers raises for masks that it doesn't know
+        except Exception as error:  # whatever a version of transformers raises for what it doesn't know
             if is_lost(error):
                 raise
             good = False
         if not good:
-            masks.remove()
-            self._masks = None
-        return self._masks is not None
+            self._given = before
+        return good
 
     def tune(self, sizes: Sequence[int]) -> None:
         """Find the fastest batch among these sizes in padded tokens, or remember it."""
@@ -163,8 +213,7 @@ class TextModel:
         }
         if self.with_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
-        given = nullcontext() if self._masks is None else self._masks.given(not mask.all())
-        with given:
+        with self._given(padded, mask):
             vectors: torch.Tensor = self._model(features)["sentence_embedding"].float()
         # A model that normalises in 16 bits leaves lengths that databases refuse as not being one.
         if self.spec.normalized and self.dtype != torch.float32:
@@ -179,8 +228,9 @@ class TextModel:
             place = slice(longest - len(each), longest) if self.pad_left else slice(0, len(each))
             padded[row, place] = each
             mask[row, place] = 1
-        with self._lock:
-            self.padding += int(mask.size - mask.sum())
+        if not self._batches.packed:
+            with self._lock:
+                self.padding += int(mask.size - mask.sum())
         return padded, mask
 
 
@@ -224,6 +274,7 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
         if place.type == "cuda" and loaded.effective_mode == "ids":
             loaded.give_masks()
             loaded.tune(TRIED_TOKENS)
+            loaded.prefer_packing()
     return loaded
 
 
@@ -247,13 +298,25 @@ def _check(loaded: TextModel) -> None:
         loaded.notes = (f"text model {spec.name}: {why}, so its own tokenizer is used, which is slower",)
 
 
-def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
-    spec = loaded.spec
+def _ids_of(spec: TextSpec, texts: Sequence[str]) -> list[TokenIds]:
+    """Whole inputs, also those that are too long for the model."""
     tokenizer = Tokenizer.from_file(str(spec.tokenizer_file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    return [np.array(each.ids, dtype=np.int32) for each in tokenizer.encode_batch(texts)]
+
+
+def _probe_ids(spec: TextSpec) -> list[TokenIds]:
+    """Inputs of several lengths, up to what is tried: a window of attention is shorter."""
+    longest = min(TRIED_LENGTH, spec.max_tokens or TRIED_LENGTH)
+    ids = [each[:longest] for each in _ids_of(spec, PROBES)]
+    return [*ids, np.resize(np.concatenate(ids), longest)]
+
+
+def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
+    spec = loaded.spec
     texts = [spec.document_prompt + text for text in PROBES]
-    ids = [np.array(each.ids, dtype=np.int32) for each in tokenizer.encode_batch(texts)]
+    ids = _ids_of(spec, texts)
     with quiet():
         own = [loaded._model.tokenizer(text)["input_ids"] for text in texts]
     if any(mine.tolist() != list(theirs) for mine, theirs in zip(ids, own, strict=True)):

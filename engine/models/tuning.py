@@ -1,10 +1,12 @@
-"""How large batches are fastest on a device: measured once for each model and device, then remembered."""
+"""What is fastest on a device is tried once for each model and device, then remembered."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
 
 import torch
 
@@ -24,10 +26,7 @@ def tune(batches: Batches, model: str, sizes: Sequence[int], embed: Callable[[in
     `model` tells models and number formats apart; `embed` embeds inputs of that many units together. A size
     that the device has no memory for ends the search. Raises `DeviceLostError`.
     """
-    device = batches.device
-    place = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    key = hashlib.sha256(f"1\0{model}\0{place}\0{torch.__version__}\0{sizes}".encode()).hexdigest()
-    name = f"batches/{key[:32]}"
+    name = _name(batches.device, "batches", model, sizes)
     if (known := recall(name)) and known.isdigit() and int(known) in sizes:
         batches.budget = int(known)
         return
@@ -36,7 +35,7 @@ def tune(batches: Batches, model: str, sizes: Sequence[int], embed: Callable[[in
     for size in sizes:
         batches.budget = size
         embed(size)  # which compiles and allocates
-        seconds = min(_seconds(embed, 2 * size) for _ in range(ROUNDS))
+        seconds = min(_seconds(partial(embed, 2 * size)) for _ in range(ROUNDS))
         if batches.budget < size:
             best = min(best, batches.budget) if rate == 0.0 else best
             break
@@ -48,7 +47,32 @@ def tune(batches: Batches, model: str, sizes: Sequence[int], embed: Callable[[in
     remember(name, str(best))
 
 
-def _seconds(embed: Callable[[int], None], units: int) -> float:
+def fastest(device: torch.device, model: str, ways: Mapping[str, Callable[[], object]]) -> str:
+    """The name of the way that does its work fastest; the first unless another is `WORTH` it.
+
+    `model` tells models and number formats apart. Raises what the ways raise.
+    """
+    name = _name(device, "ways", model, sorted(ways))
+    if (known := recall(name)) is not None and known in ways:
+        return known
+    for call in ways.values():
+        call()  # which compiles and allocates
+    rounds = [{way: _seconds(call) for way, call in ways.items()} for _ in range(ROUNDS)]
+    first, *others = {way: min(each[way] for each in rounds) for way in ways}.items()
+    best = min(others, key=lambda each: each[1], default=first)
+    chosen = best[0] if WORTH * best[1] < first[1] else first[0]
+    remember(name, chosen)
+    return chosen
+
+
+def _name(device: torch.device, what: str, *parts: object) -> str:
+    """Where to remember something of a device and versions of libraries."""
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    key = "\0".join(map(str, (place, torch.__version__, version("transformers"), *parts)))
+    return f"{what}/{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def _seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
-    embed(units)
+    call()
     return max(time.perf_counter() - started, 1e-9)
