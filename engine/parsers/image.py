@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from engine.errors import ParseError
 from engine.models.spec import ImageSpec
-from engine.parsers.reading import BLOCK_BYTES, Progress, hash_file, no_progress
+from engine.parsers import jpeg
+from engine.parsers.reading import Progress, hash_file, no_progress
 from engine.parsers.sections import from_token, to_token
 from engine.records import PictureSection, Pixels, SectionFailure
 
@@ -163,8 +164,8 @@ def _decode(
     width, height = size if progressive else image.size
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(f"{width} x {height}", exact and isinstance(image, JpegImageFile))
-    if progressive and _scans(image, MAX_SCANNED_PIXELS // (width * height)):
-        raise ParseError("too-many-scans", f"its {width} x {height} pixels are refined by too many scans")
+    if progressive and isinstance(image, JpegImageFile):
+        _spare_scans(image, size, None if exact else spec)
     damage = _load(image)
     # After loading: a TIFF turns itself and forgets its orientation then.
     orientation = image.getexif().get(_ORIENTATION, 1)
@@ -215,26 +216,42 @@ def _load(image: ImageFile.ImageFile) -> Exception | None:
     return None
 
 
-def _scans(image: ImageFile.ImageFile, limit: int) -> bool:
-    """Whether a JPEG has more scans than this; their marker stands nowhere in their data."""
-    file, count, last = image.fp, 0, b""
-    if file is None:
-        return False
-    at = file.tell()
-    file.seek(0)
-    while (block := file.read(BLOCK_BYTES)) and count <= limit:
-        count += (last + block).count(b"\xff\xda")
-        last = block[-1:]
-    file.seek(at)
-    return count > limit
-
-
 def _draft(image: JpegImageFile, spec: ImageSpec) -> tuple[float, float, float, float] | None:
     """Have a JPEG decoded smaller; the part of the result that is picture, or None where nothing changed."""
     size = image.size
-    width, height = _stored_size(size, image.getexif().get(_ORIENTATION, 1), spec)
-    drafted = image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
+    drafted = image.draft(None, _least_size(image, size, spec))
     return None if drafted is None or image.size == size else drafted[1]
+
+
+def _spare_scans(image: JpegImageFile, size: tuple[int, int], spec: ImageSpec | None) -> None:
+    """Have a progressive JPEG of this size decoded up to the last scan that the picture needs.
+
+    All of it where there is no `spec`, something of it is missing, or it isn't to become small. Raises
+    ParseError where it has too many.
+    """
+    if image.fp is None:
+        return
+    most = MAX_SCANNED_PIXELS // (size[0] * size[1])
+    scans, whole = jpeg.scans(image.fp, most + 1)
+    if len(scans) > most:
+        raise ParseError("too-many-scans", f"its {size[0]} x {size[1]} pixels are refined by too many scans")
+    if spec is None or not whole:
+        return
+    width, height = _least_size(image, size, spec)
+    tables = image.quantization
+    if image.width < width or image.height < height or any(layer[3] not in tables for layer in image.layer):
+        return
+    # Tables are by rows: the lowest frequencies are those across and down.
+    steps = {number: (tables[of][0], max(tables[of][1], tables[of][8])) for number, _, _, of in image.layer}
+    end = jpeg.end_of_needed(scans, round(max(size) / max(image.size)), steps)
+    if end is not None:
+        image.fp = cast(IO[bytes], jpeg.Until(image.fp, end))
+
+
+def _least_size(image: JpegImageFile, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
+    """What a JPEG of this size is to be decoded to at least."""
+    width, height = _stored_size(size, image.getexif().get(_ORIENTATION, 1), spec)
+    return DRAFT_FACTOR * width, DRAFT_FACTOR * height
 
 
 def _stored_size(size: tuple[int, int], orientation: int, spec: ImageSpec) -> tuple[int, int]:
