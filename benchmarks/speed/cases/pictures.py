@@ -2,8 +2,9 @@
 
 Against the steps of open_clip's own preprocessing that make the same of a file: decoding, RGB, resizing,
 cropping; not its conversion to a tensor, nor the normalisation, which are the inference process's. The
-photographs as they are in their package, some of them progressive; and all saved as cameras do. Likeness is the cosine of the vectors of a ViT-B/32 (with random weights), and of the
-pixels themselves after their mean is taken off. CPU seconds of one process.
+photographs as they are in their package, some of them progressive; and all saved as cameras do. Likeness
+is the cosine of the vectors of a ViT-B/32 (with random weights), and of the pixels themselves after their
+mean is taken off. CPU seconds of one process.
 """
 
 from __future__ import annotations
