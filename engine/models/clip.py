@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 
 from engine.errors import UsageError
+from engine.models.compiling import Compiling
 from engine.models.device import choose_device, choose_dtype
 from engine.models.memory import Batches, loading, to_device, watched
-from engine.models.probes import whole_characters
+from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
 from engine.models.tuning import tune
@@ -48,6 +50,7 @@ class ImageModel:
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
         self.window = WINDOW.get(device.type)
+        self.compiling: Compiling | None = None
 
     def embed_pixels(
         self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
@@ -57,6 +60,14 @@ class ImageModel:
         Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
         `TooLargeError` and `DeviceLostError`.
         """
+        if self.compiling is None:
+            return self._embed(pixels, on_batch)
+        began = time.perf_counter()
+        vectors = self._embed(pixels, on_batch)
+        self.compiling.worked(time.perf_counter() - began)
+        return vectors
+
+    def _embed(self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None) -> Vector:
         return self._batches.embed(
             [1] * len(pixels),
             self.spec.dimensions,
@@ -72,7 +83,21 @@ class ImageModel:
         def embed(pictures: int) -> None:
             self.embed_pixels(blank.repeat(pictures, axis=0))
 
-        tune(self._batches, f"{self.spec.digest} {self.dtype}", sizes, embed)
+        tune(self._batches, self._key, sizes, embed)
+
+    def give_compiling(self) -> None:
+        """Let torch's compiler be used, by `engine.models.compiling`, on a device that one thread runs."""
+        chance = np.random.default_rng(0)
+        # A batch, and one that isn't full.
+        shape = (self._batches.budget + self._batches.budget // 2 + 1, *self.spec.size, 3)
+        noise = chance.integers(0, 256, shape, dtype=np.uint8)
+        enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
+        self.compiling = Compiling(self._model, self.device, self._key, lambda: self._embed(noise), enough)
+
+    @property
+    def _key(self) -> str:
+        """What tells this model in these numbers from others."""
+        return f"{self.spec.digest} {self.dtype}"
 
     @property
     def module(self) -> Any:
@@ -109,10 +134,13 @@ def _finished(vectors: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
-def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto") -> ImageModel:
+def load_image_model(
+    spec: ImageSpec, device: str = "auto", dtype: str = "auto", compiles: bool = True
+) -> ImageModel:
     """Load the model from its folder, without a network.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `compiles` whether
+    there is memory for torch's compiler, should that be worth it. Raises
     `UsageError` for a device that isn't there, a model that can't be loaded or doesn't fit in the device's
     memory, and one that open_clip prepares pictures for in another way than the specification says, and
     `DeviceLostError`.
@@ -133,6 +161,8 @@ def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto")
         _check(loaded)
         if place.type == "cuda":
             loaded.tune(TRIED_IMAGES)
+            if compiles:
+                loaded.give_compiling()
     return loaded
 
 

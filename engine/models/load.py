@@ -20,6 +20,9 @@ from engine.records import Pixels, TokenIds, Vector
 #: What the libraries are called.
 LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
+#: Bytes that loading may take where torch's compiler, which takes a part of them, is not in the way of anything.
+COMPILER_ROOM = 8 * 2**30
+
 #: Inputs of different lengths that OpenVINO embeds when it has loaded a text model.
 WARM_LENGTHS = 16
 
@@ -87,7 +90,7 @@ def load_text(
     if spec.int8:
         return _in_int8(spec, device, backend, room, say)
     if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
-        return _by_torch(spec, device, dtype)
+        return _by_torch(spec, device, dtype, compiles=_compiles(room))
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_text(spec, way, notes)
 
@@ -109,7 +112,7 @@ def load_image(
     if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
         from engine.models.clip import load_image_model
 
-        return load_image_model(spec, device, dtype)
+        return load_image_model(spec, device, dtype, _compiles(room))
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_image(spec, way, notes)
 
@@ -149,10 +152,16 @@ def open_image(spec: ImageSpec, way: Way, notes: tuple[str, ...] = ()) -> ImageE
     return loaded
 
 
-def _by_torch(spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = ()) -> TextEmbedder:
+def _compiles(room: int | None) -> bool:
+    return room is None or room >= COMPILER_ROOM
+
+
+def _by_torch(
+    spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = (), compiles: bool = False
+) -> TextEmbedder:
     from engine.models.text import load_text_model
 
-    model = load_text_model(spec, device, dtype)
+    model = load_text_model(spec, device, dtype, compiles)
     model.notes += notes
     return model
 

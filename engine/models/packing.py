@@ -70,7 +70,8 @@ class Packing:
 
         if device.type == "cuda":
             from torch.nn.attention.varlen import varlen_attn  # noqa: F401
-        AttentionInterface.register(NAME, _attention)
+        # A compiler, should there be one, is not to look at what changes with every batch.
+        AttentionInterface.register(NAME, torch.compiler.disable(_attention))  # type: ignore[no-untyped-call]
         self._device = device
         self._swaps = Swaps(model, KINDS, "sdpa", _forward)
         self._configs = [module.config for module in self._swaps.modules]

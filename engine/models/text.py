@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 
 from engine.errors import UsageError
 from engine.models.batching import padded_length
+from engine.models.compiling import COMPILER_BYTES, Compiling
 from engine.models.device import choose_device, choose_dtype
 from engine.models.masks import Masks
 from engine.models.memory import Batches, is_lost, loading, to_device, watched
@@ -73,6 +75,7 @@ class TextModel:
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]
         self.window = WINDOW.get(device.type)
+        self.compiling: Compiling | None = None
         self._given: Given = lambda padded, mask: nullcontext()
         tokenizer = model.tokenizer if spec.mode == "ids" else None
         self.pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
@@ -90,6 +93,14 @@ class TextModel:
         Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
         Raises `TooLargeError` and `DeviceLostError`.
         """
+        if self.compiling is None:
+            return self._embed(ids, on_batch)
+        began = time.perf_counter()
+        vectors = self._embed(ids, on_batch)
+        self.compiling.worked(time.perf_counter() - began)
+        return vectors
+
+    def _embed(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         return self._batches.embed(
             [len(each) for each in ids],
             self.spec.dimensions,
@@ -153,9 +164,7 @@ class TextModel:
         if not self.give_packing():
             return
         given = {"padded": padded, "packed": self._given}
-        longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
-        count = max(2, 4 * self._batches.budget // longest)
-        ids = [np.ones(length, dtype=np.int32) for length in np.linspace(1, longest, count, dtype=int)]
+        ids = self._mixture()
 
         def take(way: str) -> None:
             self._given, self._batches.packed = given[way], way == "packed"
@@ -165,18 +174,17 @@ class TextModel:
             self.embed_ids(ids)
 
         ways = {way: partial(embed, way) for way in given}
-        take(fastest(self.device, f"{self.spec.digest} {self.dtype}", ways))
+        take(fastest(self.device, self._key, ways))
 
     def _gives_the_same(self, given: Given) -> bool:
         """Have batches run within `given` from now on, if that makes no difference."""
         probes, before = _probe_ids(self.spec), self._given
         batches = [probes, [max(probes, key=len)] * 2]
         plain = [self._forward(ids).cpu().numpy() for ids in batches]
-        enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
         self._given = given
         try:
             found = [self._forward(ids).cpu().numpy() for ids in batches]
-            good = all((cosines(a, b) >= enough).all() for a, b in zip(found, plain, strict=True))
+            good = all((cosines(a, b) >= self._enough).all() for a, b in zip(found, plain, strict=True))
         except Exception as error:  # whatever a version of transformers raises for what it doesn't know
             if is_lost(error):
                 raise
@@ -193,7 +201,31 @@ class TextModel:
         def embed(tokens: int) -> None:
             self.embed_ids([one] * max(1, tokens // length))
 
-        tune(self._batches, f"{self.spec.digest} {self.dtype}", sizes, embed)
+        tune(self._batches, self._key, sizes, embed)
+
+    def give_compiling(self) -> None:
+        """Let torch's compiler be used, by `engine.models.compiling`. As `give_masks`, and after all else."""
+        ids = self._mixture()
+        work = partial(self._embed, ids)
+        self.compiling = Compiling(self._model, self.device, self._key, work, self._enough)
+        self.growth = COMPILER_BYTES
+
+    def _mixture(self) -> list[TokenIds]:
+        """Inputs of all lengths up to that which is tried, some batches of them."""
+        longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
+        count = max(2, 4 * self._batches.budget // longest)
+        ids = _probe_ids(self.spec)[-1]
+        return [ids[:length] for length in np.linspace(1, longest, count, dtype=int)]
+
+    @property
+    def _key(self) -> str:
+        """What tells this model in these numbers from others."""
+        return f"{self.spec.digest} {self.dtype}"
+
+    @property
+    def _enough(self) -> float:
+        """The least cosine between vectors of this model in these numbers that are the same."""
+        return FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
 
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
         texts = [whole_characters(text) for text in texts]
@@ -249,10 +281,13 @@ def _positions(config: Any) -> str | None:
     return None
 
 
-def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -> TextModel:
+def load_text_model(
+    spec: TextSpec, device: str = "auto", dtype: str = "auto", compiles: bool = True
+) -> TextModel:
     """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `compiles` whether
+    there is memory for torch's compiler, should that be worth it. Raises
     `UsageError` for a device that isn't there and for a model that can't be loaded, doesn't fit in the
     device's memory or isn't what its specification says, and `DeviceLostError`.
     """
@@ -275,6 +310,8 @@ def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -
             loaded.give_masks()
             loaded.tune(TRIED_TOKENS)
             loaded.prefer_packing()
+            if compiles:
+                loaded.give_compiling()
     return loaded
 
 
@@ -323,7 +360,6 @@ def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
         return "its tokenizer.json gives other ids than its tokenizer"
     fitting = [index for index, each in enumerate(ids) if len(each) <= (spec.max_tokens or len(each))]
     vectors = loaded._forward([ids[index] for index in fitting]).cpu().numpy()
-    enough = FAITHFUL if loaded.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
-    if not (cosines(vectors, reference[fitting]) >= enough).all():
+    if not (cosines(vectors, reference[fitting]) >= loaded._enough).all():
         return "its ids give other vectors than its encode"
     return None

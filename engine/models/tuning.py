@@ -26,7 +26,7 @@ def tune(batches: Batches, model: str, sizes: Sequence[int], embed: Callable[[in
     `model` tells models and number formats apart; `embed` embeds inputs of that many units together. A size
     that the device has no memory for ends the search. Raises `DeviceLostError`.
     """
-    name = _name(batches.device, "batches", model, sizes)
+    name = name_of(batches.device, "batches", model, sizes)
     if (known := recall(name)) and known.isdigit() and int(known) in sizes:
         batches.budget = int(known)
         return
@@ -35,7 +35,7 @@ def tune(batches: Batches, model: str, sizes: Sequence[int], embed: Callable[[in
     for size in sizes:
         batches.budget = size
         embed(size)  # which compiles and allocates
-        seconds = min(_seconds(partial(embed, 2 * size)) for _ in range(ROUNDS))
+        seconds = min(seconds_of(partial(embed, 2 * size)) for _ in range(ROUNDS))
         if batches.budget < size:
             best = min(best, batches.budget) if rate == 0.0 else best
             break
@@ -52,12 +52,12 @@ def fastest(device: torch.device, model: str, ways: Mapping[str, Callable[[], ob
 
     `model` tells models and number formats apart. Raises what the ways raise.
     """
-    name = _name(device, "ways", model, sorted(ways))
+    name = name_of(device, "ways", model, sorted(ways))
     if (known := recall(name)) is not None and known in ways:
         return known
     for call in ways.values():
         call()  # which compiles and allocates
-    rounds = [{way: _seconds(call) for way, call in ways.items()} for _ in range(ROUNDS)]
+    rounds = [{way: seconds_of(call) for way, call in ways.items()} for _ in range(ROUNDS)]
     first, *others = {way: min(each[way] for each in rounds) for way in ways}.items()
     best = min(others, key=lambda each: each[1], default=first)
     chosen = best[0] if WORTH * best[1] < first[1] else first[0]
@@ -65,14 +65,15 @@ def fastest(device: torch.device, model: str, ways: Mapping[str, Callable[[], ob
     return chosen
 
 
-def _name(device: torch.device, what: str, *parts: object) -> str:
-    """Where to remember something of a device and versions of libraries."""
+def name_of(device: torch.device, what: str, *parts: object) -> str:
+    """Under what to remember something of a device and these versions of the libraries."""
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     key = "\0".join(map(str, (place, torch.__version__, version("transformers"), *parts)))
     return f"{what}/{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long a call takes, more than nothing."""
     started = time.perf_counter()
     call()
     return max(time.perf_counter() - started, 1e-9)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from engine.models.batching import batches
+from engine.models.batching import batches, size_of
 
 
 def test_every_input_is_in_one_batch_and_the_longest_comes_first() -> None:
@@ -42,3 +42,10 @@ def test_workers_that_take_batch_by_batch_find_the_last_ones_small() -> None:
 
 def test_without_a_budget_every_input_is_alone() -> None:
     assert list(batches([3, 9, 3], 0, workers=2)) == [[1], [0], [2]]
+
+
+def test_packed_batches_have_as_many_tokens_as_fit_whatever_their_lengths() -> None:
+    lengths = [900, 500, 400, 90, 10, 5]
+    assert list(batches(lengths, 1000, packed=True)) == [[0], [1, 2, 3, 4], [5]]
+    assert size_of(lengths, packed=True) == 1905
+    assert size_of(lengths, packed=False) == 5400

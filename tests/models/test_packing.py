@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from engine.models import packing
 from engine.models import text as text_module
+from engine.models.memory import Batches
 from engine.models.packing import KINDS
 from engine.models.resolve import resolve_text
 from engine.models.text import TextModel, load_text_model
@@ -238,3 +240,21 @@ def test_torchs_attention_for_many_lengths_is_asked_for_the_same(
     assert model.give_packing()
     np.testing.assert_allclose(model.embed_ids(inputs()), expected, atol=2e-5)
     assert asked
+
+
+@pytest.mark.parametrize("why", ["several threads", "float32 on CUDA", "an older torch"])
+def test_where_it_cannot_be_run_a_model_stays_padded(
+    tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("bert", tmp_path / "own")
+    model = load(tmp_path)
+    if why == "several threads":
+        monkeypatch.setattr(model, "_batches", Batches(model.device, 1_000, side_by_side=True))
+    else:
+        monkeypatch.setattr(model, "device", torch.device("cuda"))
+    if why == "an older torch":
+        monkeypatch.setattr(model, "dtype", torch.bfloat16)
+        monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)
+    assert not model.give_packing()
+    assert not model._batches.packed
+    assert all("forward" not in module.__dict__ for module in model.module.modules())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from engine.models import tuning
 from engine.models.memory import Batches
 from engine.models.resolve import resolve_text
 from engine.models.text import load_text_model
-from engine.models.tuning import tune
+from engine.models.tuning import fastest, tune
 
 SIZES = (8, 16, 32, 64)
 
@@ -78,3 +79,35 @@ def test_a_real_model_is_tuned_with_real_batches(bert: Path) -> None:
     model.tune((256, 512))
     assert model._batches.budget in (256, 512)
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"first": 1.0, "second": 0.5}, "second"),
+        ({"first": 1.0, "second": 0.99}, "first"),
+        ({"first": 1.0, "second": 2.0}, "first"),
+        ({"first": 1.0, "second": 0.9, "third": 0.8}, "third"),
+        ({"first": 1.0}, "first"),
+    ],
+)
+def test_the_first_way_is_taken_unless_another_is_clearly_faster_and_that_is_remembered(
+    seconds: dict[str, float], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, calls = [0.0], 0
+
+    def run(way: str) -> None:
+        nonlocal calls
+        calls += 1
+        now[0] += seconds[way]
+
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: now[0])  # type: ignore[attr-defined]
+    ways = {way: partial(run, way) for way in seconds}
+    place = torch.device("cpu")
+    assert fastest(place, "model", ways) == expected
+    tried = calls
+    assert tried == len(ways) * (1 + tuning.ROUNDS)
+    assert fastest(place, "model", ways) == expected
+    assert calls == tried
+    fastest(place, "another", ways)
+    assert calls == 2 * tried

@@ -1,0 +1,191 @@
+"""A model is compiled where that was measured to be worth it, and never else."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.errors import DeviceLostError
+from engine.models import compiling
+from engine.models.compiling import Compiling, Gain
+from engine.models.digest import cache_folder
+from engine.models.memory import watched
+from engine.models.resolve import resolve_text
+from engine.models.text import load_text_model
+from engine.records import Vector
+from tests.models.test_text import assemble, ids_of, pooling, some_texts
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:importlib._bootstrap")
+
+CPU = torch.device("cpu")
+
+
+class Layered(torch.nn.Module):
+    """Three layers of one kind, and what is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.rows = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in range(3))
+        self.others = torch.nn.ModuleList([torch.nn.Linear(8, 8), torch.nn.ReLU()])
+
+    def work(self) -> Vector:
+        values = torch.linspace(-1, 1, 40).reshape(5, 8)
+        for layer in self.rows:
+            values = layer(values)
+        return values.detach().numpy()
+
+    def compiled(self) -> int:
+        return sum("forward" in layer.__dict__ for layer in self.rows)
+
+
+class Compiler:
+    """In the place of torch's: what it makes of a layer takes part of its seconds, and may be another."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.takes, self.times = 0.0, 30.0, 2.0
+        self.error: Exception | None = None
+        self.wrong = False
+        self.calls = 0
+        self._model: Layered | None = None
+        monkeypatch.setattr(torch, "compile", self)
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        monkeypatch.setattr(compiling, "seconds_of", self.seconds_of)
+
+    def __call__(
+        self, forward: Callable[[torch.Tensor], torch.Tensor], dynamic: bool
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        assert dynamic
+        self.calls += 1
+        self.now += self.takes / 3
+
+        def compiled(values: torch.Tensor) -> torch.Tensor:
+            if self.error:
+                raise self.error
+            return -forward(values) if self.wrong else forward(values)
+
+        return compiled
+
+    def seconds_of(self, call: Callable[[], object]) -> float:
+        call()
+        assert self._model is not None
+        return 1.0 / self.times if self._model.compiled() else 1.0
+
+    def of(self, model: Layered) -> Compiling:
+        self._model = model
+        return Compiling(model, CPU, "model float32", model.work, 0.999)
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
+    yield Compiler(monkeypatch)
+
+
+def test_what_compiling_gives_is_measured_and_kept(compiler: Compiler) -> None:
+    model = Layered()
+    found = compiler.of(model)
+    assert found.measure() == Gain(2.0, 29.0)
+    assert found.on
+    assert model.compiled() == 3
+    assert compiler.calls == 3  # not what is no row of its like
+
+
+def test_a_later_run_compiles_when_it_has_worked_as_long_as_would_have_paid_for_it(
+    compiler: Compiler,
+) -> None:
+    compiler.of(Layered()).measure()
+    model = Layered()
+    later = compiler.of(model)
+    later.worked(57.0)
+    assert model.compiled() == 0
+    later.worked(2.0)
+    assert later.on
+    assert model.compiled() == 3
+    later.worked(1e6)
+    assert compiler.calls == 6
+
+
+def test_the_time_to_compile_is_when_it_would_have_saved_what_it_takes() -> None:
+    assert Gain(2.0, 29.0).worth_after_s == pytest.approx(58.0)
+    assert Gain(1.1, 30.0).worth_after_s == pytest.approx(330.0)
+    assert Gain(1.0, 30.0).worth_after_s == Gain(0.0, 0.0).worth_after_s == math.inf
+
+
+@pytest.mark.parametrize("fault", ["slower", "no compiler", "other vectors"])
+def test_what_gives_nothing_is_undone_and_not_tried_again(compiler: Compiler, fault: str) -> None:
+    compiler.times = 1.01 if fault == "slower" else 2.0
+    compiler.error = RuntimeError("no C++ compiler was found") if fault == "no compiler" else None
+    compiler.wrong = fault == "other vectors"
+    model = Layered()
+    expected = model.work()
+    found = compiler.of(model)
+    gain = found.measure()
+    assert gain is not None
+    assert gain.times == (1.01 if fault == "slower" else 0.0)
+    assert (found.on, model.compiled()) == (False, 0)
+    np.testing.assert_array_equal(model.work(), expected)
+    later = compiler.of(model)
+    later.worked(1e9)
+    assert (later.on, compiler.calls) == (False, 3)
+
+
+def test_a_model_that_became_another_since_it_was_measured_is_left_as_it_was(compiler: Compiler) -> None:
+    compiler.of(Layered()).measure()
+    model = Layered()
+    later, compiler.wrong = compiler.of(model), True
+    for _ in range(2):
+        later.worked(1e9)
+    assert (later.on, model.compiled(), compiler.calls) == (False, 0, 6)
+
+
+def test_a_lost_device_is_said_to_be_lost(compiler: Compiler) -> None:
+    compiler.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    model = Layered()
+    with pytest.raises(DeviceLostError), watched(CPU):
+        compiler.of(model).measure()
+    assert model.compiled() == 0
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[2, 3]", '{"times": "many", "seconds": 1}', '{"times": 2}'])
+def test_a_note_that_cannot_be_read_is_as_none(compiler: Compiler, content: str) -> None:
+    compiler.of(Layered()).measure()
+    (note,) = (cache_folder() / "compiling").iterdir()
+    assert json.loads(note.read_text())["times"] == 2.0
+    note.write_text(content)
+    later = compiler.of(Layered())
+    later.worked(1e9)
+    assert not later.on
+
+
+def test_a_model_without_layers_is_left_alone(compiler: Compiler) -> None:
+    alone = Compiling(torch.nn.Linear(2, 2), CPU, "small", lambda: np.ones((1, 2), dtype=np.float32), 0.999)
+    assert alone.measure() is None
+    assert not alone.on
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
+@pytest.mark.parametrize("packed", [False, True])
+def test_torchs_compiler_makes_the_same_vectors_with_padding_and_without(
+    bert: Path, tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.models.text._bears_threads", lambda spec, model: False)
+    monkeypatch.setattr(compiling, "WORTH", 0.0)
+    model = load_text_model(resolve_text(str(assemble(tmp_path / "model", bert, pooling("mean")))), "cpu")
+    ids = ids_of(model.spec, some_texts(24))
+    expected = model.embed_ids(ids)
+    assert not packed or model.give_packing()
+    model.give_compiling()
+    assert model.compiling is not None
+    gain = model.compiling.measure()
+    assert gain is not None
+    assert gain.times > 0
+    assert gain.seconds > 0
+    assert model.compiling.on
+    np.testing.assert_allclose(model.embed_ids(ids), expected, atol=2e-5)
