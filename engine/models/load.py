@@ -20,7 +20,7 @@ from engine.records import Pixels, TokenIds, Vector
 #: What the libraries are called.
 LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
-#: Bytes that loading may take where torch's compiler, which takes a part of them, is not in the way of anything.
+#: Bytes that loading may take where torch's compiler, which takes a part of them, is in nobody's way.
 COMPILER_ROOM = 8 * 2**30
 
 #: Inputs of different lengths that OpenVINO embeds when it has loaded a text model.
