@@ -87,6 +87,11 @@ class TextModel:
         """The sentence-transformers model itself, for what makes something else of it."""
         return self._model
 
+    @property
+    def packed(self) -> bool:
+        """Whether batches of ids are run without padding."""
+        return self._batches.packed
+
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
 
