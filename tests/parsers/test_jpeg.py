@@ -180,7 +180,8 @@ def test_absurdly_many_scans_are_gone_through_once() -> None:
         (4, 25, 0, 1, False),
         (4, 24, 0, 1, True),
         (2, 5, 0, 1, False),
-        (1, 1, 0, 1, False),
+        (1, 2, 0, 1, False),
+        (1, 1, 0, 1, True),
         (1, 0, 1, 4, True),
         (8, 1, 1, 3, False),
         (8, 1, 1, 4, True),
@@ -208,13 +209,19 @@ def test_coarser_colours_are_scaled_down_less() -> None:
         }
 
 
-def test_coloured_detail_is_kept_at_an_eighth(
-    tmp_path: Path, read: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("colours", [((200, 60, 60), (60, 120, 60)), ((240, 240, 240), (20, 20, 20))])
+def test_detail_is_kept_at_an_eighth(
+    tmp_path: Path,
+    subsampling: str,
+    colours: tuple[tuple[int, int, int], tuple[int, int, int]],
+    read: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     down, across = np.mgrid[:1536, :1536] // 24
-    squares = np.where(((down + across) % 2 == 0)[..., None], (200, 60, 60), (60, 120, 60)).astype(np.uint8)
+    squares = np.where(((down + across) % 2 == 0)[..., None], *colours).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(squares).save(file, "jpeg", progressive=True, quality=95)
+    Image.fromarray(squares).save(file, "jpeg", progressive=True, quality=95, subsampling=subsampling)
     pixels = decoded(tmp_path, file.getvalue())
     assert len(read) == 1
     monkeypatch.setattr(jpeg, "end_of_needed", lambda *_: None)
