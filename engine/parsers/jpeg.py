@@ -132,7 +132,7 @@ def components(
 
     A layer is its number, its samples across and down, and the number of its table; tables are by rows.
     """
-    across, down = (max(layer[side] for layer in layers) for side in (1, 2))
+    across, down = (max((layer[side] for layer in layers), default=1) for side in (1, 2))
     found: dict[int, Component] = {}
     for number, width, height, table in layers:
         # Instead of making coarser colours finer afterwards, libjpeg scales them down less (jdmaster.c).

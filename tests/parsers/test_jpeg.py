@@ -207,6 +207,7 @@ def test_coarser_colours_are_scaled_down_less() -> None:
             2: Component(min(8, 2 * pixels), 9, 9),
             3: Component(pixels, 9, 9),
         }
+    assert components([], tables, 2) == {}  # of a frame that says nothing of them
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
