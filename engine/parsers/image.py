@@ -164,8 +164,11 @@ def _decode(
     width, height = size if progressive else image.size
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(f"{width} x {height}", exact and isinstance(image, JpegImageFile))
-    if progressive and isinstance(image, JpegImageFile):
-        _spare_scans(image, size, None if exact else spec)
+    if progressive and isinstance(image, JpegImageFile) and image.fp is not None:
+        if jpeg.more_scans_than(image.fp, MAX_SCANNED_PIXELS // (width * height)):
+            raise ParseError("too-many-scans", f"its {width} x {height} pixels are refined by too many scans")
+        if not exact:
+            _spare_scans(image, size, spec)
     damage = _load(image)
     # After loading: a TIFF turns itself and forgets its orientation then.
     orientation = image.getexif().get(_ORIENTATION, 1)
@@ -223,27 +226,16 @@ def _draft(image: JpegImageFile, spec: ImageSpec) -> tuple[float, float, float, 
     return None if drafted is None or image.size == size else drafted[1]
 
 
-def _spare_scans(image: JpegImageFile, size: tuple[int, int], spec: ImageSpec | None) -> None:
+def _spare_scans(image: JpegImageFile, size: tuple[int, int], spec: ImageSpec) -> None:
     """Have a progressive JPEG of this size decoded up to the last scan that the picture needs.
 
-    All of it where there is no `spec`, something of it is missing, or it isn't to become small. Raises
-    ParseError where it has too many.
+    All of it where it isn't whole, or isn't to become small.
     """
-    if image.fp is None:
-        return
-    most = MAX_SCANNED_PIXELS // (size[0] * size[1])
-    scans, whole = jpeg.scans(image.fp, most + 1)
-    if len(scans) > most:
-        raise ParseError("too-many-scans", f"its {size[0]} x {size[1]} pixels are refined by too many scans")
-    if spec is None or not whole:
-        return
     width, height = _least_size(image, size, spec)
-    tables = image.quantization
-    if image.width < width or image.height < height or any(layer[3] not in tables for layer in image.layer):
+    if image.fp is None or image.width < width or image.height < height:
         return
-    # Tables are by rows: the lowest frequencies are those across and down.
-    steps = {number: (tables[of][0], max(tables[of][1], tables[of][8])) for number, _, _, of in image.layer}
-    end = jpeg.end_of_needed(scans, round(max(size) / max(image.size)), steps)
+    components = jpeg.components(image.layer, image.quantization, image.decoderconfig[0])
+    end = jpeg.end_of_needed(jpeg.scans(image.fp), components)
     if end is not None:
         image.fp = cast(IO[bytes], jpeg.Until(image.fp, end))
 
