@@ -96,7 +96,12 @@ class ImageModel:
         count = self._batches.budget + self._batches.budget // 2 + 1
         pictures = [noise[place % NOISES] for place in range(count)]
         enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
-        self.compiling = Compiling(self._model, self.device, self._key, lambda: self._embed(pictures), enough)
+
+        def work() -> Vector:
+            # One picture alone is compiled for itself: now, not in the midst of a run.
+            return np.concatenate([self._embed(pictures), self._embed(pictures[:1])])
+
+        self.compiling = Compiling(self._model, self.device, self._key, work, enough)
 
     @property
     def _key(self) -> str:

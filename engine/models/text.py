@@ -221,7 +221,12 @@ class TextModel:
     def give_compiling(self) -> None:
         """Let torch's compiler be used, by `engine.models.compiling`. As `give_masks`, and after all else."""
         ids = self._mixture()
-        work = partial(self._embed, ids)
+        # One input alone, and inputs without padding, are compiled for themselves: now, not in a run's midst.
+        kinds = [ids, ids[-1:], ids[-2:-1], ids[-1:] * 2]
+
+        def work() -> Vector:
+            return np.concatenate([self._embed(each) for each in kinds])
+
         self.compiling = Compiling(self._model, self.device, self._key, work, self._enough)
         self.growth = COMPILER_BYTES
 

@@ -264,6 +264,6 @@ def test_the_picture_towers_layers_are_what_torchs_compiler_is_given(
     given.compiling.worked = worked.append  # type: ignore
     np.testing.assert_array_equal(given.embed_pixels(pictures), expected)
     assert len(worked) == 1
-    # What is measured are pictures of the model's own size, more than one batch of them.
-    assert given.compiling._work().shape == (7, 24)
+    # What is measured are pictures of the model's own size, more than one batch of them, and one alone.
+    assert given.compiling._work().shape == (8, 24)
     assert len(worked) == 1

@@ -259,3 +259,36 @@ def test_a_shape_that_the_compiler_fails_at_later_is_run_without_it(monkeypatch:
         failing = True
         one = torch.ones(1, 2, 8, dtype=torch.float32)  # of three axes, which is compiled anew
         assert model.rows[0](one).shape == (1, 2, 8)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_was_compiled_when_it_was_measured_is_all_that_a_run_needs(
+    bert: Path, tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = 0
+
+    def last_stage(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
+        nonlocal compiled
+        compiled += 1
+        forward: Callable[..., Any] = graph.forward
+        return forward
+
+    torch._dynamo.reset()  # what other tests have compiled
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=last_stage))
+    monkeypatch.setattr("engine.models.text._bears_threads", lambda spec, model: False)
+    monkeypatch.setattr(compiling, "WORTH", 0.0)
+    model = load_text_model(resolve_text(str(assemble(tmp_path / "model", bert, pooling("mean")))), "cpu")
+    model._bucket = 16  # as on a GPU
+    assert model.give_masks()
+    assert not packed or model.give_packing()
+    model.give_compiling()
+    assert model.compiling is not None
+    assert model.compiling.measure()
+    assert model.compiling.on
+    first = compiled
+    assert first > 0
+    ids = ids_of(model.spec, some_texts(24))
+    whole = np.resize(ids[0], 48)
+    for inputs in (ids, ids[:1], [whole], [whole, whole, whole], [whole, ids[0][:5]]):
+        model.embed_ids(inputs)
+    assert compiled == first
