@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from engine.errors import EngineError
 from engine.records import Vector
 
+#: How many times its budget a packed batch takes where its results are laid side by side, for pooling.
+SPREAD = 4
+
 
 class TooLargeError(EngineError):
     """The inputs at `positions` don't fit in the device's memory, each even alone; the others are embedded.
@@ -25,19 +28,20 @@ def batches(
 ) -> Iterator[list[int]]:
     """Indices of `lengths` in batches, longest first, each index once.
 
-    A batch's size (`size_of`: with padding, unless it is `packed`) stays within `budget` tokens; an input
-    that is longer alone is a batch of its own. The longest comes first so that memory that doesn't suffice
-    shows at once. Where so many `workers` take them one by one, the last ones are smaller, half of a worker's
-    share of what is left, so that all come to an end together (as guided self-scheduling does it,
-    Polychronopoulos and Kuck 1987).
+    A batch's size (`size_of`: with padding, unless it is `packed`) stays within `budget` tokens, and a packed
+    one's with padding within `SPREAD` times as many; an input that is longer alone is a batch of its own. The
+    longest comes first so that memory that doesn't suffice shows at once. Where so many `workers` take them
+    one by one, the last ones are smaller, half of a worker's share of what is left, so that all come to an
+    end together (as guided self-scheduling does it, Polychronopoulos and Kuck 1987).
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batch: list[int] = []
     tokens, left = 0, sum(lengths)
     for index in order:
         most = min(budget, left // (2 * workers)) if workers else budget
-        size = tokens + lengths[index] if packed else (len(batch) + 1) * lengths[batch[0] if batch else index]
-        if batch and size > most:
+        padded = (len(batch) + 1) * lengths[batch[0] if batch else index]
+        full = tokens + lengths[index] > most or padded > SPREAD * most if packed else padded > most
+        if batch and full:
             yield batch
             left -= tokens
             batch, tokens = [], 0

@@ -29,6 +29,9 @@ WINDOW = {"cuda": 1_024}
 #: Pictures of a batch that are tried on a GPU.
 TRIED_IMAGES = (64, 128, 256, 512)
 
+#: Different pictures that torch's compiler is tried with; a batch of them would be kept for nothing.
+NOISES = 8
+
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -88,11 +91,17 @@ class ImageModel:
     def give_compiling(self) -> None:
         """Let torch's compiler be used, by `engine.models.compiling`, on a device that one thread runs."""
         chance = np.random.default_rng(0)
+        noise = list(chance.integers(0, 256, (NOISES, *self.spec.size, 3), dtype=np.uint8))
         # A batch, and one that isn't full.
-        shape = (self._batches.budget + self._batches.budget // 2 + 1, *self.spec.size, 3)
-        noise = chance.integers(0, 256, shape, dtype=np.uint8)
+        count = self._batches.budget + self._batches.budget // 2 + 1
+        pictures = [noise[place % NOISES] for place in range(count)]
         enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
-        self.compiling = Compiling(self._model, self.device, self._key, lambda: self._embed(noise), enough)
+
+        def work() -> Vector:
+            # One picture alone is compiled for itself: now, not in the midst of a run.
+            return np.concatenate([self._embed(pictures), self._embed(pictures[:1])])
+
+        self.compiling = Compiling(self._model, self.device, self._key, work, enough)
 
     @property
     def _key(self) -> str:

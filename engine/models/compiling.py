@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from engine.errors import DeviceLostError
 from engine.models.digest import recall, remember
 from engine.models.memory import is_lost
 from engine.models.probes import cosines
@@ -60,7 +61,8 @@ class Compiling:
     def __init__(
         self, model: Any, device: torch.device, name: str, work: Callable[[], Vector], enough: float
     ) -> None:
-        self._layers = list(_layers(model))
+        self._layers = list(dict.fromkeys(_layers(model)))
+        self._before = [layer.__dict__.get("forward") for layer in self._layers]
         self._path = name_of(device, "compiling", name)
         self._work = work
         self._enough = enough
@@ -101,12 +103,11 @@ class Compiling:
 
     def _compiled(self) -> float | None:
         """Compile: seconds until the first work is done; None, and nothing is changed, where that fails."""
-        # Its workers would be processes that nobody counts.
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         # Which says to the user what only its developers can use, also later.
         logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
         began = time.perf_counter()
         try:
+            _alone()
             with quiet():
                 expected = self._work()
                 began = time.perf_counter()
@@ -115,18 +116,35 @@ class Compiling:
                 found = self._work()
         except Exception as error:  # whatever a compiler, or the lack of one, raises
             self._undo()
-            if is_lost(error):
+            if isinstance(error, DeviceLostError) or is_lost(error):
                 raise
             return None
         self.on = bool((cosines(found, expected) >= self._enough).all())
         if not self.on:
             self._undo()
-        return time.perf_counter() - began if self.on else None
+            return None
+        from torch._dynamo import config
+
+        # A later batch whose shape the compiler fails at is run without it.
+        config.suppress_errors = True
+        return time.perf_counter() - began
 
     def _undo(self) -> None:
         self.on = False
-        for layer in self._layers:
-            layer.__dict__.pop("forward", None)  # the class's own is behind it
+        for layer, before in zip(self._layers, self._before, strict=True):
+            if before is None:
+                layer.__dict__.pop("forward", None)  # the class's own is behind it
+            else:
+                layer.forward = before
+
+
+def _alone() -> None:
+    """Have the compiler start no processes, which nobody would count, unless the user wants some."""
+    if "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:
+        # Not by this variable: transformers has had it read before.
+        from torch._inductor import config
+
+        config.compile_threads = 1
 
 
 def _layers(model: Any) -> Iterator[Any]:

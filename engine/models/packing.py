@@ -1,9 +1,10 @@
 """A batch of inputs one behind another, without padding. Imports torch.
 
 Beside attention a transformer looks at each token by itself, so that a batch may be one long row, where
-attention is told where each input begins: torch's `varlen_attn` (FlashAttention, on CUDA from torch 2.10 on)
-takes that; elsewhere attention is run input by input. What a model makes of its tokens is laid side by side
-again, because what follows the transformer, pooling above all, is the model's own and small.
+attention is told where each input begins: torch's `varlen_attn` (FlashAttention, on CUDA from torch 2.10 on;
+windows, causal ones too, and heads that are shared from 2.12 on) takes that; elsewhere attention is run input
+by input. What a model makes of its tokens is laid side by side again, because what follows the transformer,
+pooling above all, is the model's own and small.
 """
 
 from __future__ import annotations

@@ -14,18 +14,19 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from engine.errors import UsageError
+from engine.errors import DeviceLostError, UsageError
 from engine.models.batching import padded_length
 from engine.models.compiling import COMPILER_BYTES, Compiling
 from engine.models.device import choose_device, choose_dtype
+from engine.models.digest import recall, remember
 from engine.models.masks import Masks
 from engine.models.memory import Batches, is_lost, loading, to_device, watched
 from engine.models.packing import Packing
 from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES, cosines, whole_characters
-from engine.models.quiet import quiet
+from engine.models.quiet import one_line, quiet
 from engine.models.spec import TextSpec
 from engine.models.text_folder import NO_LIMIT
-from engine.models.tuning import fastest, tune
+from engine.models.tuning import fastest, name_of, tune
 from engine.records import TokenIds, Vector
 
 #: Padded tokens of one batch by kind of device. On a CPU what fits a core's caches is fastest (measured with
@@ -164,7 +165,21 @@ class TextModel:
         return False
 
     def prefer_packing(self) -> None:
-        """Run batches without padding where that is faster, which is tried once for a model and a device."""
+        """Run batches without padding where that is faster, which is tried once for a model and a device.
+
+        Never again where that lost the device: each new process would lose it too. As `give_masks`.
+        """
+        lost = name_of(self.device, "packing", self._key)
+        if recall(lost) is not None:
+            return
+        try:
+            self._take_the_faster()
+        except Exception as error:
+            if isinstance(error, DeviceLostError) or is_lost(error):
+                remember(lost, f"{one_line(error)}\n")
+            raise
+
+    def _take_the_faster(self) -> None:
         padded = self._given
         if not self.give_packing():
             return
@@ -211,7 +226,12 @@ class TextModel:
     def give_compiling(self) -> None:
         """Let torch's compiler be used, by `engine.models.compiling`. As `give_masks`, and after all else."""
         ids = self._mixture()
-        work = partial(self._embed, ids)
+        # One input alone, and inputs without padding, are compiled for themselves: now, not in a run's midst.
+        kinds = [ids, ids[-1:], ids[-2:-1], ids[-1:] * 2]
+
+        def work() -> Vector:
+            return np.concatenate([self._embed(each) for each in kinds])
+
         self.compiling = Compiling(self._model, self.device, self._key, work, self._enough)
         self.growth = COMPILER_BYTES
 

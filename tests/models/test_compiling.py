@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,12 +148,38 @@ def test_a_model_that_became_another_since_it_was_measured_is_left_as_it_was(com
     assert (later.on, model.compiled(), compiler.calls) == (False, 0, 6)
 
 
-def test_a_lost_device_is_said_to_be_lost(compiler: Compiler) -> None:
-    compiler.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceLostError("cuda is lost")],
+    ids=["by torch", "by the batches"],
+)
+def test_a_lost_device_is_said_to_be_lost(compiler: Compiler, error: Exception) -> None:
+    compiler.error = error
     model = Layered()
     with pytest.raises(DeviceLostError), watched(CPU):
         compiler.of(model).measure()
     assert model.compiled() == 0
+    assert not (cache_folder() / "compiling").exists()  # nothing was found out
+
+
+def test_what_stood_in_front_of_a_layer_before_is_there_again(compiler: Compiler) -> None:
+    model, compiler.wrong = Layered(), True
+    calls: list[int] = []
+    first: Any = model.rows[0]
+    own = first.forward
+
+    def in_front(values: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        result: torch.Tensor = own(values)
+        return result
+
+    first.forward = in_front
+    compiler.of(model).measure()
+    assert first.forward is in_front
+    assert model.compiled() == 1
+    calls.clear()
+    model.work()
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[2, 3]", '{"times": "many", "seconds": 1}', '{"times": 2}'])
@@ -189,3 +218,77 @@ def test_torchs_compiler_makes_the_same_vectors_with_padding_and_without(
     assert gain.seconds > 0
     assert model.compiling.on
     np.testing.assert_allclose(model.embed_ids(ids), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), ("3", 2)], ids=["none", "the user's"])
+def test_the_compiler_starts_no_processes_of_its_own_unless_the_user_wants_some(
+    compiler: Compiler, asked: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config as config
+
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", asked)
+    with config.patch(compile_threads=2):  # which the variable was read for before
+        compiler.of(Layered()).measure()
+        assert config.compile_threads == expected
+    assert (
+        os.environ.get("TORCHINDUCTOR_COMPILE_THREADS") == asked
+    )  # nor does a child of this process see more
+
+
+def test_a_shape_that_the_compiler_fails_at_later_is_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own machinery, with a compiler in the place of its last stage that knows one kind of input."""
+    failing = False
+
+    def last_stage(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
+        if failing:
+            raise RuntimeError("no code for this shape")
+        forward: Callable[..., Any] = graph.forward
+        return forward
+
+    import torch._dynamo.config as config
+
+    with config.patch(suppress_errors=False):
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=last_stage))
+        monkeypatch.setattr(compiling, "WORTH", 0.0)
+        model = Layered()
+        made = Compiling(model, CPU, "model float32", model.work, 0.999)
+        made.measure()
+        assert made.on
+        failing = True
+        one = torch.ones(1, 2, 8, dtype=torch.float32)  # of three axes, which is compiled anew
+        assert model.rows[0](one).shape == (1, 2, 8)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_was_compiled_when_it_was_measured_is_all_that_a_run_needs(
+    bert: Path, tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = 0
+
+    def last_stage(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
+        nonlocal compiled
+        compiled += 1
+        forward: Callable[..., Any] = graph.forward
+        return forward
+
+    torch._dynamo.reset()  # what other tests have compiled
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=last_stage))
+    monkeypatch.setattr("engine.models.text._bears_threads", lambda spec, model: False)
+    monkeypatch.setattr(compiling, "WORTH", 0.0)
+    model = load_text_model(resolve_text(str(assemble(tmp_path / "model", bert, pooling("mean")))), "cpu")
+    model._bucket = 16  # as on a GPU
+    assert model.give_masks()
+    assert not packed or model.give_packing()
+    model.give_compiling()
+    assert model.compiling is not None
+    assert model.compiling.measure()
+    assert model.compiling.on
+    first = compiled
+    assert first > 0
+    ids = ids_of(model.spec, some_texts(24))
+    whole = np.resize(ids[0], 48)
+    for inputs in (ids, ids[:1], [whole], [whole, whole, whole], [whole, ids[0][:5]]):
+        model.embed_ids(inputs)
+    assert compiled == first

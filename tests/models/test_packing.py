@@ -202,6 +202,48 @@ def test_the_faster_of_both_is_taken(tmp_path: Path, faster: str, monkeypatch: p
     np.testing.assert_allclose(model.embed_ids(inputs()), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("when", ["at the first look", "when it is timed"])
+def test_what_lost_the_device_is_not_tried_again_by_the_next_process(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("bert", tmp_path / "own")
+    tried = 0
+
+    def losing(*_: Any, **__: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    if when == "at the first look":
+        monkeypatch.setattr(packing, "_attention", losing)
+    else:
+        monkeypatch.setattr(text_module, "fastest", losing)
+    model = load(tmp_path)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        model.prefer_packing()
+    again = load(tmp_path)
+    expected = again.embed_ids(inputs())
+    again.prefer_packing()
+    assert tried == 1
+    assert not again._batches.packed
+    np.testing.assert_array_equal(again.embed_ids(inputs()), expected)
+
+
+def test_what_fails_otherwise_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("bert", tmp_path / "own")
+
+    def without_memory(*_: Any) -> str:
+        raise RuntimeError("CUDA out of memory")
+
+    with monkeypatch.context() as once, pytest.raises(RuntimeError, match="out of memory"):
+        once.setattr(text_module, "fastest", without_memory)
+        load(tmp_path).prefer_packing()
+    again = load(tmp_path)
+    monkeypatch.setattr(text_module, "fastest", lambda *_: "packed")
+    again.prefer_packing()
+    assert again._batches.packed
+
+
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "mistral"])
 def test_torchs_attention_for_many_lengths_is_asked_for_the_same(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
