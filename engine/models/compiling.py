@@ -34,10 +34,14 @@ COMPILER_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How many times as fast a compiled model is, 0 where it can't be or is another; what compiling takes."""
+    """How many times as fast a compiled model is, 0 where it can't be or is another; what compiling takes.
+
+    `lost`: it lost the device.
+    """
 
     times: float
     seconds: float
+    lost: bool = False
 
     @property
     def worth_after_s(self) -> float:
@@ -70,8 +74,11 @@ class Compiling:
         #: Whether the layers are compiled.
         self.on = False
         self._worth_after_s = math.inf
+        #: A device was lost by it, which would happen to each new process.
+        self._lost = False
         if self._layers and (known := _gain(recall(self._path))):
             self._worth_after_s = known.worth_after_s
+            self._lost = known.lost
 
     def worked(self, seconds: float) -> None:
         """The model has worked so long; compiles it where it is time to. Raises `DeviceLostError`."""
@@ -87,6 +94,8 @@ class Compiling:
         """
         if not self._layers:
             return None
+        if self._lost:
+            return Gain(0.0, 0.0, lost=True)
         self._worth_after_s = math.inf
         self._undo()
         self._work()
@@ -98,8 +107,11 @@ class Compiling:
             gain = Gain(before / after, max(0.0, took - before))
         if gain.times <= WORTH:
             self._undo()
-        remember(self._path, json.dumps(asdict(gain)) + "\n")
+        self._remember(gain)
         return gain
+
+    def _remember(self, gain: Gain) -> None:
+        remember(self._path, json.dumps(asdict(gain)) + "\n")
 
     def _compiled(self) -> float | None:
         """Compile: seconds until the first work is done; None, and nothing is changed, where that fails."""
@@ -117,6 +129,7 @@ class Compiling:
         except Exception as error:  # whatever a compiler, or the lack of one, raises
             self._undo()
             if isinstance(error, DeviceLostError) or is_lost(error):
+                self._remember(Gain(0.0, 0.0, lost=True))
                 raise
             return None
         self.on = bool((cosines(found, expected) >= self._enough).all())
@@ -157,6 +170,6 @@ def _layers(model: Any) -> Iterator[Any]:
 def _gain(text: str | None) -> Gain | None:
     try:
         told = json.loads(text or "")
-        return Gain(float(told["times"]), float(told["seconds"]))
+        return Gain(float(told["times"]), float(told["seconds"]), bool(told["lost"]))
     except (ValueError, KeyError, TypeError):
         return None

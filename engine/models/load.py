@@ -153,13 +153,14 @@ def open_image(spec: ImageSpec, way: Way, notes: tuple[str, ...] = ()) -> ImageE
 
 
 def _compiles(room: int | None) -> bool:
-    return room is None or room >= COMPILER_ROOM
+    """Only in a process of the engine, which is told its room: the compiler's settings are the process's."""
+    return room is not None and room >= COMPILER_ROOM
 
 
 def _by_torch(
     spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = (), compiles: bool = False
 ) -> TextEmbedder:
-    from engine.models.text import load_text_model
+    from engine.models.text_load import load_text_model
 
     model = load_text_model(spec, device, dtype, compiles)
     model.notes += notes

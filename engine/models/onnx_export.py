@@ -28,7 +28,8 @@ from engine.models.onnx_text import OnnxText
 from engine.models.probes import FAITHFUL, PROBES, cosines
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec, TextSpec
-from engine.models.text import TextModel, load_text_model
+from engine.models.text import TextModel
+from engine.models.text_load import load_text_model
 from engine.records import Pixels, Vector
 
 #: The version of ONNX's operators that is written.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from engine.records import Vector
+from engine.models.spec import TextSpec
+from engine.records import TokenIds, Vector
 
 #: Halves of a UTF-16 pair, which a string may hold and a tokenizer refuses.
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -26,6 +29,14 @@ PROBES = (
 def whole_characters(text: str) -> str:
     """The text with U+FFFD for each lone surrogate."""
     return text if text.isascii() else SURROGATES.sub("\ufffd", text)
+
+
+def ids_of(spec: TextSpec, texts: Sequence[str]) -> list[TokenIds]:
+    """Whole inputs of the model, int32 [tokens] each, also those that are too long for it."""
+    tokenizer = Tokenizer.from_file(str(spec.tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [np.array(each.ids, dtype=np.int32) for each in tokenizer.encode_batch(list(texts))]
 
 
 def cosines(left: Vector, right: Vector) -> Vector:

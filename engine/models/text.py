@@ -12,20 +12,24 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer
 
-from engine.errors import DeviceLostError, UsageError
+from engine.errors import DeviceLostError
 from engine.models.batching import padded_length
 from engine.models.compiling import COMPILER_BYTES, Compiling
-from engine.models.device import choose_device, choose_dtype
 from engine.models.digest import recall, remember
 from engine.models.masks import Masks
-from engine.models.memory import Batches, is_lost, loading, to_device, watched
+from engine.models.memory import Batches, is_lost, to_device, watched
 from engine.models.packing import Packing
-from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, PROBES, cosines, whole_characters
+from engine.models.probes import (
+    FAITHFUL,
+    FAITHFUL_IN_REDUCED_PRECISION,
+    PROBES,
+    cosines,
+    ids_of,
+    whole_characters,
+)
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import TextSpec
-from engine.models.text_folder import NO_LIMIT
 from engine.models.tuning import fastest, name_of, tune
 from engine.records import TokenIds, Vector
 
@@ -33,8 +37,8 @@ from engine.records import TokenIds, Vector
 #: MiniLM: 1,000 tokens for each core); a GPU wants as many as keep it busy between two launches.
 BATCH_TOKENS = {"cpu": 1_000, "mps": 8_192, "cuda": 32_768}
 
-#: Padded tokens of a batch that are tried on a GPU, and of an input that they are made of.
-TRIED_TOKENS, TRIED_LENGTH = (8_192, 16_384, 32_768, 65_536), 256
+#: Tokens of an input that batches, and ways to run them, are tried with.
+TRIED_LENGTH = 256
 
 #: The same on a CPU, where all cores work on one batch.
 SHARED_BATCH_TOKENS = 2_000
@@ -306,85 +310,8 @@ def _positions(config: Any) -> str | None:
     return None
 
 
-def load_text_model(
-    spec: TextSpec, device: str = "auto", dtype: str = "auto", compiles: bool = True
-) -> TextModel:
-    """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
-
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `compiles` whether
-    there is memory for torch's compiler, should that be worth it. Raises
-    `UsageError` for a device that isn't there and for a model that can't be loaded, doesn't fit in the
-    device's memory or isn't what its specification says, and `DeviceLostError`.
-    """
-    place = choose_device(device)
-    numbers = choose_dtype(dtype, place)
-    with quiet():
-        from sentence_transformers import SentenceTransformer
-    # Once more, because progress bars can be turned off only where their library has been imported.
-    with quiet(), loading(f"text model {spec.name}", spec.folder, place):
-        model = SentenceTransformer(
-            spec.folder,
-            device=str(place),
-            trust_remote_code=spec.trust_remote_code,
-            local_files_only=True,
-            model_kwargs={"dtype": numbers},
-        )
-        loaded = TextModel(spec, model.to(numbers).eval(), place, numbers)
-        _check(loaded)
-        if place.type == "cuda" and loaded.effective_mode == "ids":
-            loaded.give_masks()
-            loaded.tune(TRIED_TOKENS)
-            loaded.prefer_packing()
-            if compiles:
-                loaded.give_compiling()
-    return loaded
-
-
-def _check(loaded: TextModel) -> None:
-    spec = loaded.spec
-    reference = loaded._encode(loaded._model.encode_document, list(PROBES), spec.document_prompt)
-    if reference.shape[1] != spec.dimensions:
-        raise UsageError(
-            f"text model {spec.name} gives {reference.shape[1]} dimensions, its files say {spec.dimensions}"
-        )
-    limit = loaded._model.max_seq_length
-    if limit is not None and limit < (spec.max_tokens or NO_LIMIT):
-        raise UsageError(
-            f"text model {spec.name} reads {limit} tokens at most, which its files don't say: state it as "
-            f"max_seq_length in {spec.folder}/sentence_bert_config.json"
-        )
-    if spec.mode == "text":
-        return
-    if why := _unfaithful(loaded, reference):
-        loaded.effective_mode = "text"
-        loaded.notes = (f"text model {spec.name}: {why}, so its own tokenizer is used, which is slower",)
-
-
-def _ids_of(spec: TextSpec, texts: Sequence[str]) -> list[TokenIds]:
-    """Whole inputs, also those that are too long for the model."""
-    tokenizer = Tokenizer.from_file(str(spec.tokenizer_file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return [np.array(each.ids, dtype=np.int32) for each in tokenizer.encode_batch(texts)]
-
-
 def _probe_ids(spec: TextSpec) -> list[TokenIds]:
     """Inputs of several lengths, up to what is tried: a window of attention is shorter."""
     longest = min(TRIED_LENGTH, spec.max_tokens or TRIED_LENGTH)
-    ids = [each[:longest] for each in _ids_of(spec, PROBES)]
+    ids = [each[:longest] for each in ids_of(spec, PROBES)]
     return [*ids, np.resize(np.concatenate(ids), longest)]
-
-
-def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
-    spec = loaded.spec
-    texts = [spec.document_prompt + text for text in PROBES]
-    ids = _ids_of(spec, texts)
-    with quiet():
-        own = [loaded._model.tokenizer(text)["input_ids"] for text in texts]
-    if any(mine.tolist() != list(theirs) for mine, theirs in zip(ids, own, strict=True)):
-        return "its tokenizer.json gives other ids than its tokenizer"
-    fitting = [index for index, each in enumerate(ids) if len(each) <= (spec.max_tokens or len(each))]
-    vectors = loaded._forward([ids[index] for index in fitting]).cpu().numpy()
-    if not (cosines(vectors, reference[fitting]) >= loaded._enough).all():
-        return "its ids give other vectors than its encode"
-    return None

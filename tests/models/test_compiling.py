@@ -21,7 +21,7 @@ from engine.models.compiling import Compiling, Gain
 from engine.models.digest import cache_folder
 from engine.models.memory import watched
 from engine.models.resolve import resolve_text
-from engine.models.text import load_text_model
+from engine.models.text_load import load_text_model
 from engine.records import Vector
 from tests.models.test_text import assemble, ids_of, pooling, some_texts
 
@@ -159,7 +159,12 @@ def test_a_lost_device_is_said_to_be_lost(compiler: Compiler, error: Exception) 
     with pytest.raises(DeviceLostError), watched(CPU):
         compiler.of(model).measure()
     assert model.compiled() == 0
-    assert not (cache_folder() / "compiling").exists()  # nothing was found out
+    # A new process would lose it again, and the next one too.
+    calls, compiler.error = compiler.calls, None
+    later = compiler.of(model)
+    assert later.measure() == Gain(0.0, 0.0, lost=True)
+    later.worked(1e9)
+    assert compiler.calls == calls
 
 
 def test_what_stood_in_front_of_a_layer_before_is_there_again(compiler: Compiler) -> None:

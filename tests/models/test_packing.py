@@ -19,7 +19,8 @@ from engine.models import text as text_module
 from engine.models.memory import Batches
 from engine.models.packing import KINDS
 from engine.models.resolve import resolve_text
-from engine.models.text import TextModel, load_text_model
+from engine.models.text import TextModel
+from engine.models.text_load import load_text_model
 from engine.records import TokenIds
 from tests.models.conftest import byte_bpe
 from tests.models.test_text import assemble, pooling, some_texts

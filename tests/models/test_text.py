@@ -22,7 +22,8 @@ from engine.models.probes import cosines
 from engine.models.quiet import quiet
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec
-from engine.models.text import TextModel, load_text_model
+from engine.models.text import TextModel
+from engine.models.text_load import load_text_model
 from engine.records import TokenIds
 from tests.models.conftest import WORDS, edit, save_llama
 

@@ -13,7 +13,7 @@ import torch
 from engine.models import tuning
 from engine.models.memory import Batches
 from engine.models.resolve import resolve_text
-from engine.models.text import load_text_model
+from engine.models.text_load import load_text_model
 from engine.models.tuning import fastest, tune
 
 SIZES = (8, 16, 32, 64)
