@@ -164,7 +164,7 @@ def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str, bac
         # What loads fastest: a single query is not worth a calibration, nor what it may have chosen.
         return load_text(spec, device, dtype, backend, measure=False).embed_query(query)
     # Captions go through the text tower, which torch alone runs.
-    return load_image(spec, device, dtype, "torch").embed_query(query)
+    return load_image(spec, device, dtype, "torch", measure=False).embed_query(query)
 
 
 def snippet(text: str, query: str, size: int = SNIPPET_CHARACTERS) -> str:

@@ -144,15 +144,15 @@ def _finished(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def load_image_model(
-    spec: ImageSpec, device: str = "auto", dtype: str = "auto", compiles: bool = True
+    spec: ImageSpec, device: str = "auto", dtype: str = "auto", measure: bool = True, compiles: bool = True
 ) -> ImageModel:
     """Load the model from its folder, without a network.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `compiles` whether
-    there is memory for torch's compiler, should that be worth it. Raises
-    `UsageError` for a device that isn't there, a model that can't be loaded or doesn't fit in the device's
-    memory, and one that open_clip prepares pictures for in another way than the specification says, and
-    `DeviceLostError`.
+    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `measure` whether
+    it is to be found out how a GPU runs batches fastest, `compiles` whether there is memory for torch's
+    compiler, should that be worth it. Raises `UsageError` for a device that isn't there, a model that can't
+    be loaded or doesn't fit in the device's memory, and one that open_clip prepares pictures for in another
+    way than the specification says, and `DeviceLostError`.
     """
     place = choose_device(device)
     numbers = choose_dtype(dtype, place)
@@ -168,7 +168,7 @@ def load_image_model(
         ).eval()
         loaded = ImageModel(spec, model, place, numbers)
         _check(loaded)
-        if place.type == "cuda":
+        if place.type == "cuda" and measure:
             loaded.tune(TRIED_IMAGES)
             if compiles:
                 loaded.give_compiling()

@@ -90,7 +90,7 @@ def load_text(
     if spec.int8:
         return _in_int8(spec, device, backend, room, say)
     if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
-        return _by_torch(spec, device, dtype, compiles=_compiles(room))
+        return _by_torch(spec, device, dtype, (), measure, _compiles(room))
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_text(spec, way, notes)
 
@@ -112,7 +112,7 @@ def load_image(
     if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
         from engine.models.clip import load_image_model
 
-        return load_image_model(spec, device, dtype, _compiles(room))
+        return load_image_model(spec, device, dtype, measure, _compiles(room))
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_image(spec, way, notes)
 
@@ -158,11 +158,16 @@ def _compiles(room: int | None) -> bool:
 
 
 def _by_torch(
-    spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = (), compiles: bool = False
+    spec: TextSpec,
+    device: str,
+    dtype: str,
+    notes: tuple[str, ...] = (),
+    measure: bool = False,
+    compiles: bool = False,
 ) -> TextEmbedder:
     from engine.models.text_load import load_text_model
 
-    model = load_text_model(spec, device, dtype, compiles)
+    model = load_text_model(spec, device, dtype, measure, compiles)
     model.notes += notes
     return model
 

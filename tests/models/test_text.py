@@ -18,6 +18,7 @@ from engine.errors import DeviceLostError, UsageError
 from engine.models import masks
 from engine.models import text as text_module
 from engine.models.batching import TooLargeError
+from engine.models.load import load_text
 from engine.models.probes import cosines
 from engine.models.quiet import quiet
 from engine.models.resolve import resolve_text
@@ -475,3 +476,26 @@ def test_a_model_that_does_not_take_given_masks_is_left_as_it_was(
     assert not model.give_masks()
     assert all("forward" not in module.__dict__ for module in model.module.modules())
     np.testing.assert_array_equal(model.embed_ids(ids), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (True, False)),
+        ({"measure": False}, (False, False)),
+        ({"room": 4 * 2**30}, (True, False)),
+        ({"room": 16 * 2**30}, (True, True)),
+    ],
+)
+def test_what_a_gpu_does_fastest_is_found_out_for_runs_and_compiled_where_there_is_room(
+    bert: Path, options: dict[str, Any], expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, asked = resolve_text(str(bert)), []
+
+    def seen(*args: Any) -> TextModel:
+        asked.append(args)
+        return load_text_model(*args)
+
+    monkeypatch.setattr("engine.models.text_load.load_text_model", seen)
+    load_text(spec, "cpu", "float32", "torch", **options)
+    assert asked == [(spec, "cpu", "float32", *expected)]
