@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import chain
-from multiprocessing import connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -18,12 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from engine.runtime import messages as m
+from engine.runtime.bell import Bell
 from engine.runtime.child import Child, pipe
 from engine.stages.segment import Segment
 from tests.runtime import children
 
 #: Seconds after which a child that says nothing fails the test.
 PATIENCE_S = 30.0
+
+#: Rings whenever the child has said something.
+BELL = Bell()
 
 few = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -97,7 +100,7 @@ def frames(sent: list[list[Segment]]) -> list[bytes]:
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A consumer that says back what its channels bring."""
     folder: Path = tmp_path_factory.mktemp("run")
-    child = Child("echo", children.echo, str(folder))
+    child = Child("echo", children.echo, str(folder), bell=BELL)
     yield child
     child.kill()
     child.control.close()
@@ -115,7 +118,7 @@ def heard(child: Child, name: str, stream: bytes) -> tuple[list[Segment], list[o
     deadline = time.monotonic() + PATIENCE_S
     while m.ChannelClosed(name) not in told or len(found) < sum(isinstance(one, m.Received) for one in told):
         assert time.monotonic() < deadline, "the channel's end was never told"
-        connection.wait([child.control], 1.0)
+        BELL.wait(1.0)
         for message in child.receive():
             if isinstance(message, Segment):
                 found.append(message)
