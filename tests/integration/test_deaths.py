@@ -54,7 +54,7 @@ def test_the_death_of_a_later_stage_is_made_good_within_the_run(
 ) -> None:
     corpus = big_corpus(tmp_path)
     score = {"inference": "200", "indexer": "100"}[stage]
-    with corpus.started(text_model="stand-in:16@40000") as process:
+    with corpus.started(text_model="stand-in:16@80000") as process:
         wait_for_records(corpus, 1)
         (victim,) = children_by_score(process, score)
         os.kill(victim, how)
@@ -126,7 +126,7 @@ def test_a_file_whose_parsers_are_killed_from_outside_is_simply_parsed_again(tmp
 
 def test_an_inference_process_that_dies_again_and_again_ends_the_run_resumable(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@40000") as process:
+    with corpus.started(text_model="stand-in:16@80000") as process:
         wait_until(lambda: children_by_score(process, "200"))
         while process.poll() is None:
             for pid in children_by_score(process, "200"):
@@ -159,7 +159,7 @@ def test_a_stage_that_dies_while_the_run_drains_leaves_it_resumable(tmp_path: Pa
 
 def test_a_second_ctrl_c_ends_a_run_whose_processes_are_stopped(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@40000") as process:
+    with corpus.started(text_model="stand-in:16@80000") as process:
         wait_for_records(corpus, 1)
         scores = ("800", "200", "100")
         children = [psutil.Process(pid) for score in scores for pid in children_by_score(process, score)]
