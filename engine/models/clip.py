@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from engine.errors import UsageError
-from engine.models.compiling import Compiling
-from engine.models.device import choose_device, choose_dtype
+from engine.models.compiling import Compiling, counted
+from engine.models.device import choose_device, choose_dtype, faithful
 from engine.models.memory import Batches, loading, to_device, watched
-from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION, whole_characters
+from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
 from engine.models.tuning import tune
@@ -63,12 +63,7 @@ class ImageModel:
         Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
         `TooLargeError` and `DeviceLostError`.
         """
-        if self.compiling is None:
-            return self._embed(pixels, on_batch)
-        began = time.perf_counter()
-        vectors = self._embed(pixels, on_batch)
-        self.compiling.worked(time.perf_counter() - began)
-        return vectors
+        return counted(self.compiling, partial(self._embed, pixels, on_batch))
 
     def _embed(self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None) -> Vector:
         return self._batches.embed(
@@ -95,13 +90,12 @@ class ImageModel:
         # A batch, and one that isn't full.
         count = self._batches.budget + self._batches.budget // 2 + 1
         pictures = [noise[place % NOISES] for place in range(count)]
-        enough = FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
 
         def work() -> Vector:
             # One picture alone is compiled for itself: now, not in the midst of a run.
             return np.concatenate([self._embed(pictures), self._embed(pictures[:1])])
 
-        self.compiling = Compiling(self._model, self.device, self._key, work, enough)
+        self.compiling = Compiling(self._model, self.device, self._key, work, faithful(self.dtype))
 
     @property
     def _key(self) -> str:

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from engine.errors import DeviceLostError
 from engine.models.digest import recall, remember
 from engine.models.memory import is_lost
 from engine.models.probes import cosines
@@ -73,12 +72,8 @@ class Compiling:
         self._worked_s = 0.0
         #: Whether the layers are compiled.
         self.on = False
-        self._worth_after_s = math.inf
-        #: A device was lost by it, which would happen to each new process.
-        self._lost = False
-        if self._layers and (known := _gain(recall(self._path))):
-            self._worth_after_s = known.worth_after_s
-            self._lost = known.lost
+        self._known = _gain(recall(self._path)) if self._layers else None
+        self._worth_after_s = self._known.worth_after_s if self._known else math.inf
 
     def worked(self, seconds: float) -> None:
         """The model has worked so long; compiles it where it is time to. Raises `DeviceLostError`."""
@@ -94,8 +89,8 @@ class Compiling:
         """
         if not self._layers:
             return None
-        if self._lost:
-            return Gain(0.0, 0.0, lost=True)
+        if self._known is not None and self._known.lost:
+            return self._known  # as each new process would lose it
         self._worth_after_s = math.inf
         self._undo()
         self._work()
@@ -128,7 +123,7 @@ class Compiling:
                 found = self._work()
         except Exception as error:  # whatever a compiler, or the lack of one, raises
             self._undo()
-            if isinstance(error, DeviceLostError) or is_lost(error):
+            if is_lost(error):
                 self._remember(Gain(0.0, 0.0, lost=True))
                 raise
             return None
@@ -149,6 +144,16 @@ class Compiling:
                 layer.__dict__.pop("forward", None)  # the class's own is behind it
             else:
                 layer.forward = before
+
+
+def counted(compiling: Compiling | None, work: Callable[[], Vector]) -> Vector:
+    """What the model's work gives, which `compiling` is told of where there is one."""
+    if compiling is None:
+        return work()
+    began = time.perf_counter()
+    vectors = work()
+    compiling.worked(time.perf_counter() - began)
+    return vectors
 
 
 def _alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine.errors import UsageError
+from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,3 +45,8 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise UsageError(f"dtype {name!r} is unknown: one of auto, {', '.join(DTYPES)} is expected")
     return DTYPES[name]
+
+
+def faithful(dtype: torch.dtype) -> float:
+    """The least cosine between vectors of one model in these numbers, however it is run."""
+    return FAITHFUL if dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION

@@ -188,6 +188,8 @@ def watched(device: torch.device) -> Iterator[None]:
     """Within it an error that tells of a lost device is a `DeviceLostError`."""
     try:
         yield
+    except DeviceLostError:
+        raise
     except Exception as error:
         if is_lost(error):
             raise DeviceLostError(f"{device} is lost to this process: {one_line(error)}") from error
@@ -220,6 +222,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def is_lost(error: Exception) -> bool:
     """Whether only a new process may use the device again."""
+    if isinstance(error, DeviceLostError):
+        return True
     if not isinstance(error, RuntimeError) or is_out_of_memory(error) or _says(error, MISFIT):
         return False
     # By name, because the type is younger than the oldest torch that is accepted.

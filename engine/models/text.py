@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.errors import DeviceLostError
 from engine.models.batching import padded_length
-from engine.models.compiling import COMPILER_BYTES, Compiling
+from engine.models.compiling import COMPILER_BYTES, Compiling, counted
+from engine.models.device import faithful
 from engine.models.digest import recall, remember
 from engine.models.masks import Masks
 from engine.models.memory import Batches, is_lost, to_device, watched
 from engine.models.packing import Packing
 from engine.models.probes import (
-    FAITHFUL,
-    FAITHFUL_IN_REDUCED_PRECISION,
     PROBES,
     cosines,
     ids_of,
@@ -103,12 +100,7 @@ class TextModel:
         Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
         Raises `TooLargeError` and `DeviceLostError`.
         """
-        if self.compiling is None:
-            return self._embed(ids, on_batch)
-        began = time.perf_counter()
-        vectors = self._embed(ids, on_batch)
-        self.compiling.worked(time.perf_counter() - began)
-        return vectors
+        return counted(self.compiling, partial(self._embed, ids, on_batch))
 
     def _embed(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
         return self._batches.embed(
@@ -179,7 +171,7 @@ class TextModel:
         try:
             self._take_the_faster()
         except Exception as error:
-            if isinstance(error, DeviceLostError) or is_lost(error):
+            if is_lost(error):
                 remember(lost, f"{one_line(error)}\n")
             raise
 
@@ -202,13 +194,14 @@ class TextModel:
 
     def _gives_the_same(self, given: Given) -> bool:
         """Have batches run within `given` from now on, if that makes no difference."""
-        probes, before = _probe_ids(self.spec), self._given
+        probes, before = self._probes, self._given
         batches = [probes, [max(probes, key=len)] * 2]
         plain = [self._forward(ids).cpu().numpy() for ids in batches]
         self._given = given
         try:
             found = [self._forward(ids).cpu().numpy() for ids in batches]
-            good = all((cosines(a, b) >= self._enough).all() for a, b in zip(found, plain, strict=True))
+            enough = faithful(self.dtype)
+            good = all((cosines(a, b) >= enough).all() for a, b in zip(found, plain, strict=True))
         except Exception as error:  # whatever a version of transformers raises for what it doesn't know
             if is_lost(error):
                 raise
@@ -236,25 +229,26 @@ class TextModel:
         def work() -> Vector:
             return np.concatenate([self._embed(each) for each in kinds])
 
-        self.compiling = Compiling(self._model, self.device, self._key, work, self._enough)
+        self.compiling = Compiling(self._model, self.device, self._key, work, faithful(self.dtype))
         self.growth = COMPILER_BYTES
 
     def _mixture(self) -> list[TokenIds]:
         """Inputs of all lengths up to that which is tried, some batches of them."""
         longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
         count = max(2, 4 * self._batches.budget // longest)
-        ids = _probe_ids(self.spec)[-1]
-        return [ids[:length] for length in np.linspace(1, longest, count, dtype=int)]
+        return [self._probes[-1][:length] for length in np.linspace(1, longest, count, dtype=int)]
 
     @property
     def _key(self) -> str:
         """What tells this model in these numbers from others."""
         return f"{self.spec.digest} {self.dtype}"
 
-    @property
-    def _enough(self) -> float:
-        """The least cosine between vectors of this model in these numbers that are the same."""
-        return FAITHFUL if self.dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
+    @cached_property
+    def _probes(self) -> list[TokenIds]:
+        """Inputs of several lengths, up to what is tried: a window of attention is shorter."""
+        longest = min(TRIED_LENGTH, self.spec.max_tokens or TRIED_LENGTH)
+        ids = [each[:longest] for each in ids_of(self.spec, PROBES)]
+        return [*ids, np.resize(np.concatenate(ids), longest)]
 
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
         texts = [whole_characters(text) for text in texts]
@@ -308,10 +302,3 @@ def _positions(config: Any) -> str | None:
         if isinstance(found := getattr(config, name, None), dict):
             return found.get("rope_type", found.get("type"))
     return None
-
-
-def _probe_ids(spec: TextSpec) -> list[TokenIds]:
-    """Inputs of several lengths, up to what is tried: a window of attention is shorter."""
-    longest = min(TRIED_LENGTH, spec.max_tokens or TRIED_LENGTH)
-    ids = [each[:longest] for each in ids_of(spec, PROBES)]
-    return [*ids, np.resize(np.concatenate(ids), longest)]

@@ -6,7 +6,7 @@ Imports torch: for the inference process alone.
 from __future__ import annotations
 
 from engine.errors import UsageError
-from engine.models.device import choose_device, choose_dtype
+from engine.models.device import choose_device, choose_dtype, faithful
 from engine.models.memory import loading
 from engine.models.probes import PROBES, cosines, ids_of
 from engine.models.quiet import quiet
@@ -84,6 +84,6 @@ def _unfaithful(loaded: TextModel, reference: Vector) -> str | None:
         return "its tokenizer.json gives other ids than its tokenizer"
     fitting = [index for index, each in enumerate(ids) if len(each) <= (spec.max_tokens or len(each))]
     vectors = loaded._forward([ids[index] for index in fitting]).cpu().numpy()
-    if not (cosines(vectors, reference[fitting]) >= loaded._enough).all():
+    if not (cosines(vectors, reference[fitting]) >= faithful(loaded.dtype)).all():
         return "its ids give other vectors than its encode"
     return None
