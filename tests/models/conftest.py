@@ -73,6 +73,19 @@ def byte_bpe() -> Any:
     return tokenizer
 
 
+def tiny(tokenizer: Any, **own: Any) -> dict[str, Any]:
+    """What a random transformer of width 32 is configured with, and what is its own."""
+    return {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "initializer_range": 0.3,
+        **own,
+    }
+
+
 def save_bert(folder: Path) -> Path:
     """A transformer folder with a random two-layer BERT of width 32."""
     import torch
@@ -80,16 +93,7 @@ def save_bert(folder: Path) -> Path:
 
     torch.manual_seed(1)
     tokenizer = wordpiece()
-    config = transformers.BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=128,
-        pad_token_id=0,
-        initializer_range=0.3,
-    )
+    config = transformers.BertConfig(**tiny(tokenizer, max_position_embeddings=128, pad_token_id=0))
     transformers.BertModel(config).save_pretrained(folder)
     fast: Any = transformers.PreTrainedTokenizerFast
     fast(
@@ -111,17 +115,8 @@ def save_roberta(folder: Path) -> Path:
 
     torch.manual_seed(2)
     tokenizer = byte_bpe()
-    config = transformers.RobertaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=514,
-        pad_token_id=1,
-        type_vocab_size=1,
-        initializer_range=0.3,
-    )
+    own = {"max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1}
+    config = transformers.RobertaConfig(**tiny(tokenizer, **own))
     transformers.RobertaModel(config).save_pretrained(folder)
     fast: Any = transformers.PreTrainedTokenizerFast
     fast(
@@ -144,16 +139,7 @@ def save_llama(folder: Path) -> Path:
 
     torch.manual_seed(7)
     tokenizer = byte_bpe()
-    config = transformers.LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=512,
-        pad_token_id=1,
-        initializer_range=0.3,
-    )
+    config = transformers.LlamaConfig(**tiny(tokenizer, max_position_embeddings=512, pad_token_id=1))
     transformers.LlamaModel(config).save_pretrained(folder)
     fast: Any = transformers.PreTrainedTokenizerFast
     fast(

@@ -22,7 +22,7 @@ from engine.models.resolve import resolve_text
 from engine.models.text import TextModel
 from engine.models.text_load import load_text_model
 from engine.records import TokenIds
-from tests.models.conftest import byte_bpe
+from tests.models.conftest import byte_bpe, tiny
 from tests.models.test_text import assemble, pooling, some_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:importlib._bootstrap")
@@ -54,17 +54,8 @@ def save(kind: str, folder: Path) -> Path:
 
     torch.manual_seed(3)
     tokenizer = byte_bpe()
-    common = {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "max_position_embeddings": LONGEST,
-        "pad_token_id": PADDING,
-        "initializer_range": 0.3,
-    }
-    config = transformers.AutoConfig.for_model(kind, **(common | OWN.get(kind, {})))
+    common = {"max_position_embeddings": LONGEST, "pad_token_id": PADDING}
+    config = transformers.AutoConfig.for_model(kind, **tiny(tokenizer, **(common | OWN.get(kind, {}))))
     make: Any = transformers.AutoModel.from_config
     make(config).save_pretrained(folder)
     left = kind in ("llama", "mistral", "qwen2", "qwen3")
