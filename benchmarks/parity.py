@@ -30,7 +30,7 @@ from sentence_transformers import SentenceTransformer
 import adapters
 from engine.models.resolve import resolve_image, resolve_text
 from engine.records import source_of
-from engine.runtime.report import environment
+from engine.runtime.report.summary import environment
 
 
 @dataclass(frozen=True)

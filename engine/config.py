@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 from adapters import SCHEMES, scheme_of
 from adapters.base import AdapterOptions
-from engine.cores import cores
 from engine.errors import UsageError
 from engine.fleet.manifest import read_header
+from engine.machine import batch_job as job
+from engine.machine.cores import cores
 from engine.models.backend import BACKENDS, DTYPES, check_backend
 from engine.records import RECORD_FIELDS
-from engine.slurm import job
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.cli.terminal import harmless
 from engine.config import CommandParser, check_url, engine_version, seconds
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
-from engine.runtime.limits import RunStoppedError
-from engine.terminal import harmless
+from engine.runtime.limits.stop import RunStoppedError
 from engine.verify import as_lines
 
 if TYPE_CHECKING:
-    from engine.runtime.fleet import Merged
+    from engine.fleet.finish import Merged
 
 #: Exit codes, as of `engine.run`.
 EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 75
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _patiently(run_dir: Path, args: argparse.Namespace) -> Merged:
     """Every step may be done again, and the tasks have met this database: one that is away is waited for."""
-    from engine.runtime.fleet import merge
+    from engine.fleet.finish import merge
 
     ends, waiting = time.monotonic() + args.database_deadline, False
     while True:

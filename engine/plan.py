@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from engine import config as configuration
+from engine.cli.terminal import harmless
 from engine.config import Config
 from engine.errors import EngineError, UsageError
 from engine.fleet import estimate as estimates
@@ -25,7 +26,6 @@ from engine.fleet.shards import Survey, cut
 from engine.fleet.table import Table, read_table, table_path
 from engine.fleet.trial import try_out
 from engine.stages.discover import check_inputs
-from engine.terminal import harmless
 
 #: The manifest's name in a run directory.
 MANIFEST = "manifest.jsonl.gz"

@@ -1,7 +1,8 @@
 """The typed records that stages hand to each other and to the database.
 
-A *file* is parsed into *sections* (a page, a run of text, a picture), a section is cut into *chunks*, the
-chunks of one section travel together as one or more *segments*, and each chunk becomes one *record*.
+A source lists *items* (a file, an object); an item holds one *document* or several (rows, members); a
+document is parsed into *sections* (a page, a run of text, a picture); a section is cut into *chunks*; the
+chunks of one section travel together as one or more *segments*; each chunk becomes one *record*.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import numpy.typing as npt
 #: Version of the record's fields and of the id formula; part of an index's schema.
 SCHEMA_VERSION = 1
 
+#: What stands between two headings of a path.
+HEADINGS_SEPARATOR = " > "
+
 #: Hexadecimal digits of a record id: 128 bits of SHA-256, so that 10^12 records collide with p < 10^-14.
 ID_HEX_DIGITS = 32
 
@@ -30,6 +34,8 @@ RECORD_FIELDS = (
 )  # fmt: skip
 
 Kind: TypeAlias = Literal["text", "image"]
+#: A value of a field that is not the record's own: constant (`--field`) or carried from a row.
+FieldValue: TypeAlias = str | int | float | bool | datetime | tuple[str, ...]
 Vector: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 TokenIds: TypeAlias = npt.NDArray[np.int32]
@@ -43,6 +49,11 @@ class TextSection:
     the offset of `text[0]` in the extracted text of the page (of the file where there are no pages);
     `resume` is the parser's own token with which it can go on right after this section; `replaced` counts the
     characters that are U+FFFD because the file's bytes could not be decoded.
+
+    `document` names the document inside an item that holds several (None: the item is one document); `title`
+    is that document's. `headings` are the headings inside this section as (offset in `text`, path): from that
+    offset on the path of headings above the text is this one, outermost first; text before the first offset
+    has none. `fields` are the document's own typed values.
     """
 
     unit: int
@@ -51,6 +62,19 @@ class TextSection:
     text: str
     resume: str
     replaced: int = 0
+    document: str | None = None
+    title: str | None = None
+    headings: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
+
+    def headings_at(self, offset: int) -> str | None:
+        """The path of headings above that offset of `text`, joined by " > "; None where there is none."""
+        above: tuple[str, ...] = ()
+        for start, path in self.headings:
+            if start > offset:
+                break
+            above = path
+        return HEADINGS_SEPARATOR.join(above) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +91,20 @@ class PictureSection:
     content_hash: str
     resume: str
     truncated: bool = False
+    document: str | None = None
+    title: str | None = None
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SectionFailure:
-    """A page (or frame) that can't be parsed, while the rest of its file can."""
+    """A page, frame or document that can't be parsed, while the rest of its item can."""
 
     unit: int
     page: int | None
     error_type: str
     message: str
+    document: str | None = None
 
 
 Section: TypeAlias = TextSection | PictureSection | SectionFailure
@@ -117,6 +145,9 @@ class Record:
     size: int
     media_type: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    document: str | None = None
+    title: str | None = None
+    headings: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +173,20 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkerIdentity:
+    """What decides where a chunker cuts, and so the ids of its records: equal identities cut equally.
+
+    `options` are the settings in force (defaults filled in), by name; `version` changes with the algorithm.
+    `key` is the word for all of it in record ids and in the ledger.
+    """
+
+    name: str
+    options: tuple[tuple[str, str | int | float | bool], ...]
+    version: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class IndexSchema:
     """What an index is made with. `None` for a model that no record needed yet."""
 
@@ -160,12 +205,18 @@ def record_id(
     content_hash: str,
     chunker: str,
     model_digest: str,
+    document: str | None = None,
+    context: str | None = None,
 ) -> str:
     """The record's id: a digest of what it is, so that any replay writes the same record again.
 
-    `start` and `end` are None for a picture. The parts are joined by NUL, which none of them can contain.
+    `start` and `end` are None for a picture; `document` is None where the item is one document; `context` is
+    the digest of what a vector depends on besides its chunk, None where that is nothing. The parts are joined
+    by NUL, which none of them can contain.
     """
     parts = [source, page, start, end, content_hash, chunker, model_digest]
+    if document is not None or context is not None:
+        parts += [document, context]
     joined = "\0".join("" if part is None else str(part) for part in parts)
     return hashlib.sha256(joined.encode()).hexdigest()[:ID_HEX_DIGITS]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from engine import config as configuration
 from engine.errors import EngineError, UsageError
-from engine.runtime.limits import STOP_SIGNALS, RunStoppedError
-from engine.slurm import job
+from engine.machine import batch_job as job
+from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
 #: inference process sets torch's own), an allocator that doesn't keep an arena for each thread; of LanceDB no
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, value in CHILD_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if config.dry_run:
-            from engine.dry_run import dry_run
+            from engine.cli.dry_run import dry_run
 
             return dry_run(config)
         from engine.fleet.identity import check_fleet

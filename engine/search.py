@@ -19,6 +19,7 @@ import numpy as np
 
 import adapters
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from engine.cli.terminal import harmless
 from engine.config import DEFAULT_ADAPTER, CommandParser, add_model_options, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.backend import check_backend
@@ -26,7 +27,6 @@ from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import Hit, IndexSchema, Kind, ModelInfo, Vector
-from engine.terminal import harmless
 
 KINDS: tuple[Kind, ...] = ("text", "image")
 

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.cli.terminal import harmless
 from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
-from engine.runtime.standing import Failures, Standing, merged, standings
-from engine.terminal import harmless
+from engine.runtime.report.status import Failures, Standing, merged, standings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

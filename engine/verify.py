@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from engine.cli.terminal import harmless
 from engine.config import CommandParser, check_url, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.repair.compare import Difference, Finding, Repaired
 from engine.run import CHILD_ENVIRONMENT
-from engine.runtime.compare import Difference, Finding, Repaired
-from engine.runtime.limits import RunStoppedError
-from engine.terminal import harmless
+from engine.runtime.limits.stop import RunStoppedError
 
 #: Exit codes: ledger and database agree; they differ, or the engine failed; it can't be done as asked;
 #: stopped early, and the same command goes on.
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
     # Imported late: the engine's processes import this module too, and need none of it.
-    from engine.runtime.adopt import adopt
-    from engine.runtime.verification import repair, verify
+    from engine.repair.adopt import adopt
+    from engine.repair.verification import repair, verify
 
     told: dict[str, object] = {}
     repaired = Repaired()

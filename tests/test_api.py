@@ -19,7 +19,8 @@ import adapters
 import engine
 from adapters import memory
 from adapters.memory import MemoryAdapter
-from engine import in_process, parsers
+from engine import parsers
+from engine.api import in_process
 from engine.errors import (
     DatabaseUnavailableError,
     ModelNotFoundError,

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.charts import COLOURS, line_chart, nice_ticks, short
 from engine.errors import UsageError
-from engine.report import main
-from engine.report_page import page, rates
-from engine.runtime.record import RunRecord, read_run
-from engine.runtime.series import GROWING, LEVELS, SERIES_FILE
+from engine.report.__main__ import main
+from engine.report.charts import COLOURS, line_chart, nice_ticks, short
+from engine.report.page import page, rates
+from engine.runtime.report.record import RunRecord, read_run
+from engine.runtime.report.series import GROWING, LEVELS, SERIES_FILE
 from tests.integration.runs import Corpus
 
 #: Elements that HTML doesn't end.

@@ -16,9 +16,9 @@ import engine
 from adapters import memory
 from adapters.base import AdapterOptions, Filters
 from engine import search
+from engine.cli.terminal import harmless
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import Hit, IndexSchema, ModelInfo
-from engine.terminal import harmless
 from tests.records import make_records
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "corpus"

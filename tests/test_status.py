@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime import ledger as module
-from engine.runtime import rundir
-from engine.runtime.ledger import Acknowledged, FailureRow, Ledger
+from engine.runtime.ledger import store as module
+from engine.runtime.ledger.store import Acknowledged, FailureRow, Ledger
+from engine.runtime.report import run_directory as rundir
 from engine.status import main
 
 SUMMARY = {

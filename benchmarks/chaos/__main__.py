@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.chaos.database import database
 from benchmarks.chaos.storm import Settings, Storm
-from engine.runtime.report import environment
+from engine.runtime.report.summary import environment
 
 
 def main() -> int:

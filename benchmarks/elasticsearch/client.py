@@ -34,7 +34,7 @@ from adapters.elasticsearch import documents, mapping
 from adapters.elasticsearch.bulk import BulkSender
 from adapters.elasticsearch.location import Location
 from engine.records import IndexSchema, ModelInfo, Record
-from engine.runtime.report import environment
+from engine.runtime.report.summary import environment
 
 DIMENSIONS = 384
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from elasticsearch import Elasticsearch
 
-from engine.runtime.report import environment
+from engine.runtime.report.summary import environment
 
 #: Chunks of one generated file.
 FILE_CHUNKS = 200

@@ -30,7 +30,7 @@ from engine.errors import EngineError
 from engine.models.load import load_text
 from engine.models.resolve import resolve_text
 from engine.records import IndexSchema, Record, Vector, record_id, text_hash
-from engine.runtime.report import environment
+from engine.runtime.report.summary import environment
 
 #: Words of one window, and words from one window's start to the next one's.
 WINDOW_WORDS, STEP_WORDS = 60, 30

@@ -97,8 +97,8 @@ def _plot(path: Path, outcomes: Sequence[Outcome], ideal: float) -> None:
     figure, axis = pyplot.subplots(figsize=(9, 3.6))
     for outcome in outcomes:
         ends = sorted(outcome.ends)
-        at_work = [100 * (1 - i / len(ends)) for i in range(len(ends))]
-        axis.step([end / ideal for end in ends], at_work, where="post", label=outcome.name)
+        current_item = [100 * (1 - i / len(ends)) for i in range(len(ends))]
+        axis.step([end / ideal for end in ends], current_item, where="post", label=outcome.name)
     axis.axvline(1.0, color="black", linewidth=0.6, linestyle=":")
     axis.set_xlabel("time ÷ ideal")
     axis.set_ylabel("tasks at work, %")

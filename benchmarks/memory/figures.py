@@ -82,7 +82,7 @@ def peak_row(measured: Measurement) -> dict[str, object]:
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write figures with what they were measured on."""
     # Imported at the end only: the ruler is to map as little as it can while it measures.
-    from engine.runtime.report import environment
+    from engine.runtime.report.summary import environment
 
     machine = {**environment(), "memory_bytes": psutil.virtual_memory().total}
     path.write_text(json.dumps({**content, "environment": machine}, indent=1), encoding="utf-8")

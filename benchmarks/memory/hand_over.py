@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory.hand_over [--pictures 2000] [--side 224] [--rounds 5]
 
-A child sends pictures, uint8 [side, side, 3], at most as many ahead as the shelf has places, and this process
-takes a copy of each, as the inference process does. Told are the medians of interleaved rounds: CPU time of
-both processes for each picture, and pictures a second.
+A child sends pictures, uint8 [side, side, 3], at most as many ahead as the picture buffer has places, and
+this process takes a copy of each, as the inference process does. Told are the medians of interleaved rounds:
+CPU time of both processes for each picture, and pictures a second.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from benchmarks.memory import figures
-from engine.runtime.shelf import Shelf, make_shelf
+from engine.runtime.process.shared_pictures import SharedPictureBuffer, make_picture_buffer
 
 
 def _send(output: Connection, memory: str | None, count: int, side: int) -> None:
-    """The child: every picture, then the CPU seconds that this took. `memory` is the shelf's path."""
+    """The child: every picture, then the CPU seconds that this took. `memory` is the buffer's path."""
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    shelf = None if memory is None else Shelf(os.open(memory, os.O_RDWR), picture.nbytes)
+    picture_buffer = (
+        None if memory is None else SharedPictureBuffer(os.open(memory, os.O_RDWR), picture.nbytes)
+    )
     began = time.process_time()
     for number in range(count):
         picture[0, 0, 0] = number % 256
-        if shelf is None:
+        if picture_buffer is None:
             output.send(picture)
             continue
-        while (place := shelf.put(picture)) is None:
+        while (place := picture_buffer.put(picture)) is None:
             time.sleep(0.0002)
         output.send(place)
     output.send(time.process_time() - began)
@@ -42,24 +44,24 @@ def _round(by_shelf: bool, count: int, side: int) -> tuple[float, float]:
     """CPU microseconds a picture, and pictures a second."""
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
-    shelf = memory = None
-    made = make_shelf() if by_shelf else None
+    picture_buffer = memory = None
+    made = make_picture_buffer() if by_shelf else None
     if by_shelf and made is None:
         raise SystemExit("hand_over: this system has no memory files")
     if made is not None:
         memory = f"/proc/{os.getpid()}/fd/{made}"
-        shelf = Shelf(os.dup(made), 3 * side * side)
+        picture_buffer = SharedPictureBuffer(os.dup(made), 3 * side * side)
     child = context.Process(target=_send, args=(writer, memory, count, side))
     child.start()
     writer.close()
     taken = reader.recv()
     began, cpu, seen = time.perf_counter(), time.process_time(), 0
     while not isinstance(taken, float):
-        if shelf is None:
+        if picture_buffer is None:
             pixels = taken
         else:
-            pixels = shelf.look(taken).copy()
-            shelf.free(taken)
+            pixels = picture_buffer.look(taken).copy()
+            picture_buffer.free(taken)
         if pixels[0, 0, 0] != seen % 256:
             raise SystemExit(f"hand_over: picture {seen} is another one")
         seen += 1

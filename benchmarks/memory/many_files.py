@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from engine.allocator import release, resident_bytes
+from engine.machine.allocator import release, resident_bytes
 from engine.models.resolve import resolve_image
 from engine.models.spec import TextSpec
 from engine.stages.chunk import Chunker

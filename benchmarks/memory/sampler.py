@@ -19,7 +19,7 @@ from types import FrameType
 
 import psutil
 
-from engine.metrics import pss_bytes
+from engine.machine.memory import pss_bytes
 
 #: What a sample counts: the proportional set size, or where the system has none the resident one, in which
 #: pages that several processes share count once for each.

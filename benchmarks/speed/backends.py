@@ -31,12 +31,12 @@ from typing import IO, Any, TypedDict
 
 import numpy as np
 
-from engine.models.backend import Way, has_openvino, machine, ways
+from engine.models.backend import BackendChoice, has_openvino, machine, ways
 from engine.models.load import load_image, load_text
 from engine.models.probes import cosines
 from engine.models.resolve import resolve_image, resolve_text
 from engine.records import Vector
-from engine.runtime.report import environment
+from engine.runtime.report.summary import environment
 
 #: The reference, and the process that tells the peak.
 ENCODE, PEAK = "encode", "peak"
@@ -58,7 +58,7 @@ class Timing(TypedDict):
 def compared() -> list[str]:
     """What is compared on this machine, the reference first, then torch's float32."""
     # On no CPU is it a way of `auto`.
-    possible = [Way("torch", "float32"), *ways("auto", "auto"), Way("onnx", "int8")]
+    possible = [BackendChoice("torch", "float32"), *ways("auto", "auto"), BackendChoice("onnx", "int8")]
     return [ENCODE, *dict.fromkeys(str(way) for way in possible)]
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.command import BenchError
 from benchmarks.speed import debian
-from engine.cores import cores
+from engine.machine.cores import cores
 
 #: Width and height of each, in pixels: 3.1 megapixels.
 SIZE = (2048, 1536)

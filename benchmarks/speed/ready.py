@@ -27,12 +27,12 @@ from benchmarks.memory.stages import ENGINE_SCORES
 from engine import run
 from engine.models.spec import TextSpec
 from engine.records import Chunk
-from engine.runtime import messages as m
-from engine.runtime import parser
-from engine.runtime.accounts import Accounts
-from engine.runtime.at_work import AtWork
-from engine.runtime.child import Mailbox, run_child
-from engine.runtime.ledger import ID_BYTES
+from engine.runtime.ledger.accounts import Accounts
+from engine.runtime.ledger.store import ID_BYTES
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import Mailbox, run_child
+from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.workers import parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
 from engine.stages.segment import RECORD_OVERHEAD_BYTES, SUBS_PER_UNIT, Segment
 
@@ -120,7 +120,7 @@ def ready_parser(
     control: Connection,
     run_dir: str,
     output: Connection,
-    at_work: AtWork,
+    current_item: CurrentItem,
     text_spec: TextSpec,
     *rest: object,
 ) -> None:
@@ -128,7 +128,7 @@ def ready_parser(
 
     def body(mailbox: Mailbox) -> None:
         chunks = int(sys.argv[2])
-        parser.Parser(mailbox, output, at_work).run(ReadyStage(text_spec.dimensions, chunks))
+        parser.Parser(mailbox, output, current_item).run(ReadyStage(text_spec.dimensions, chunks))
 
     run_child(control, run_dir, body, parser.OOM_SCORE)
 

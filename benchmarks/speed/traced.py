@@ -24,11 +24,11 @@ import psutil
 from benchmarks.memory.stages import ENGINE_SCORES
 from benchmarks.speed.ready import ready_parser
 from engine import run
-from engine.metrics import pss_bytes
-from engine.runtime import messages as m
-from engine.runtime import parser
-from engine.runtime.accounts import Accounts
-from engine.runtime.ledger import ID_BYTES
+from engine.machine.memory import pss_bytes
+from engine.runtime.ledger.accounts import Accounts
+from engine.runtime.ledger.store import ID_BYTES
+from engine.runtime.process import messages as m
+from engine.runtime.workers import parser
 
 #: Seconds between two lines.
 INTERVAL_S = 0.2

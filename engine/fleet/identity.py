@@ -12,7 +12,7 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.fleet.shared import RealFolder
 from engine.fleet.table import read_table
-from engine.runtime.books import shard_folders, shard_of_folder
+from engine.repair.books import shard_folders, shard_of_folder
 
 #: In the fleet's directory: what its tasks have in common, written by the first of them.
 IDENTITY = "fleet.json"

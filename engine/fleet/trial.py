@@ -25,7 +25,7 @@ from engine.errors import EngineError
 from engine.fleet.census import SAMPLE_BYTES, Census
 from engine.models.resolve import resolve_text
 from engine.parsers.media import type_by_name
-from engine.runtime.reading import read_only
+from engine.runtime.report.reading import read_only
 from engine.stages.tokens import load_tokens
 
 #: Bytes of a text that are taken: of larger ones the head.

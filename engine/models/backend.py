@@ -10,8 +10,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine.cores import cores
 from engine.errors import UsageError
+from engine.machine.cores import cores
 
 #: What `--backend` and `--dtype` take.
 BACKENDS = ("auto", "torch", "onnx", "openvino")
@@ -25,7 +25,7 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class BackendChoice:
     """A library and the numbers in which it runs a model."""
 
     backend: str
@@ -36,7 +36,7 @@ class Way:
 
 
 #: The way with which all others are compared: the leanest, and torch's vectors by the check of its export.
-ONNX = Way("onnx", "float32")
+ONNX = BackendChoice("onnx", "float32")
 
 
 def check_backend(backend: str, device: str, dtype: str) -> None:
@@ -60,23 +60,27 @@ def check_backend(backend: str, device: str, dtype: str) -> None:
         )
 
 
-def ways(backend: str, dtype: str) -> list[Way]:
+def ways(backend: str, dtype: str) -> list[BackendChoice]:
     """The ways to run a model on a CPU that these options leave, the leanest in memory first.
 
     bfloat16 is among those of `auto` where the CPU computes in it: elsewhere it is four times slower. torch
     in float32, slower than ONNX Runtime on every CPU that was measured, is none of them.
     """
     if backend == "torch" or dtype == "float16":
-        return [Way("torch", "float32" if dtype == "auto" else dtype)]
+        return [BackendChoice("torch", "float32" if dtype == "auto" else dtype)]
     if backend == "onnx":
-        return [Way("onnx", "float32" if dtype == "auto" else dtype)]
+        return [BackendChoice("onnx", "float32" if dtype == "auto" else dtype)]
     numbers = ("float32", "bfloat16") if dtype == "auto" and computes_in_bfloat16() else (dtype,)
     numbers = ("float32",) if numbers == ("auto",) else numbers
-    found = [Way("openvino", each) for each in numbers] if has_openvino() else []
+    found = [BackendChoice("openvino", each) for each in numbers] if has_openvino() else []
     if backend == "openvino":
         return found[-1:]
     lean = [ONNX] if "float32" in numbers else []
-    return [*lean, *found, *(Way("torch", each) for each in numbers if not (lean and each == "float32"))]
+    return [
+        *lean,
+        *found,
+        *(BackendChoice("torch", each) for each in numbers if not (lean and each == "float32")),
+    ]
 
 
 def has_openvino() -> bool:

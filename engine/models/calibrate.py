@@ -15,9 +15,9 @@ import numpy as np
 import psutil
 from tokenizers import Tokenizer
 
-from engine.cores import cores
 from engine.errors import EngineError
-from engine.models.backend import Way, ways
+from engine.machine.cores import cores
+from engine.models.backend import BackendChoice, ways
 from engine.models.calibration import Measured
 from engine.models.helper import answer_with
 from engine.models.load import open_image, open_text
@@ -102,7 +102,7 @@ def _seconds(work: Embed) -> float:
     return time.process_time() - started
 
 
-def _loaded(spec: TextSpec | ImageSpec, way: Way) -> tuple[Embed, Embed, int]:
+def _loaded(spec: TextSpec | ImageSpec, way: BackendChoice) -> tuple[Embed, Embed, int]:
     """The timed work, that whose vectors count, and the tokens or pictures of the first."""
     chance = np.random.default_rng(0)
     if isinstance(spec, ImageSpec):

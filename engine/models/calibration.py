@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
 
-from engine.models.backend import Way, machine
+from engine.models.backend import BackendChoice, machine
 from engine.models.digest import cache_folder, recall, remember
 from engine.models.helper import HelperError, ask
 from engine.models.onnx_cache import EXPORT_BYTES, locked
@@ -53,10 +53,10 @@ class Measured(TypedDict):
 
 def choose(
     spec: TextSpec | ImageSpec,
-    possible: Sequence[Way],
+    possible: Sequence[BackendChoice],
     room: int | None = None,
     say: Callable[[str], None] | None = None,
-) -> Way:
+) -> BackendChoice:
     """The fastest faithful way to run the model here that `room` bytes allow; the leanest comes first.
 
     It is measured now where it wasn't before, there is room for that, and the result can be kept; else the
@@ -78,12 +78,12 @@ def choose(
     return chosen
 
 
-def best(rows: Sequence[Measured], possible: Sequence[Way], room: int | None) -> Way:
+def best(rows: Sequence[Measured], possible: Sequence[BackendChoice], room: int | None) -> BackendChoice:
     """Of the possible ways, leanest first, the last that is so much faster than a leaner one as it must be.
 
     What is not faithful, or needs too much of the room, is left out; the leanest always may.
     """
-    measured = {Way(row["backend"], row["dtype"]): row for row in rows if not row["why"]}
+    measured = {BackendChoice(row["backend"], row["dtype"]): row for row in rows if not row["why"]}
     chosen = possible[0]
     gain = measured[chosen]["gain"] if chosen in measured else 0.0
     for way in possible[1:]:
@@ -98,9 +98,9 @@ def best(rows: Sequence[Measured], possible: Sequence[Way], room: int | None) ->
     return chosen
 
 
-def reason(rows: Sequence[Measured], chosen: Way, possible: Sequence[Way]) -> str:
+def reason(rows: Sequence[Measured], chosen: BackendChoice, possible: Sequence[BackendChoice]) -> str:
     """The way that was chosen, and how it compares, in a few words."""
-    gains = {Way(row["backend"], row["dtype"]): row["gain"] for row in rows if not row["why"]}
+    gains = {BackendChoice(row["backend"], row["dtype"]): row["gain"] for row in rows if not row["why"]}
     reference, mine = possible[0], gains.get(chosen, 0.0)
     if chosen != reference and gains.get(reference):
         return f"{chosen}, {mine / gains[reference]:.1f} x {reference} on this CPU"

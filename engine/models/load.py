@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from engine.errors import UsageError
-from engine.models.backend import NUMBERS, Way, check_backend, on_cpu, ways
+from engine.models.backend import NUMBERS, BackendChoice, check_backend, on_cpu, ways
 from engine.models.calibration import choose
 from engine.models.onnx_cache import NotExportedError, exported
 from engine.models.spec import ImageSpec, TextSpec
@@ -117,7 +117,7 @@ def load_image(
     return open_image(spec, way, notes)
 
 
-def open_text(spec: TextSpec, way: Way, notes: tuple[str, ...] = ()) -> TextEmbedder:
+def open_text(spec: TextSpec, way: BackendChoice, notes: tuple[str, ...] = ()) -> TextEmbedder:
     """The model as it is run on the CPU in this way, exported where that is needed.
 
     Raises `NotExportedError`, and as `load_text`.
@@ -136,7 +136,7 @@ def open_text(spec: TextSpec, way: Way, notes: tuple[str, ...] = ()) -> TextEmbe
     return model
 
 
-def open_image(spec: ImageSpec, way: Way, notes: tuple[str, ...] = ()) -> ImageEmbedder:
+def open_image(spec: ImageSpec, way: BackendChoice, notes: tuple[str, ...] = ()) -> ImageEmbedder:
     """As `open_text`, for an image model."""
     model: Any
     if way.backend == "torch":
@@ -179,7 +179,7 @@ def _way(
     room: int | None,
     say: Callable[[str], None] | None,
     measure: bool,
-) -> tuple[Way, tuple[str, ...]]:
+) -> tuple[BackendChoice, tuple[str, ...]]:
     """How to run the model on the CPU, and a note where that isn't what was asked for."""
     possible = ways(backend, dtype)
     notes: tuple[str, ...] = ()
@@ -206,7 +206,7 @@ def _export(spec: TextSpec | ImageSpec, room: int | None, say: Callable[[str], N
     text_graph(spec, room, say)
 
 
-def _session(way: Way) -> Callable[[Path], Any]:
+def _session(way: BackendChoice) -> Callable[[Path], Any]:
     if way.backend == "openvino":
         from engine.models.openvino_session import OpenVinoSession
 

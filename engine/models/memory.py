@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.cores import cores
 from engine.errors import DeviceLostError, UsageError
+from engine.machine.cores import cores
 from engine.models.batching import TooLargeError, batches, size_of
 from engine.models.quiet import one_line
 from engine.records import Vector

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.cores import cores
 from engine.errors import DeviceLostError
+from engine.machine.cores import cores
 from engine.models.batching import TooLargeError
 from engine.records import Vector
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.cores import cores
+from engine.machine.cores import cores
 from engine.models.batching import batches, padded_length
 from engine.models.onnx_cache import MODEL_FILE, NotExportedError, exported
 from engine.models.onnx_session import Feed, Session

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import openvino
 
-from engine.cores import cores
 from engine.errors import UsageError
+from engine.machine.cores import cores
 from engine.models.onnx_session import Feed, Session
 from engine.models.quiet import one_line
 from engine.records import Vector

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.cores import cores
+from engine.machine.cores import cores
 from engine.models.digest import recall, remember
 from engine.models.load import ImageEmbedder, TextEmbedder
 from engine.records import Kind

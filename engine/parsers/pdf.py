@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from engine.allocator import release, resident_bytes
 from engine.errors import ParseError, SkipFileError
+from engine.machine.allocator import release, resident_bytes
 from engine.parsers.reading import Progress, no_progress
 from engine.parsers.sections import cut, encodable, from_token, to_token
 from engine.parsers.streams import check_streams

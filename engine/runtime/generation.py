@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.allocator import release
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
+from engine.machine.allocator import release
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema
-from engine.runtime import messages as m
-from engine.runtime.ledger import Ledger
+from engine.runtime.ledger.store import Ledger
+from engine.runtime.process import messages as m
 from engine.stages.chunk import Chunker
 
 

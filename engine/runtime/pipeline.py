@@ -14,18 +14,18 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
-from engine.runtime import indexer, inference, parser
-from engine.runtime import messages as m
-from engine.runtime.at_work import AtWork
-from engine.runtime.bell import Bell
-from engine.runtime.budget import MOST_PARSER_MEMORY
-from engine.runtime.cgroup import usable_cores
-from engine.runtime.child import AWAY_S, Child, pipe
-from engine.runtime.deaths import Verdict
-from engine.runtime.pace import Pace, Room
-from engine.runtime.shelf import Descriptor, make_shelf
-from engine.runtime.staffing import HELD_UP, LOOK_S, Staffing, look, staffed
-from engine.runtime.stats import NOTHING, Clock, Stats
+from engine.runtime.flow.pace import Pace, Room
+from engine.runtime.flow.staffing import HELD_UP, LOOK_S, Staffing, look, staffed
+from engine.runtime.limits.cgroup import usable_cores
+from engine.runtime.limits.deaths import Verdict
+from engine.runtime.limits.memory_plan import MOST_PARSER_MEMORY
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import AWAY_S, Child, pipe
+from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.shared_pictures import Descriptor, make_picture_buffer
+from engine.runtime.process.stats import NOTHING, Clock, Stats
+from engine.runtime.process.wake import WakeEvent
+from engine.runtime.workers import indexer, inference, parser
 from engine.stages.parse import FileJob
 
 #: The stages that have processes of their own.
@@ -45,7 +45,7 @@ class ParserSlot:
     """A parser process and the files whose end it hasn't told, in its order."""
 
     child: Child
-    at_work: AtWork
+    current_item: CurrentItem
     jobs: deque[FileJob] = field(default_factory=deque)
     cancelled: bool = False
     dead: bool = False
@@ -60,20 +60,20 @@ class ParserSlot:
     @property
     def current(self) -> FileJob | None:
         """The file that it is parsing."""
-        attempt = self.at_work.current
+        attempt = self.current_item.current
         return next((job for job in self.jobs if job.attempt == attempt), None) if attempt else None
 
     @property
     def begun(self) -> int:
         """How many of its files it has begun with."""
-        last = self.at_work.last
+        last = self.current_item.last
         return next((place for place, job in enumerate(self.jobs, 1) if job.attempt == last), 0)
 
 
 class Pipeline:
     """Starts each process when it is first needed, and ends them all. Keeps no books.
 
-    `bell` rings whenever one of them has said something.
+    `wake` rings whenever one of them has said something.
     """
 
     def __init__(self, config: Config, text_spec: TextSpec) -> None:
@@ -94,7 +94,7 @@ class Pipeline:
         self._past = dict.fromkeys(STAGES, (NOTHING, NOTHING))
         #: The supervisor's own time, and what it had spent when the others were marked.
         self._clock, self._clock_marked = Clock(), NOTHING
-        self.bell = Bell()
+        self.wake = WakeEvent()
         #: How long files take to parse.
         self.pace = Pace()
         self.indexer: Child | None = None
@@ -106,7 +106,7 @@ class Pipeline:
         options = indexer.IndexerOptions(
             self._config.adapter, self._config.fields, self._config.adapter_options, patient, identity
         )
-        self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options, bell=self.bell)
+        self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options, wake=self.wake)
         log.info("indexer started, process %d", self.indexer.pid)
         return self.indexer
 
@@ -119,24 +119,24 @@ class Pipeline:
         name = f"parser-{self._started}"
         self._started += 1
         reader, writer = pipe()
-        at_work = AtWork()
+        current_item = CurrentItem()
         child = Child(
             name,
             parser.main,
             str(config.run_dir),
             writer,
-            at_work,
+            current_item,
             self._text_spec,
             config.chunk_size,
             config.chunk_overlap,
             config.exact_images,
             config.tolerate_truncated,
             self.parser_memory,
-            bell=self.bell,
+            wake=self.wake,
         )
         writer.close()
         self.inference.send_descriptor(m.OpenChannel(name), reader)
-        slot = self.parsers[name] = ParserSlot(child, at_work)
+        slot = self.parsers[name] = ParserSlot(child, current_item)
         if self._images is not None:
             self._tell_images(slot, self._images)
         log.info("%s started, process %d", name, child.pid)
@@ -154,7 +154,7 @@ class Pipeline:
             (config.device, config.dtype, config.backend),
             config.dedupe,
             config.calibrate,
-            bell=self.bell,
+            wake=self.wake,
         )
         writer.close()
         if self.indexer is not None:
@@ -173,12 +173,16 @@ class Pipeline:
             self._tell_images(slot, self._images)
 
     def _tell_images(self, slot: ParserSlot, images: m.UseImages) -> None:
-        """A parser learns the image model, and gets a shelf for its pictures before."""
-        if images.spec is not None and self.inference is not None and (shelf := make_shelf()) is not None:
+        """A parser learns the image model, and gets a picture buffer for its pictures before."""
+        if (
+            images.spec is not None
+            and self.inference is not None
+            and (memory := make_picture_buffer()) is not None
+        ):
             height, width = images.spec.size
-            message = m.OpenShelf(slot.child.name, 3 * height * width)
-            self.inference.send_descriptor(message, Descriptor(os.dup(shelf)))
-            slot.child.send_descriptor(message, Descriptor(shelf))
+            message = m.OpenPictureBuffer(slot.child.name, 3 * height * width)
+            self.inference.send_descriptor(message, Descriptor(os.dup(memory)))
+            slot.child.send_descriptor(message, Descriptor(memory))
         slot.child.send(images)
 
     def _living(self) -> list[ParserSlot]:
@@ -304,7 +308,7 @@ class Pipeline:
         What is not urgent may gather for `patience` seconds more.
         """
         with self._clock.waiting("in", "messages"):
-            self.bell.wait(seconds, patience)
+            self.wake.wait(seconds, patience)
 
     def children(self) -> list[Child]:
         """The living processes, the last of the chain first but for the parsers."""

@@ -18,27 +18,28 @@ from typing import TypeVar
 from adapters import scheme_of
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
-from engine.metrics import MemorySampler, pss_bytes
+from engine.machine import batch_job as batch
+from engine.machine.memory import MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
-from engine.runtime import messages as m
-from engine.runtime import report, rundir
-from engine.runtime.accounts import Accounts
-from engine.runtime.admission import Admission
-from engine.runtime.background import Background
-from engine.runtime.budget import Costs, Plan, Wishes, default_buffer, limit_of, plan
-from engine.runtime.child import AWAY_S, Child
-from engine.runtime.cleaner import Cleaner
-from engine.runtime.credits import Credits
-from engine.runtime.deaths import Away, Restarts, StageDiedError, verdict
-from engine.runtime.descriptors import open_many_files
+from engine.runtime.flow.admission import Admission
+from engine.runtime.flow.credits import Credits
+from engine.runtime.flow.intake import Intake
 from engine.runtime.generation import Generation
-from engine.runtime.intake import Intake
-from engine.runtime.ledger import Ledger
-from engine.runtime.limits import DatabaseWait, RamGuard, RunStoppedError, StopRequest
+from engine.runtime.ledger.accounts import Accounts
+from engine.runtime.ledger.cleanup import Cleaner
+from engine.runtime.ledger.store import Ledger
+from engine.runtime.limits.deaths import Away, Restarts, StageDiedError, verdict
+from engine.runtime.limits.memory_plan import Costs, Plan, Requested, default_buffer, limit_of, plan
+from engine.runtime.limits.stop import DatabaseWait, RamGuard, RunStoppedError, StopRequest
 from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
-from engine.runtime.reporter import Reporter
-from engine.runtime.speed import Speed
-from engine.slurm import job as batch
+from engine.runtime.process import messages as m
+from engine.runtime.process.background import Background
+from engine.runtime.process.child import AWAY_S, Child
+from engine.runtime.process.descriptors import open_many_files
+from engine.runtime.report import run_directory as rundir
+from engine.runtime.report import summary as report
+from engine.runtime.report.reporter import Reporter
+from engine.runtime.report.throughput import Speed
 from engine.stages.discover import check_inputs
 
 #: Exit codes of `engine.run`.
@@ -364,10 +365,10 @@ class Supervisor:
             pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0), self._growth
         )
         bulk = config.bulk_bytes * config.bulk_concurrency
-        wishes = Wishes(config.workers, config.parser_memory, config.buffer, bulk)
+        requested = Requested(config.workers, config.parser_memory, config.buffer, bulk)
         first = self._plan is None
         try:
-            made = plan(self._limit, costs, wishes)
+            made = plan(self._limit, costs, requested)
         except UsageError as error:
             if first:
                 raise

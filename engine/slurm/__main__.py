@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.cli.terminal import harmless
 from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
 from engine.slurm import commands, fleet
 from engine.slurm.fleet import Fleet
-from engine.terminal import harmless
 
 
 def main(argv: Sequence[str] | None = None) -> int:

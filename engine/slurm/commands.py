@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from engine import config as configuration
+from engine.cli.terminal import harmless
 from engine.errors import UsageError
 from engine.fleet.identity import check_cut
+from engine.machine.batch_job import REQUEUE_CODE
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
-from engine.slurm.job import REQUEUE_CODE
-from engine.slurm.script import FLEET, Wishes
+from engine.slurm.script import FLEET, Requested
 from engine.slurm.standing import Task, standing
-from engine.terminal import harmless
 
 #: Exit codes: done; usage, or SLURM refused; interrupted, or cut off. With --wait those of `engine.run`.
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, REQUEUE_CODE
@@ -77,7 +77,7 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
         arguments=tuple(given),
         inputs=checked.inputs,
         prune=args.prune,
-        wishes=Wishes(**{name: getattr(args, name) for name in names}, more=tuple(more)),
+        requested=Requested(**{name: getattr(args, name) for name in names}, more=tuple(more)),
     )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.runtime import rundir
+from engine.runtime.report import run_directory as rundir
 from engine.slurm import client, script
-from engine.slurm.script import Place, Wishes
+from engine.slurm.script import Place, Requested
 
 #: The record, and the two scripts beside it.
 RECORD, TASKS, FINISH = "slurm.json", "job.sbatch", "finish.sbatch"
@@ -35,7 +35,7 @@ class Fleet:
     inputs: tuple[str, ...]
     prune: bool = False
     grace: float | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+    requested: Requested = field(default_factory=Requested)
     job: str | None = None
     finish: str | None = None
     submitted: float = 0.0
@@ -58,8 +58,8 @@ class Fleet:
         place = Place(self.run_dir, Path(self.folder))
         grace = [] if self.grace is None else ["--grace", f"{self.grace:g}"]
         return {
-            TASKS: script.tasks_script(place, self.tasks, [*self.arguments, *grace], self.wishes),
-            FINISH: script.finish_script(place, self.adapter, self.prune, self.wishes),
+            TASKS: script.tasks_script(place, self.tasks, [*self.arguments, *grace], self.requested),
+            FINISH: script.finish_script(place, self.adapter, self.prune, self.requested),
         }
 
     def save(self) -> None:
@@ -85,10 +85,10 @@ def load(run_dir: Path) -> Fleet | None:
     """The fleet of a run directory; None where none was submitted. Raises `UsageError` for another's file."""
     try:
         content: dict[str, Any] = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
-        wishes = content.pop("wishes")
-        wishes["more"] = tuple(wishes["more"])
+        requested = content.pop("requested")
+        requested["more"] = tuple(requested["more"])
         content |= {name: tuple(content[name]) for name in ("arguments", "inputs")}
-        return Fleet(run_dir=run_dir, wishes=Wishes(**wishes), **content)
+        return Fleet(run_dir=run_dir, requested=Requested(**requested), **content)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -131,7 +131,7 @@ def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
         raise unwritable(fleet.run_dir, error) from None
     job, after = None, []
     if tasks:
-        limit = f"%{fleet.wishes.concurrent}" if fleet.wishes.concurrent else ""
+        limit = f"%{fleet.requested.concurrent}" if fleet.requested.concurrent else ""
         job = _sbatch(f"--array={script.ranges(tasks)}{limit}", str(fleet.run_dir / TASKS))
         after = [f"--dependency=afterany:{job}"]
     # Known before anything else can go wrong, so that `cancel` finds it.

@@ -17,7 +17,7 @@ SIGNAL_BEFORE_S = 90
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Requested:
     """What the jobs ask SLURM for; None leaves the cluster's default. `more`: further options of sbatch."""
 
     concurrent: int | None = None
@@ -52,10 +52,10 @@ class Place:
         return f"--output={str(self.run_dir / 'logs').replace('%', '%%')}/{name}"
 
 
-def tasks_script(place: Place, tasks: int, arguments: Iterable[str], wishes: Wishes) -> str:
+def tasks_script(place: Place, tasks: int, arguments: Iterable[str], requested: Requested) -> str:
     """The script of all tasks. `--array` stands on sbatch's command line, so that it serves for some, too."""
     run = ["engine.run", *arguments, "--run-dir", str(place.run_dir), *FLEET, "--quiet"]
-    limit = f"%{wishes.concurrent}" if wishes.concurrent else ""
+    limit = f"%{requested.concurrent}" if requested.concurrent else ""
     by_hand = ["sbatch", f"--array=0-{tasks - 1}{limit}", str(place.run_dir / "job.sbatch")]
     options = [
         "--job-name=engine",
@@ -64,7 +64,7 @@ def tasks_script(place: Place, tasks: int, arguments: Iterable[str], wishes: Wis
         f"--chdir={place.folder}",
         "--requeue",
         f"--signal=B:USR1@{SIGNAL_BEFORE_S}",
-        *wishes.options(tasks=True),
+        *requested.options(tasks=True),
     ]
     return _script(
         options,
@@ -78,7 +78,7 @@ exec {_python(run)} --shard "$SLURM_ARRAY_TASK_ID/{tasks}"
     )
 
 
-def finish_script(place: Place, adapter: str, prune: bool, wishes: Wishes) -> str:
+def finish_script(place: Place, adapter: str, prune: bool, requested: Requested) -> str:
     """The script of the finishing job, which begins when all tasks have ended, however they did."""
     merge = [MERGE, "--run-dir", str(place.run_dir), "--adapter", adapter, *(["--prune"] if prune else [])]
     options = [
@@ -87,7 +87,7 @@ def finish_script(place: Place, adapter: str, prune: bool, wishes: Wishes) -> st
         f"--chdir={place.folder}",
         # It ends with 75 where tasks are not done, which no waiting helps.
         "--no-requeue",
-        *wishes.options(tasks=False),
+        *requested.options(tasks=False),
     ]
     return _script(
         options,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.runtime.lock import owner_of
-from engine.runtime.reading import read_object, read_only
+from engine.runtime.limits.lock import owner_of
+from engine.runtime.report.reading import read_object, read_only
 from engine.slurm.fleet import Fleet
 
 #: Exit codes of a task after which it is done.

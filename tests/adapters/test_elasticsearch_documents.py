@@ -39,7 +39,7 @@ def test_every_field_and_every_bit_of_a_vector_is_there(packed: bool) -> None:
     records = [
         *make_records(3, dim=7),
         *make_records(3, "image", 5),
-        make_record(odd, 0, make_vectors(1)[0], source=f"/{odd}", shelf=odd),
+        make_record(odd, 0, make_vectors(1)[0], source=f"/{odd}", picture_buffer=odd),
         replace(make_records(1)[0], page=None, text="", id=odd),
     ]
     expect_exact(records, packed)

@@ -12,7 +12,7 @@ from functools import partial
 from unittest.mock import patch
 
 from engine import run
-from engine.runtime import parser
+from engine.runtime.workers import parser
 from engine.stages.parse import FileJob, Parsed, ParseStage
 
 

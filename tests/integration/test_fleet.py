@@ -17,7 +17,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 import adapters
-from engine.runtime.ledger import Ledger
+from engine.runtime.ledger.store import Ledger
 from engine.stages.discover import shard_of
 from tests.integration.runs import HANG_S, Corpus, kill_group, same_vectors, wait_until
 from tests.integration.test_run import PROSE

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from elasticsearch import Elasticsearch
 
-from engine.runtime.ledger import Ledger
+from engine.runtime.ledger.store import Ledger
 from engine.stages.discover import shard_of
 from tests.cluster import Cluster, cluster
 from tests.integration.runs import HANG_S, Corpus, same_vectors, wait_until
@@ -95,7 +95,7 @@ def starts(corpus: Corpus, task: str) -> int:
     return found
 
 
-def at_work(corpus: Corpus, task: str) -> bool:
+def current_item(corpus: Corpus, task: str) -> bool:
     """Whether a task has written something."""
     try:
         text = (corpus.run_dir / "shards" / f"{task}-of-{TASKS}" / "status.json").read_text()
@@ -111,7 +111,7 @@ def disturb(slurm: Cluster, corpus: Corpus) -> list[str]:
         slurm.queue("-t", "RUNNING", "-w", node, "-o", "%K") for node in ("n1", "n2", "n3")
     )
     assert str(LATE) in third
-    wait_until(lambda: all(at_work(corpus, task) for task in [*first, *second]))
+    wait_until(lambda: all(current_item(corpus, task) for task in [*first, *second]))
     # Who has the right to takes the first node; the second one is lost with its jobs; on the third, the time
     # of one is up.
     slurm.batch("sleep 2", "-p", "high", "-w", "n1", "-c", "4", "-o", "/dev/null")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from elasticsearch import Elasticsearch
 
-from engine.runtime.ledger import Ledger
+from engine.runtime.ledger.store import Ledger
 from tests.cluster import Cluster, cluster
 from tests.integration.runs import Corpus, same_vectors, wait_until
 from tests.integration.test_run import PROSE
@@ -28,10 +28,10 @@ from tests.servers import free_port
 #: Tells what the engine reads in a job.
 PROBE = """
 import json, os, time
-from engine.cores import cores
+from engine.machine.cores import cores
 from engine.config import default_workers
-from engine.runtime.budget import limit_of
-from engine.slurm import job
+from engine.runtime.limits.memory_plan import limit_of
+from engine.machine import batch_job as job
 left = job.ends_at(os.environ)
 print(json.dumps({
     "name": job.name(os.environ), "place": job.place(os.environ), "cores": cores(),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import adapters
-from engine.runtime.ledger import Ledger, unpacked
+from engine.runtime.ledger.store import Ledger, unpacked
 from tests.integration.runs import Corpus, same_vectors, wait_until
 from tests.integration.test_run import PROSE, undisturbed
 

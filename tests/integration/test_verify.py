@@ -362,7 +362,8 @@ def test_shards_are_compared_as_one_and_repaired_each_by_its_own_ledger(corpus: 
 #: Dies by SIGKILL right before or after a step of the repair.
 KILLED = """
 import os, signal, sys
-from engine.runtime import repair, supervisor
+from engine.repair import repair
+from engine.runtime import supervisor
 where, name, after = {"repair": repair, "run": supervisor.Supervisor}[sys.argv[1]], sys.argv[2], sys.argv[3]
 step = getattr(where, name)
 def last(*arguments):
@@ -447,7 +448,7 @@ def test_a_repair_that_is_asked_to_stop_ends_resumable(tmp_path: Path) -> None:
 #: Dies by SIGKILL when the third file is parsed.
 KILLED_ADOPTING = """
 import os, signal, sys
-from engine.runtime import adopt
+from engine.repair import adopt
 parsed = adopt._Adoption._parsed
 met = []
 def deadly(self, key, row):

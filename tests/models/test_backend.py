@@ -5,7 +5,7 @@ import torch
 
 from engine.errors import UsageError
 from engine.models import backend
-from engine.models.backend import ONNX, Way, check_backend, on_cpu, ways
+from engine.models.backend import ONNX, BackendChoice, check_backend, on_cpu, ways
 
 
 @pytest.fixture(autouse=True)
@@ -20,34 +20,37 @@ def test_auto_compares_what_is_installed_in_the_numbers_that_the_cpu_computes_in
 ) -> None:
     assert ways("auto", "auto") == [ONNX]
     monkeypatch.setattr(backend, "has_openvino", lambda: True)
-    assert ways("auto", "auto") == [ONNX, Way("openvino", "float32")]
+    assert ways("auto", "auto") == [ONNX, BackendChoice("openvino", "float32")]
     monkeypatch.setattr(backend, "computes_in_bfloat16", lambda: True)
     assert ways("auto", "auto") == [
         ONNX,
-        Way("openvino", "float32"),
-        Way("openvino", "bfloat16"),
-        Way("torch", "bfloat16"),
+        BackendChoice("openvino", "float32"),
+        BackendChoice("openvino", "bfloat16"),
+        BackendChoice("torch", "bfloat16"),
     ]
 
 
 def test_a_dtype_that_is_named_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "computes_in_bfloat16", lambda: True)
     assert ways("auto", "float32") == [ONNX]
-    assert ways("auto", "bfloat16") == [Way("torch", "bfloat16")]
-    assert ways("auto", "float16") == [Way("torch", "float16")]
+    assert ways("auto", "bfloat16") == [BackendChoice("torch", "bfloat16")]
+    assert ways("auto", "float16") == [BackendChoice("torch", "float16")]
     monkeypatch.setattr(backend, "has_openvino", lambda: True)
-    assert ways("auto", "bfloat16") == [Way("openvino", "bfloat16"), Way("torch", "bfloat16")]
-    assert ways("openvino", "float32") == [Way("openvino", "float32")]
+    assert ways("auto", "bfloat16") == [
+        BackendChoice("openvino", "bfloat16"),
+        BackendChoice("torch", "bfloat16"),
+    ]
+    assert ways("openvino", "float32") == [BackendChoice("openvino", "float32")]
 
 
 def test_a_backend_that_is_named_runs_in_its_best_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "has_openvino", lambda: True)
-    assert ways("openvino", "auto") == [Way("openvino", "float32")]
+    assert ways("openvino", "auto") == [BackendChoice("openvino", "float32")]
     monkeypatch.setattr(backend, "computes_in_bfloat16", lambda: True)
-    assert ways("openvino", "auto") == [Way("openvino", "bfloat16")]
+    assert ways("openvino", "auto") == [BackendChoice("openvino", "bfloat16")]
     assert ways("onnx", "auto") == [ONNX]
-    assert ways("onnx", "int8") == [Way("onnx", "int8")]
-    assert ways("torch", "auto") == [Way("torch", "float32")]
+    assert ways("onnx", "int8") == [BackendChoice("onnx", "int8")]
+    assert ways("torch", "auto") == [BackendChoice("torch", "float32")]
 
 
 @pytest.mark.parametrize(

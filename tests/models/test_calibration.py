@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.models import backend, calibrate, calibration
-from engine.models.backend import ONNX, Way
+from engine.models.backend import ONNX, BackendChoice
 from engine.models.calibration import Measured, best, choose
 from engine.models.digest import cache_folder
 from engine.models.helper import HelperError, ask
@@ -23,11 +23,15 @@ from engine.models.spec import TextSpec, to_json
 
 GIB = 2**30
 
-OPENVINO, TORCH, HALF = Way("openvino", "float32"), Way("torch", "float32"), Way("torch", "bfloat16")
+OPENVINO, TORCH, HALF = (
+    BackendChoice("openvino", "float32"),
+    BackendChoice("torch", "float32"),
+    BackendChoice("torch", "bfloat16"),
+)
 WAYS = [ONNX, OPENVINO, TORCH, HALF]
 
 
-def measured(way: Way, gain: float, cosine: float = 1.0, size: int = 0, why: str = "") -> Measured:
+def measured(way: BackendChoice, gain: float, cosine: float = 1.0, size: int = 0, why: str = "") -> Measured:
     return Measured(
         backend=way.backend, dtype=way.dtype, gain=gain, rate=100 * gain, cosine=cosine, bytes=size, why=why
     )
@@ -143,7 +147,7 @@ def test_a_measurement_that_fails_is_told_and_the_leanest_is_taken(
 def test_every_way_is_measured_against_the_first_and_one_that_fails_says_why(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(spec: TextSpec, way: Way) -> Any:
+    def fail(spec: TextSpec, way: BackendChoice) -> Any:
         raise RuntimeError("no such instruction\nat 0x0")
 
     real = open_text
@@ -174,5 +178,5 @@ def test_the_process_that_measures_answers_with_a_line_of_json(bert: Path) -> No
     assert done.returncode == 1
     assert done.stdout == ""
     rows = ask("engine.models.calibrate", resolve_text(str(bert)))["ways"]
-    assert [Way(row["backend"], row["dtype"]) for row in rows] == backend.ways("auto", "auto")
+    assert [BackendChoice(row["backend"], row["dtype"]) for row in rows] == backend.ways("auto", "auto")
     assert [row["why"] for row in rows] == [""] * len(rows)

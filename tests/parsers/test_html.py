@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.allocator import release, resident_bytes
 from engine.errors import ParseError
+from engine.machine.allocator import release, resident_bytes
 from engine.parsers import html, sections
 from engine.parsers.html import find_page_encoding, page_text, parse
 

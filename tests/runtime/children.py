@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from engine.errors import EngineError, UsageError
-from engine.runtime import child
-from engine.runtime import messages as m
-from engine.runtime.at_work import AtWork
-from engine.runtime.child import Child, Mailbox, run_child
-from engine.runtime.parser import Parser
+from engine.runtime.process import child
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import Child, Mailbox, run_child
+from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.workers.parser import Parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
 from tests.stages.made import make_segment
 
@@ -97,16 +97,18 @@ class Deadly:
         yield FileEnd("parsed")
 
 
-def parses(control: Connection, run_dir: str, output: Connection, at_work: AtWork) -> None:
+def parses(control: Connection, run_dir: str, output: Connection, current_item: CurrentItem) -> None:
     """A parser with that stage."""
-    run_child(control, run_dir, lambda mailbox: Parser(mailbox, output, at_work).run(Deadly()))
+    run_child(control, run_dir, lambda mailbox: Parser(mailbox, output, current_item).run(Deadly()))
 
 
-def at_work_on(control: Connection, run_dir: str, at_work: AtWork, attempt: int, ended: bool) -> None:
+def at_work_on(
+    control: Connection, run_dir: str, current_item: CurrentItem, attempt: int, ended: bool
+) -> None:
     """Begin an attempt, perhaps end it, and be killed."""
-    at_work.begin(attempt)
+    current_item.begin(attempt)
     if ended:
-        at_work.end()
+        current_item.end()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

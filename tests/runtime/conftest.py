@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime.child import Child
+from engine.runtime.process.child import Child
 
 Start = Callable[..., Child]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from random import Random
 
 from engine.records import SectionFailure
-from engine.runtime import messages as m
-from engine.runtime.accounts import Accounts
-from engine.runtime.cleaner import Cleaner
-from engine.runtime.ledger import ID_BYTES, Ledger
+from engine.runtime.ledger.accounts import Accounts
+from engine.runtime.ledger.cleanup import Cleaner
+from engine.runtime.ledger.store import ID_BYTES, Ledger
+from engine.runtime.process import messages as m
 from engine.stages.discover import FoundFile
 from engine.stages.parse import FileEnd, FileJob
 
@@ -131,7 +131,7 @@ class Parser:
     jobs: deque[FileJob] = field(default_factory=deque)
     inbox: deque[FileJob] = field(default_factory=deque)
     output: Iterator[object] = field(default_factory=lambda: iter(()))
-    at_work: FileJob | None = None
+    current_item: FileJob | None = None
     #: All that were begun.
     begun: list[FileJob] = field(default_factory=list)
     #: Segments that have not left, and the news of the files that have ended with them.
@@ -233,7 +233,7 @@ class Run:
         if self.waiting:
             possible.append(self._dispatch)
         for parser in living:
-            if parser.at_work or parser.inbox or parser.ended:
+            if parser.current_item or parser.inbox or parser.ended:
                 possible.append(partial(self._step, parser))
                 if self.deaths < deaths:
                     possible.append(partial(self._die, parser))
@@ -297,7 +297,7 @@ class Run:
         self.parsers.remove(parser)
         jobs = []
         for job in parser.jobs:
-            at_fault = job is parser.at_work
+            at_fault = job is parser.current_item
             crashed = "killed by SIGSEGV" if at_fault and parser.crashed else None
             self.crashes[job.path] += crashed is not None
             again = self.accounts.lost(job.attempt, job in parser.begun, crashed)
@@ -338,19 +338,19 @@ class Run:
         if (parser.segments or parser.ended) and (not parser.inbox or self.random.random() < 0.5):
             parser.flush()
             return
-        if parser.at_work is None:
-            parser.at_work = parser.inbox.popleft()
-            parser.begun.append(parser.at_work)
-            parser.output = parse(parser.at_work, self.corpus[parser.at_work.path])
+        if parser.current_item is None:
+            parser.current_item = parser.inbox.popleft()
+            parser.begun.append(parser.current_item)
+            parser.output = parse(parser.current_item, self.corpus[parser.current_item.path])
             return
         item = next(parser.output)
         if isinstance(item, Segment):
             parser.segments.append(item)
         elif isinstance(item, SectionFailure):
-            parser.control.append(m.SectionFailed(parser.at_work.attempt, item))
+            parser.control.append(m.SectionFailed(parser.current_item.attempt, item))
         elif isinstance(item, FileEnd):
-            parser.ended.append(m.FileParsed(parser.at_work.attempt, item))
-            parser.at_work = None
+            parser.ended.append(m.FileParsed(parser.current_item.attempt, item))
+            parser.current_item = None
 
     def _die(self, parser: Parser) -> None:
         self.deaths += 1

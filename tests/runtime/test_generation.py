@@ -10,8 +10,8 @@ import pytest
 from engine.config import parse
 from engine.errors import UsageError
 from engine.runtime.generation import Generation
-from engine.runtime.ledger import Acknowledged, Ledger
-from engine.runtime.messages import Opened
+from engine.runtime.ledger.store import Acknowledged, Ledger
+from engine.runtime.process.messages import Opened
 
 URL = "memory://generation"
 

@@ -16,8 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine.errors import UsageError
-from engine.runtime import ledger as module
-from engine.runtime.ledger import DOUBTFUL, ID_BYTES, OPEN, SWEEP, Acknowledged, FailureRow, FileRow, Ledger
+from engine.runtime.ledger import store as module
+from engine.runtime.ledger.store import (
+    DOUBTFUL,
+    ID_BYTES,
+    OPEN,
+    SWEEP,
+    Acknowledged,
+    FailureRow,
+    FileRow,
+    Ledger,
+)
 
 SOURCES = ("/a", "/b")
 

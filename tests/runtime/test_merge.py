@@ -15,13 +15,13 @@ import adapters
 from adapters import memory
 from engine import merge as command
 from engine.errors import DatabaseUnavailableError, UsageError
-from engine.runtime.fleet import Merged, merge
-from engine.runtime.ledger import FailureRow, Ledger
-from engine.runtime.limits import RunStoppedError
-from engine.runtime.lock import RunLock
+from engine.fleet.finish import Merged, merge
+from engine.runtime.ledger.store import FailureRow, Ledger
+from engine.runtime.limits.lock import RunLock
+from engine.runtime.limits.stop import RunStoppedError
 from tests.adapters.contract import stored, write
 from tests.records import make_schema
-from tests.runtime.test_compare import book, sound
+from tests.repair.test_compare import book, sound
 
 URL = "memory://merge"
 
@@ -140,7 +140,7 @@ def test_a_disk_that_is_full_leaves_a_merge_to_be_run_again(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("engine.runtime.fleet.merge", fails)
+    monkeypatch.setattr("engine.fleet.finish.merge", fails)
     assert command.main(["--run-dir", str(tmp_path), "--adapter", URL]) == 75
     assert capsys.readouterr().err == f"engine.merge: {error}; the same command goes on\n"
 
@@ -151,9 +151,7 @@ def test_a_database_that_is_away_is_waited_for(
     done(tmp_path, 2)
     away = [DatabaseUnavailableError("connection refused")] * 2
     monkeypatch.setattr(command, "RETRY_S", 0.01)
-    monkeypatch.setattr(
-        "engine.runtime.fleet.merge", lambda *given: merge(*given) if not away else fail(away)
-    )
+    monkeypatch.setattr("engine.fleet.finish.merge", lambda *given: merge(*given) if not away else fail(away))
     start = ["--run-dir", str(tmp_path), "--adapter", URL]
     assert command.main(start) == 0
     told = capsys.readouterr()

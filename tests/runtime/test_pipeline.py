@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from engine.runtime import messages as m
-from engine.runtime.admission import MAPPED_ROOM, Admission
-from engine.runtime.at_work import AtWork
-from engine.runtime.child import Child
-from engine.runtime.deaths import Restarts, Verdict
+from engine.runtime.flow.admission import MAPPED_ROOM, Admission
+from engine.runtime.limits.deaths import Restarts, Verdict
 from engine.runtime.pipeline import ParserSlot, Pipeline
-from engine.runtime.stats import Stats
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import Child
+from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.stats import Stats
 from engine.stages.parse import FileJob
 from tests.runtime import children
 
@@ -43,7 +43,7 @@ def threads_of(name: str) -> list[str]:
 def test_a_parser_that_died_by_itself_leaves_no_thread_and_no_connection(tmp_path: Path) -> None:
     pipeline, _ = made()
     child = Child("parser-0", children.exits, str(tmp_path), 7)
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, AtWork(), dead=True)
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, CurrentItem(), dead=True)
     child.process.join(30)
     assert child.process.exitcode == 7
     pipeline.remove(slot)
@@ -59,13 +59,13 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
     monkeypatch.setattr("engine.runtime.pipeline.LOOK_S", -1.0)
     monkeypatch.setattr("engine.runtime.pipeline.usable_cores", lambda: 4.0)
 
-    def wanted(at_work: bool, silent_s: float) -> int:
+    def wanted(current_item: bool, silent_s: float) -> int:
         pipeline, _ = made()
         pipeline.workers = 4
         told = SimpleNamespace(name="parser-0", heard_at=time.monotonic() - silent_s, stats=Stats(1, 0, 0))
-        slot = ParserSlot(cast(Any, told), AtWork(), jobs=deque([JOB]))
-        if at_work:
-            slot.at_work.begin(JOB.attempt)
+        slot = ParserSlot(cast(Any, told), CurrentItem(), jobs=deque([JOB]))
+        if current_item:
+            slot.current_item.begin(JOB.attempt)
         pipeline.parsers["parser-0"] = slot
         for second in range(1, 6):
             stats = Stats(0.0, float(second), 0.0)
@@ -73,15 +73,15 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
             pipeline.staff(waiting=True)
         return pipeline._staffing.wanted
 
-    assert wanted(at_work=True, silent_s=10.0) > 1
-    assert wanted(at_work=True, silent_s=1.0) == 1  # it may tell more in a moment
-    assert wanted(at_work=False, silent_s=10.0) == 1  # it is still starting
+    assert wanted(current_item=True, silent_s=10.0) > 1
+    assert wanted(current_item=True, silent_s=1.0) == 1  # it may tell more in a moment
+    assert wanted(current_item=False, silent_s=10.0) == 1  # it is still starting
 
 
 def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, AtWork())
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, CurrentItem())
     admission.handle(slot, m.Failed(1, "a bug"))
     admission.watch(time.monotonic(), draining_s=0, sizes={})
     child.process.join(10)
@@ -94,8 +94,8 @@ def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path)
 def test_a_parser_that_maps_more_than_its_limit_is_killed_and_its_file_blamed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, AtWork(), jobs=deque([JOB]))
-    slot.at_work.begin(JOB.attempt)
+    slot = pipeline.parsers["parser-0"] = ParserSlot(child, CurrentItem(), jobs=deque([JOB]))
+    slot.current_item.begin(JOB.attempt)
     limit = pipeline.parser_memory + MAPPED_ROOM
     verdicts = []
     for size in (limit, limit + 1):
@@ -112,9 +112,9 @@ def test_the_largest_idle_parser_that_holds_on_to_memory_ends_by_itself(tmp_path
     pipeline, admission = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(2)]
     for child in echoes:
-        slot = pipeline.parsers[child.name] = ParserSlot(child, AtWork())
-        slot.at_work.begin(1)
-        slot.at_work.end()
+        slot = pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())
+        slot.current_item.begin(1)
+        slot.current_item.end()
     small, large = int(0.3 * 2**30), int(0.5 * 2**30)
     admission.recycle({echoes[0].pid: small, echoes[1].pid: small})
     assert not any(slot.retired for slot in pipeline.parsers.values())
@@ -129,7 +129,7 @@ def test_fewer_workers_let_the_last_parsers_end_and_the_others_get_the_new_limit
     pipeline, _ = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(3)]
     for child in echoes:
-        pipeline.parsers[child.name] = ParserSlot(child, AtWork())
+        pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())
     pipeline.limit(1, 200 * 2**20)
     assert [slot.retired for slot in pipeline.parsers.values()] == [False, True, True]
     assert resource.prlimit(echoes[0].pid, resource.RLIMIT_DATA)[0] == 200 * 2**20

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from engine.runtime import messages as m
-from engine.runtime.bell import Bell
-from engine.runtime.child import Child, pipe
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import Child, pipe
+from engine.runtime.process.wake import WakeEvent
 from engine.stages.segment import Segment
 from tests.runtime import children
 
@@ -26,7 +26,7 @@ from tests.runtime import children
 PATIENCE_S = 30.0
 
 #: Rings whenever the child has said something.
-BELL = Bell()
+BELL = WakeEvent()
 
 few = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -100,7 +100,7 @@ def frames(sent: list[list[Segment]]) -> list[bytes]:
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A consumer that says back what its channels bring."""
     folder: Path = tmp_path_factory.mktemp("run")
-    child = Child("echo", children.echo, str(folder), bell=BELL)
+    child = Child("echo", children.echo, str(folder), wake=BELL)
     yield child
     child.kill()
     child.control.close()

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from engine.cores import cores
 from engine.errors import UsageError
-from engine.runtime.ledger import Ledger
-from engine.slurm import client, commands, fleet, job, script
+from engine.machine import batch_job as job
+from engine.machine.cores import cores
+from engine.runtime.ledger.store import Ledger
+from engine.slurm import client, commands, fleet, script
 from engine.slurm.__main__ import main
 from engine.slurm.fleet import Fleet
-from engine.slurm.script import Place, Wishes
+from engine.slurm.script import Place, Requested
 from engine.slurm.standing import standing
 
 Clients = Callable[..., Path]
@@ -230,8 +231,8 @@ def test_tasks_are_told_as_ranges(tasks: list[int], told: str) -> None:
 
 def test_the_scripts_ask_for_what_was_wished_and_quote_every_name() -> None:
     where = Place(Path("/data/my runs/50%"), Path("/home/me"))
-    wishes = Wishes(4, 2, 8, "1:00:00", "gpu", "20G", ("--account=a b",))
-    text = script.tasks_script(where, 10, ["it's here", "--include", "*.md"], wishes)
+    requested = Requested(4, 2, 8, "1:00:00", "gpu", "20G", ("--account=a b",))
+    text = script.tasks_script(where, 10, ["it's here", "--include", "*.md"], requested)
     lines = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("#SBATCH")]
     assert {"--gres=gpu:2", "--cpus-per-task=8", "--time=1:00:00", "--partition=gpu", "--mem=20G",
             "--account=a b", "--requeue", "--signal=B:USR1@90",
@@ -240,7 +241,7 @@ def test_the_scripts_ask_for_what_was_wished_and_quote_every_name() -> None:
     assert command[:5] == ["exec", sys.executable, "-m", "engine.run", "it's here"]
     assert command[-2:] == ["--shard", "$SLURM_ARRAY_TASK_ID/10"]
     assert "--array=0-9%4" in text
-    finish = script.finish_script(where, "lancedb://db", True, wishes)
+    finish = script.finish_script(where, "lancedb://db", True, requested)
     assert "--gres" not in finish
     assert "--no-requeue" in finish
     assert shlex.split(finish.splitlines()[-1])[2:] == [

@@ -29,7 +29,7 @@ from engine.models.load import load_text
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec
 from engine.records import IndexSchema, ModelInfo
-from engine.runtime.ledger import Acknowledged, Ledger
+from engine.runtime.ledger.store import Acknowledged, Ledger
 from engine.stages.index import IndexStage
 from engine.stages.infer import InferStage
 from engine.stages.parse import FileJob

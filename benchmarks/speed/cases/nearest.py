@@ -33,8 +33,8 @@ from adapters.base import Adapter, AdapterOptions, Filters
 from benchmarks.command import BenchError
 from benchmarks.memory.figures import megabytes
 from benchmarks.speed.bench import Outcome
-from engine.allocator import return_large_blocks
-from engine.metrics import pss_bytes
+from engine.machine.allocator import return_large_blocks
+from engine.machine.memory import pss_bytes
 from engine.records import IndexSchema, ModelInfo, Record, Vector
 from engine.run import CHILD_ENVIRONMENT
 

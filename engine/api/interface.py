@@ -1,0 +1,236 @@
+"""The engine in Python: its stages as generators in the caller's process, or its processes with `workers=`.
+
+Records have the ids that `engine.run` gives them for the same file, model and chunk size, so that both can
+fill one index.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias, overload
+
+import numpy as np
+
+from adapters.base import Adapter
+from engine import parsers
+from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.api.in_process import Call, OnFailure
+from engine.errors import SkipFileError, UsageError
+from engine.models.load import ImageEmbedder, TextEmbedder
+from engine.records import Kind, Record, Vector
+from engine.stages.discover import Discovery, check_inputs
+
+__all__ = [
+    "EmbedSummary",
+    "EmbedWarning",
+    "EmbeddingModel",
+    "Failure",
+    "TextEmbedConfig",
+    "embed_directory",
+    "embed_file",
+    "embed_image_directory",
+    "embed_query",
+]
+
+#: Suffixes by which `embed_image_directory` finds pictures; a file's content then has the last word.
+PICTURE_SUFFIXES = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "tif", "tiff", "bmp")
+
+Path: TypeAlias = str | os.PathLike[str]
+
+
+def embed_query(query: str | Sequence[str], model: EmbeddingModel, kind: Kind = "text") -> Vector:
+    """The vector of a query, float32 [dimensions]; of several, float32 [n, dimensions].
+
+    `kind` "image" takes the image model's text tower, whose vectors lie near those of pictures.
+    """
+    embedder: TextEmbedder | ImageEmbedder = model.load_text() if kind == "text" else model.load_image()
+    if isinstance(query, str):
+        return embedder.embed_query(query)
+    vectors = np.empty((len(query), embedder.spec.dimensions), dtype=np.float32)
+    for row, text in enumerate(query):
+        vectors[row] = embedder.embed_query(text)
+    return vectors
+
+
+@overload
+def embed_file(
+    path: Path,
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None = None,
+    adapter: None = None,
+    *,
+    on_failure: OnFailure | None = None,
+) -> Iterator[Record]: ...
+@overload
+def embed_file(
+    path: Path,
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None = None,
+    *,
+    adapter: str | Adapter,
+    on_failure: OnFailure | None = None,
+) -> EmbedSummary: ...
+def embed_file(
+    path: Path,
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None = None,
+    adapter: str | Adapter | None = None,
+    *,
+    on_failure: OnFailure | None = None,
+) -> Iterator[Record] | EmbedSummary:
+    """The records of one file, made as they are asked for; with `adapter` they are written there instead.
+
+    Raises `ParseError` where nothing of the file can be embedded or its end can't be had (after the records
+    that could be made), `SkipFileError` where a rule leaves it out, `UsageError` for anything that can't
+    work. Pages that fail alone are told as in `embed_directory`.
+    """
+    name = _input(path, folder=False)
+    call = Call(model, config, on_failure, strict=True)
+    found = Discovery([name])
+    if adapter is None:
+        return call.records(found)
+    return call.stream(found, adapter, _kind_of(name))
+
+
+@overload
+def embed_directory(
+    path: Path,
+    model: EmbeddingModel,
+    extensions: Sequence[str] | None = None,
+    config: TextEmbedConfig | None = None,
+    adapter: None = None,
+    *,
+    on_failure: OnFailure | None = None,
+) -> Iterator[Record]: ...
+@overload
+def embed_directory(
+    path: Path,
+    model: EmbeddingModel,
+    extensions: Sequence[str] | None = None,
+    config: TextEmbedConfig | None = None,
+    *,
+    adapter: str | Adapter,
+    on_failure: OnFailure | None = None,
+    workers: int | None = None,
+    run_dir: Path | None = None,
+) -> EmbedSummary: ...
+def embed_directory(
+    path: Path,
+    model: EmbeddingModel,
+    extensions: Sequence[str] | None = None,
+    config: TextEmbedConfig | None = None,
+    adapter: str | Adapter | None = None,
+    *,
+    on_failure: OnFailure | None = None,
+    workers: int | None = None,
+    run_dir: Path | None = None,
+) -> Iterator[Record] | EmbedSummary:
+    """The records of a folder's files, made as they are asked for; with `adapter` they are written there.
+
+    `extensions` such as `["pdf", ".md"]` choose files by the end of their names. A file or page that can't
+    be embedded is given to `on_failure`; without one it is an `EmbedWarning`, or with `adapter` an entry of
+    the summary's `failures`. Written records stay when files change or go: that is for `engine.run`, or for
+    `workers`, which runs the engine's own processes with their ledger in `run_dir`.
+    """
+    name = _input(path, folder=True)
+    include = _globs(extensions)
+    if workers is not None:
+        return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
+    call = Call(model, config, on_failure)
+    found = Discovery([name], include=include)
+    return call.records(found) if adapter is None else call.stream(found, adapter, "text")
+
+
+@overload
+def embed_image_directory(
+    path: Path,
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None = None,
+    adapter: None = None,
+    *,
+    on_failure: OnFailure | None = None,
+) -> Iterator[Record]: ...
+@overload
+def embed_image_directory(
+    path: Path,
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None = None,
+    *,
+    adapter: str | Adapter,
+    on_failure: OnFailure | None = None,
+    workers: int | None = None,
+    run_dir: Path | None = None,
+) -> EmbedSummary: ...
+def embed_image_directory(
+    path: Path,
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None = None,
+    adapter: str | Adapter | None = None,
+    *,
+    on_failure: OnFailure | None = None,
+    workers: int | None = None,
+    run_dir: Path | None = None,
+) -> Iterator[Record] | EmbedSummary:
+    """As `embed_directory`, for the pictures of a folder alone, found by `PICTURE_SUFFIXES`."""
+    name = _input(path, folder=True)
+    include = _globs(PICTURE_SUFFIXES)
+    if workers is not None:
+        return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
+    call = Call(model, config, on_failure, pictures_only=True)
+    found = Discovery([name], include=include)
+    return call.records(found) if adapter is None else call.stream(found, adapter, "image")
+
+
+def _with_workers(
+    folder: str,
+    include: Sequence[str],
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None,
+    adapter: object,
+    on_failure: OnFailure | None,
+    processes: tuple[int, Path | None],
+) -> EmbedSummary:
+    from engine.api.workers import run_processes
+
+    workers, run_dir = processes
+    place = None if run_dir is None else os.fspath(run_dir)
+    summary = run_processes(folder, include, model, config, adapter, workers, place)
+    if on_failure is not None:
+        for failure in summary.failures:
+            on_failure(failure)
+    return summary
+
+
+def _input(path: Path, folder: bool) -> str:
+    """The absolute path. Raises `UsageError` where it is not there, or the other kind of thing."""
+    name = os.path.abspath(os.fspath(path))
+    check_inputs([name], None)
+    if os.path.isdir(name) != folder:
+        hint = "a file: use embed_file" if folder else "a folder: use embed_directory"
+        raise UsageError(f"{name}: {hint}")
+    return name
+
+
+def _kind_of(path: str) -> Kind:
+    try:
+        return parsers.kind_of(parsers.detect(path))
+    except (OSError, SkipFileError):
+        return "text"  # what is wrong with the file is told when it is parsed
+
+
+def _globs(extensions: Sequence[str] | None) -> list[str]:
+    """Patterns for names that end so, in upper or lower case. Raises `UsageError`."""
+    if extensions is None:
+        return []
+    wanted = [extensions] if isinstance(extensions, str) else list(extensions)
+    if not wanted:
+        raise UsageError("extensions: empty; name some, such as ['pdf', 'md'], or None for every file")
+    patterns = []
+    for extension in wanted:
+        ending = extension.removeprefix("*").removeprefix(".")
+        if not re.fullmatch(r"[\w.+#~-]+", ending):
+            raise UsageError(f"extensions: {extension!r} is not the end of a name such as 'pdf' or '.md'")
+        patterns.append("*." + "".join(f"[{letter.lower()}{letter.upper()}]" for letter in ending))
+    return patterns

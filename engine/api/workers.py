@@ -1,0 +1,142 @@
+"""The Python interface over the engine's own processes: parallel, resumable, with a ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine import config as configuration
+from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
+from engine.errors import EngineError, UsageError
+from engine.run import CHILD_ENVIRONMENT
+
+
+def run_processes(
+    folder: str,
+    include: Sequence[str],
+    model: EmbeddingModel,
+    config: TextEmbedConfig | None,
+    url: object,
+    workers: int,
+    run_dir: str | None,
+) -> EmbedSummary:
+    """Run the engine over a folder as `engine.run` does, quietly.
+
+    Raises `UsageError` where it can't work as asked and `EngineError` where the run ends early; the same call
+    then goes on from there.
+    """
+    if not isinstance(url, str):
+        raise UsageError("workers: give adapter= as a URL, because another process opens the database")
+    if url.startswith("memory://"):
+        raise UsageError(f"workers: {url} would live and die with another process; name a real database")
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("workers: call this from the main thread, because a run handles signals")
+    config = config or TextEmbedConfig()
+    settings = configuration.parse(_arguments(folder, include, model, config, url, workers, run_dir))
+    # Imported late: a call without workers needs no process.
+    from engine.runtime.supervisor import EXIT_DONE, EXIT_FAILURES, Supervisor
+
+    with _environment(CHILD_ENVIRONMENT), _main_module_hidden():
+        code = Supervisor(settings).run()
+    if code not in (EXIT_DONE, EXIT_FAILURES):
+        raise EngineError(
+            f"the run ended early (exit code {code}); the same call goes on from there;"
+            f" its log is {settings.run_dir / 'run.log'}"
+        )
+    return _summary(settings.run_dir)
+
+
+def _arguments(
+    folder: str,
+    include: Sequence[str],
+    model: EmbeddingModel,
+    config: TextEmbedConfig,
+    url: str,
+    workers: int,
+    run_dir: str | None,
+) -> list[str]:
+    """The command line of the same run, which checks every value."""
+    options: dict[str, object] = {
+        "adapter": url,
+        "run-dir": run_dir,
+        "text-model": model.text_model,
+        "image-model": model.image_model,
+        "device": model.device,
+        "dtype": model.dtype,
+        "backend": model.backend,
+        "workers": workers,
+        "chunk-size": config.chunk_size,
+        "chunk-overlap": config.overlap,
+    }
+    flags = {
+        "trust-remote-code": model.trust_remote_code,
+        "no-images": not config.images,
+        "exact-images": config.exact_images,
+    }
+    return [
+        folder,
+        "--quiet",
+        *(f"--{name}={value}" for name, value in options.items() if value is not None),
+        *(f"--{name}" for name, wanted in flags.items() if wanted),
+        *(f"--include={pattern}" for pattern in include),
+        *(f"--field={name}={value}" for name, value in config.fields.items()),
+    ]
+
+
+def _summary(run_dir: Path) -> EmbedSummary:
+    told = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    files, chunks = told["files"], told["chunks"]
+    with open(run_dir / "skipped.jsonl", encoding="utf-8") as lines:
+        skipped = Counter(json.loads(line)["rule"] for line in lines)
+    names = ("source", "page", "stage", "error_type", "message")
+    with open(run_dir / "failures.jsonl", encoding="utf-8") as lines:
+        failures = [Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines)]
+    return EmbedSummary(
+        files=files["indexed"] + files["partial"],
+        unchanged=files["unchanged"],
+        records=chunks["indexed"],
+        text=chunks["text"],
+        image=chunks["image"],
+        tokens=told["tokens"],
+        seconds=told["seconds"],
+        skipped=dict(skipped),
+        failures=failures,
+    )
+
+
+@contextmanager
+def _environment(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Variables for the children, as far as the caller hasn't set them."""
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keep spawned processes from importing the caller's main module.
+
+    `multiprocessing` has each new process run that module again, found by its `__spec__` or its `__file__`
+    (multiprocessing/spawn.py, `get_preparation_data`), so that a script without `if __name__ == "__main__"`
+    would call itself for ever. Nothing that is sent to the engine's processes is defined there, so both are
+    taken away while processes may be started.
+    """
+    main = sys.modules["__main__"]
+    names = ("__spec__", "__file__")
+    hidden: dict[str, object] = {name: vars(main)[name] for name in names if name in vars(main)}
+    main.__spec__ = None
+    vars(main).pop("__file__", None)
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)

@@ -1,0 +1,1 @@
+"""What this machine gives: cores, memory, its allocator, the batch job around the process."""

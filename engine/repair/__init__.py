@@ -1,0 +1,1 @@
+"""Compares databases with ledgers and makes them agree again."""

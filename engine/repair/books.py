@@ -1,0 +1,140 @@
+"""Run directories that no run is at work in, and the database that they filled."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import adapters
+from adapters.base import Adapter, AdapterOptions
+from engine.errors import UsageError
+from engine.runtime.ledger.store import Ledger
+from engine.runtime.limits.lock import RunLock
+from engine.runtime.process.descriptors import open_many_files
+from engine.runtime.report import run_directory as rundir
+
+#: Seconds between two signs of life in the locks.
+BEAT_S = 1.0
+
+_SHARD = re.compile(r"(\d+)-of-(\d+)")
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """The shards' own folders below a run directory, `shards/I-of-N`, in order."""
+    found = [path for path in (folder / "shards").glob("*") if _SHARD.fullmatch(path.name)]
+    return sorted(found, key=lambda path: shard_of_folder(path)[::-1])
+
+
+def shard_of_folder(folder: Path) -> tuple[int, int]:
+    """The shard (I, N) whose folder that is; (0, 1) for a run directory without shards."""
+    name = _SHARD.fullmatch(folder.name) if folder.parent.name == "shards" else None
+    return (int(name[1]), int(name[2])) if name else (0, 1)
+
+
+def missing_shards(folder: Path) -> list[str]:
+    """The names of the shards that have no ledger, while others of the same number have."""
+    there = {shard_of_folder(path) for path in shard_folders(folder) if _has_ledger(path)}
+    totals = sorted({total for _, total in there})
+    return [f"{i}-of-{total}" for total in totals for i in range(total) if (i, total) not in there]
+
+
+def with_ledger(folders: Iterable[Path]) -> list[Path]:
+    """Each run directory with a ledger, shards one by one. Raises `UsageError` where a folder has none."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        here = [path for path in (folder, *shard_folders(folder)) if _has_ledger(path)]
+        if not here:
+            raise UsageError(
+                f"--run-dir {folder}: no ledger.sqlite there; name the directory of a run (--run-dir of"
+                " engine.run), or rebuild a lost ledger with --adopt"
+            )
+        found.update(dict.fromkeys(path.absolute() for path in here))
+    return list(found)
+
+
+def _has_ledger(folder: Path) -> bool:
+    return (folder / "ledger.sqlite").is_file()
+
+
+class Pulse:
+    """Shows to other hosts that locked directories are in use; `beat` is cheap, so call it often."""
+
+    def __init__(self) -> None:
+        self.locks: list[RunLock] = []
+        self._beaten = time.monotonic()
+
+    def beat(self) -> None:
+        """Touch the locks once a second."""
+        if time.monotonic() - self._beaten > BEAT_S:
+            self._beaten = time.monotonic()
+            for lock in self.locks:
+                lock.beat()
+
+
+@dataclass(frozen=True)
+class Book:
+    """One locked run directory; `identity` is that of the index which it has filled."""
+
+    run_dir: Path
+    identity: str | None
+
+    def ledger(self) -> closing[Ledger]:
+        """Its ledger, open for the block: one at a time, since each of many shards takes memory."""
+        return closing(Ledger(self.run_dir))
+
+
+class Books:
+    """Several run directories that fill one database, locked while the block lasts.
+
+    Raises `UsageError` where a run is at work in one of them, or it is the ledger of another database.
+    """
+
+    def __init__(self, run_dirs: Iterable[Path], url: str) -> None:
+        open_many_files()
+        self._stack = ExitStack()
+        self._pulse = Pulse()
+        self.beat = self._pulse.beat
+        self.books: list[Book] = []
+        try:
+            for run_dir in run_dirs:
+                # Where another host's lock is watched for minutes, those that are held already give signs.
+                lock = rundir.claim(run_dir, check=self.beat)
+                self._stack.callback(lock.release)
+                self._pulse.locks.append(lock)
+                with closing(Ledger(run_dir)) as ledger:
+                    filled = ledger.get("adapter")
+                    self.books.append(Book(run_dir, ledger.get("identity")))
+                if filled != url:
+                    told = (
+                        f"its ledger is of {filled}, not of {url}" if filled else "no run has filled it yet"
+                    )
+                    raise UsageError(f"--run-dir {run_dir}: {told}; name adapter and directory of one run")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Books:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Book]:
+        return iter(self.books)
+
+    def close(self) -> None:
+        """Give the directories back. Safe to call twice."""
+        self._stack.close()
+
+    @contextmanager
+    def database(self, url: str, options: AdapterOptions | None = None) -> Iterator[Adapter]:
+        """The index that the ledgers are of: that under the URL's name, or one whose load has not ended."""
+        with closing(adapters.connect(url, options)) as adapter:
+            for book in self.books:
+                if book.identity is not None and adapter.resume(book.identity):
+                    break
+            yield adapter

@@ -1,0 +1,177 @@
+"""Makes database and ledgers agree again, in an order in which it can be killed at any moment.
+
+What is wrong is deleted first: a kill after that leaves records missing, which every start notices. Then the
+files concerned are listed on disk, and only then the ledger forgets what is not there. From here on the list
+says what is still to be made, until the engine has been over it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from adapters.base import Adapter
+from engine.config import Config
+from engine.errors import UsageError
+from engine.records import source_of
+from engine.repair.books import Book, Books, missing_shards
+from engine.repair.compare import Comparison, Finding
+from engine.runtime.ledger.store import Ledger
+
+#: The list of files that a repair has to make again, in the run directory.
+LIST = "repair.list"
+
+#: Files marked between two commits.
+COMMIT_FILES = 1000
+
+
+def check_repairable(folders: list[Path], books: Books, comparison: Comparison, adapter: Adapter) -> None:
+    """Raise `UsageError` where a repair would delete what belongs to somebody else, or could make nothing."""
+    difference = comparison.difference
+    for book in books:
+        if _unmerged(book):
+            raise UsageError(
+                f"--repair: {book.run_dir} is of a fleet that was not merged since; run engine.merge first"
+            )
+    absent = [f"{folder / 'shards' / name}" for folder in folders for name in missing_shards(folder)]
+    if absent and difference.extra.count:
+        raise UsageError(
+            f"--repair: {difference.extra.count:,} records are in no ledger here, and may be those of"
+            f" {absent[0]}, which has none; run that shard, or give it a ledger with --adopt, first"
+        )
+    identity = adapter.identity()
+    other = all(book.identity != identity for book in books)
+    if other and difference.acknowledged and difference.in_database and not difference.sound:
+        raise UsageError(
+            f"--repair: another index lies under this name now, with {difference.in_database:,} records of"
+            " which none is of this run; nothing was deleted: name the right --adapter, or delete that index"
+        )
+    for number, book in enumerate(books):
+        if next(comparison.files_to_make_again(number), None) is not None:
+            with book.ledger() as ledger:
+                _stored_config(book, ledger)
+
+
+def clear(books: Books, comparison: Comparison, adapter: Adapter) -> int:
+    """Delete what is extra or wrong; returns the number of records."""
+    deleted = 0
+    for ids in comparison.unwanted():
+        if not deleted:
+            adapter.prepare()
+        deleted += adapter.delete(ids)
+        books.beat()
+    if deleted and not any(_unpublished(book) for book in books):
+        adapter.publish()
+    return deleted
+
+
+def mark(books: Books, comparison: Comparison, adapter: Adapter) -> None:
+    """List the files concerned and book that their records are not there; the database counts as ours."""
+    identity = adapter.identity()
+    for number, book in enumerate(books):
+        with book.ledger() as ledger:
+            if next(comparison.files_to_make_again(number), None) is not None:
+                files = comparison.files_to_make_again(number)
+                _extend_list(book, (ledger.file(file).path for file in files))
+                for done, file in enumerate(comparison.files_to_make_again(number), 1):
+                    ledger.disown(file, comparison.not_sound)
+                    if done % COMMIT_FILES == 0:
+                        ledger.commit()
+                        books.beat()
+            if identity is not None:
+                ledger.set("identity", identity)
+            ledger.commit()
+
+
+def to_make(books: Books) -> Iterator[Config]:
+    """For each run directory with a list of files to make again, the configuration of a run over them."""
+    for book in books:
+        if not (book.run_dir / LIST).exists():
+            continue
+        with book.ledger() as ledger:
+            config = _stored_config(book, ledger)
+            unlistable = tuple(path for path in ledger.unlistable() if os.path.exists(path))
+        yield replace(
+            config,
+            run_dir=book.run_dir,
+            inputs=unlistable,
+            files_from=str(book.run_dir / LIST),
+            # The ledger tells which files are its own; into the index itself, since the fleet was merged.
+            shard=(0, 1),
+            fleet=False,
+            manifest=None,
+            lease=False,
+            include=(),
+            exclude=(),
+            images=True,
+            limit=None,
+            prune=False,
+            skip_failed=False,
+            full=False,
+            dry_run=False,
+        )
+
+
+def not_made(books: Books) -> Finding:
+    """The files on the lists that could not be made again: they are gone, or can't be parsed any more."""
+    found = Finding()
+    for book in books:
+        with book.ledger() as ledger:
+            for path in _listed(book.run_dir):
+                row = ledger.find(source_of(path))
+                if row is not None and row.state in ("failed", "pending"):
+                    found.add({"id": "", "source": row.source})
+    return found
+
+
+def finish(books: Books) -> None:
+    """The engine has been over every list."""
+    for book in books:
+        (book.run_dir / LIST).unlink(missing_ok=True)
+
+
+def _unmerged(book: Book) -> bool:
+    """Whether a fleet's records may not be in the index yet; an interrupted repair's are."""
+    with book.ledger() as ledger:
+        fleet = json.loads(ledger.get("config") or "{}").get("fleet")
+        return bool(fleet and ledger.get("unpublished")) and not (book.run_dir / LIST).exists()
+
+
+def _unpublished(book: Book) -> bool:
+    """Whether a run is still to make the index searchable, and must be left to."""
+    with book.ledger() as ledger:
+        return bool(ledger.get("unpublished"))
+
+
+def _stored_config(book: Book, ledger: Ledger) -> Config:
+    stored = ledger.get("config")
+    if stored is None:
+        raise UsageError(
+            f"--run-dir {book.run_dir}: its ledger does not hold the options of a run, with which records"
+            " could be made again; index anew into another --run-dir"
+        )
+    return Config.from_dict(json.loads(stored))
+
+
+def _listed(run_dir: Path) -> Iterator[str]:
+    if (run_dir / LIST).exists():
+        with open(run_dir / LIST, "rb") as lines:
+            for line in lines:
+                yield os.fsdecode(line.rstrip(b"\n"))
+
+
+def _extend_list(book: Book, paths: Iterator[str]) -> None:
+    """Add to what an interrupted repair had listed; durable, and replaced as a whole."""
+    temporary = book.run_dir / f"{LIST}.new"
+    with open(temporary, "wb") as file:
+        for old in _listed(book.run_dir):
+            file.write(os.fsencode(old) + b"\n")
+        for path in paths:
+            if "\n" not in path and not path.endswith("\r"):  # those are found by their state
+                file.write(os.fsencode(path) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(book.run_dir / LIST)

@@ -1,0 +1,53 @@
+"""The whole of `engine.verify`: compare, repair, compare again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import EngineError
+from engine.repair import repair as steps
+from engine.repair.books import Books, with_ledger
+from engine.repair.compare import Comparison, Difference, Repaired
+from engine.runtime.limits.stop import RunStoppedError
+from engine.runtime.supervisor import EXIT_ENGINE_FAILED, EXIT_STOPPED, Supervisor
+
+
+def verify(folders: Sequence[Path], url: str) -> Difference:
+    """Compare the ledgers below these run directories with the database.
+
+    Raises `UsageError` where there is no ledger, it is of another database, or a run is at work, and
+    `DatabaseUnavailableError` where the database doesn't answer.
+    """
+    with (
+        Books(with_ledger(folders), url) as books,
+        books.database(url) as adapter,
+        Comparison(books, adapter) as comparison,
+    ):
+        return comparison.difference
+
+
+def repair(folders: Sequence[Path], url: str) -> Repaired:
+    """Delete what is extra or wrong, and have the engine make again what is missing.
+
+    Raises as `verify` does; `RunStoppedError` where a signal stopped the engine and `EngineError` where it
+    failed: the same call then goes on from there.
+    """
+    run_dirs = with_ledger(folders)
+    with Books(run_dirs, url) as books, books.database(url) as adapter:
+        with Comparison(books, adapter) as comparison:
+            steps.check_repairable(list(folders), books, comparison, adapter)
+            deleted = steps.clear(books, comparison, adapter)
+            steps.mark(books, comparison, adapter)
+        configs = list(steps.to_make(books))
+    # The engine takes the locks, and LanceDB's writer, for itself.
+    for config in configs:
+        code = Supervisor(config, repair=True).run()
+        if code == EXIT_STOPPED:
+            raise RunStoppedError(f"{config.run_dir}: the repair was stopped; the same command goes on")
+        if code == EXIT_ENGINE_FAILED:
+            raise EngineError(f"{config.run_dir}: the repair failed; the same command goes on")
+    with Books(run_dirs, url) as books:
+        done = Repaired(deleted, steps.not_made(books))
+        steps.finish(books)
+    return done

@@ -1,0 +1,1 @@
+"""`python -m engine.report`: one HTML page of a run."""

@@ -1,0 +1,51 @@
+"""`python -m engine.report --run-dir DIR`: one HTML page of a run, which needs no network or other file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.cli.terminal import harmless
+from engine.config import CommandParser, engine_version
+from engine.errors import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 for what is no run directory or can't be written."""
+    # Imported late, as by the other commands: the engine's processes import this module too.
+    from engine.report.page import page
+    from engine.runtime.report.record import read_run
+
+    try:
+        args = _parser().parse_args(argv)
+        folder = Path(args.run_dir).absolute()
+        output = Path(args.output) if args.output else folder / "report.html"
+        text = page(read_run(folder))
+        try:
+            output.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UsageError(f"--output {output}: {(error.strerror or str(error)).lower()}") from None
+    except UsageError as error:
+        print(f"engine.report: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
+        return 2
+    print(harmless(str(output)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m engine.report",
+        description="Write an HTML page of a run: its speed over time, what limited it, and its memory.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--run-dir", required=True, metavar="DIR", help="of engine.run")
+    add("--output", metavar="FILE", help="the page (default DIR/report.html)")
+    add("--version", action="version", version=engine_version())
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

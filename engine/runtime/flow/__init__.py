@@ -1,0 +1,1 @@
+"""What moves when: credits, admission, the intake, how many parsers."""

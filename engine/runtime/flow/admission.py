@@ -1,0 +1,186 @@
+"""Admission: which file is parsed next and by whom, and what becomes of the files of a parser that dies."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+
+from engine.config import Config
+from engine.errors import EngineError
+from engine.runtime.flow.credits import Credits
+from engine.runtime.flow.intake import Intake
+from engine.runtime.ledger.accounts import Accounts
+from engine.runtime.limits.deaths import OomKills, Restarts, Verdict, crash, verdict
+from engine.runtime.limits.stop import CANCEL_DEADLINE_S, RETIRED_SHARE
+from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import Child
+from engine.stages.parse import FileJob
+from engine.stages.segment import SUBS_PER_UNIT
+
+#: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
+ACTIVE_FILES = 4096
+
+#: Bytes beyond its limit that a parser may have mapped: libraries, a picture buffer, the file it reads.
+MAPPED_ROOM = 256 * 2**20
+
+#: Parsers that may die one after another before they begin a file: the fault is not in a file then.
+STILLBORN_PARSERS = 8
+
+log = logging.getLogger("engine")
+
+
+class Admission:
+    """Gives the parsers their files. What it hands out must be durable in the ledger before it is sent."""
+
+    def __init__(
+        self,
+        config: Config,
+        pipeline: Pipeline,
+        accounts: Accounts,
+        intake: Intake,
+        credit: Credits,
+        restarts: Restarts,
+    ) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._accounts = accounts
+        self._intake = intake
+        self._credits = credit
+        self._restarts = restarts
+        self._oom_kills = OomKills()
+        self._stillborn = 0
+        #: Files whose process died, to be parsed again: beside others, and with no other file at work.
+        self._again: deque[FileJob] = deque()
+        self._suspects: deque[FileJob] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no file waits for a parser or is with one."""
+        return not self._intake.waiting and not self._again and not self._suspects and self._pipeline.idle
+
+    def step(self) -> list[tuple[ParserSlot, FileJob]]:
+        """Look for files while there is room; the parsers' next ones."""
+        self._intake.step()
+        pipeline = self._pipeline
+        jobs: list[tuple[ParserSlot, FileJob]] = []
+        while job := self._next_job():
+            slot = pipeline.fresh_parser() if job.alone else pipeline.roomy_parser(job.path, job.size)
+            if slot is None:
+                self._again.appendleft(job)
+                break
+            pipeline.give(slot, job)
+            jobs.append((slot, job))
+        pipeline.staff(waiting=bool(self._intake.waiting or self._again))
+        return jobs
+
+    def _next_job(self) -> FileJob | None:
+        """What is to be parsed next, if anything may be now: a suspect of crashing its parser only alone."""
+        if any(job.alone for slot in self._pipeline.parsers.values() for job in slot.jobs):
+            return None
+        if self._suspects:
+            return self._suspects.popleft() if self._pipeline.idle else None
+        if self._again:
+            return self._again.popleft()
+        waiting = self._intake.waiting
+        while waiting and self._accounts.active < ACTIVE_FILES:
+            if not self._pipeline.has_room(waiting[0].path, waiting[0].size):
+                break
+            job = self._accounts.dispatch(waiting.popleft())
+            if job is not None:
+                return job
+        return None
+
+    def handle(self, slot: ParserSlot, message: object) -> None:
+        """What a parser says of its files."""
+        if isinstance(message, m.NeedCredit):
+            self._credits.ask(slot.child.name, message.size)
+        elif isinstance(message, m.SectionFailed):
+            failure = message.failure
+            self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
+        elif isinstance(message, m.FileParsed):
+            job, self._stillborn = slot.jobs.popleft(), 0
+            self._pipeline.pace.parsed(job.path, job.size, message.seconds)
+            self._accounts.parsed(message.attempt, message.end)
+        elif isinstance(message, m.Cancelled):
+            slot.jobs.clear()
+            slot.cancelled = True
+        elif isinstance(message, m.Failed):
+            slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
+
+    def watch(self, now: float, draining_s: float, sizes: Mapping[int, int]) -> None:
+        """Kill each parser that is stuck at the moment `now`, takes too much memory, or that a run which is
+        to end waits for. `sizes` gives bytes by process id."""
+        for slot in self._pipeline.parsers.values():
+            if slot.dead:
+                continue
+            if slot.verdict is None:
+                slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+            size, most = sizes.get(slot.child.pid, 0), self._pipeline.parser_memory + MAPPED_ROOM
+            if slot.verdict is None and size > most:
+                # The limit of the process itself counts no memory that it shares or maps from files.
+                reason = f"its parser took {size} bytes (--parser-memory {self._pipeline.parser_memory})"
+                slot.verdict = Verdict(reason, blames_file=slot.current is not None)
+            # One that has told its failure is killed as well: it may be stopped on its way out.
+            if slot.verdict or (draining_s > CANCEL_DEADLINE_S and not slot.cancelled):
+                slot.child.process.kill()
+
+    def recycle(self, sizes: Mapping[int, int]) -> None:
+        """Memory is scarce: let the largest idle parser end, whose allocator holds on to what it once took.
+
+        `sizes` gives bytes by process id.
+        """
+        slots = [slot for slot in self._pipeline.parsers.values() if slot.current_item.last]
+        idle = [slot for slot in slots if not (slot.jobs or slot.retired or slot.dead)]
+        slot = max(idle, key=lambda slot: sizes.get(slot.child.pid, 0), default=None)
+        if slot and sizes.get(slot.child.pid, 0) > RETIRED_SHARE * self._pipeline.parser_memory:
+            log.info("%s holds on to %d bytes and is replaced", slot.child.name, sizes[slot.child.pid])
+            self._pipeline.retire(slot)
+
+    def cancel(self) -> None:
+        """The run is to end: have the parsers leave their files."""
+        for slot in self._pipeline.parsers.values():
+            slot.child.send(m.Cancel())
+
+    def died(self, slot: ParserSlot) -> None:
+        """A parser is dead; what it sent may still be on its way. Raises `EngineError` where all of them die
+        before they begin a file."""
+        child: Child = slot.child
+        if slot.retired and not slot.jobs:
+            return
+        log.warning("%s", f"{child.name} was ended: {slot.verdict.reason}" if slot.verdict else child.death())
+        self._restarts.counts["parser"] += 1
+        self._stillborn = 0 if slot.current_item.last else self._stillborn + 1
+        if self._stillborn >= STILLBORN_PARSERS:
+            raise EngineError(
+                f"{self._stillborn} parsers in a row died before they parsed anything: {child.death()};"
+                f" see the run's log, or give more than --parser-memory {self._pipeline.parser_memory}"
+            )
+
+    def gone(self, slot: ParserSlot) -> None:
+        """All that a dead parser sent has arrived: its files are parsed again by others."""
+        self._pipeline.remove(slot)
+        self._credits.forget(slot.child.name)
+        if slot.verdict is None:
+            crashed = crash(slot.child, self._oom_kills)
+        else:
+            crashed = slot.verdict.reason if slot.verdict.blames_file else None
+        current, begun = slot.current, slot.begun
+        for place, job in enumerate(slot.jobs):
+            how = crashed if job is current else None
+            replay = self._accounts.lost(job.attempt, place < begun, how)
+            if replay is not None:
+                self._take_back(replay)
+
+    def collapsed(self) -> None:
+        """Every process is gone: all files on their way are parsed again, from what is acknowledged."""
+        # The kernel may have shot the inference process; no parser shall answer for that later.
+        self._oom_kills.settle()
+        self._again.clear()
+        self._suspects.clear()
+        for job in self._accounts.lost_all():
+            self._take_back(job)
+
+    def _take_back(self, job: FileJob) -> None:
+        (self._suspects if job.alone else self._again).append(job)

@@ -1,0 +1,1 @@
+"""What bounds a run: memory, time, one run at a time, deaths."""

@@ -1,0 +1,1 @@
+"""A child process and what connects it: messages, channels, shared memory, its clock."""

@@ -1,0 +1,118 @@
+"""The run directory: made, locked, and what is written there for others to read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from engine.errors import DISK_FULL, UsageError
+from engine.runtime.limits.lock import RunLock
+from engine.runtime.limits.stop import RunStoppedError
+
+
+def claim(
+    run_dir: Path,
+    say: Callable[[str], object] = lambda _: None,
+    check: Callable[[], object] = lambda: None,
+) -> RunLock:
+    """Make the directory and lock it; `say` and `check` are as for the lock.
+
+    Raises `UsageError`; `RunStoppedError` where the disk is full.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return RunLock(run_dir, say, check)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if error.errno in DISK_FULL:
+            raise RunStoppedError(f"{run_dir}: {reason}") from None
+        raise UsageError(f"--run-dir {run_dir}: {reason}; name a directory that can be written") from None
+
+
+class _LogFile(logging.FileHandler):
+    """A log that is less important than the run: what can't be written is left out without a word.
+
+    A disk that is full is told of by those whose writing matters.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Instead of a traceback on standard error."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+def log_to(run_dir: Path, level: str) -> Callable[[], None]:
+    """Send the engine's log to `run.log`, with times in UTC; the result ends that."""
+    handler = _LogFile(run_dir / "run.log", encoding="utf-8", errors="backslashreplace")
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("engine")
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    logger.addHandler(handler)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        handler.close()
+
+    return end
+
+
+@contextmanager
+def open_skipped(run_dir: Path) -> Iterator[TextIO]:
+    """`skipped.jsonl`, begun anew. What is left to write when it is closed was told of by who flushed it."""
+    file = open(run_dir / "skipped.jsonl", "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+@contextmanager
+def open_trace(name: str | None) -> Iterator[TextIO | None]:
+    """The file for a trace of the run's memory. Raises `UsageError` where it can't be written."""
+    if name is None:
+        yield None
+        return
+    try:
+        file = open(name, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(f"--memory-trace {name}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+def write_status(run_dir: Path, status: Mapping[str, object]) -> None:
+    """Replace `status.json`, which readers may read at any time. It ends with the run."""
+    temporary = run_dir / "status.json.new"
+    text = json.dumps({"status": "running", "pid": os.getpid(), **status})
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(run_dir / "status.json")
+
+
+def remove_status(run_dir: Path) -> None:
+    """The run is over: `status.json` tells of running ones alone."""
+    (run_dir / "status.json").unlink(missing_ok=True)
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, object]) -> None:
+    """Replace `summary.json`: a reader sees the old or the new one whole, also after a power cut."""
+    temporary = run_dir / "summary.json.new"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(json.dumps(summary, indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(run_dir / "summary.json")

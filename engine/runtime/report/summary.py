@@ -1,0 +1,233 @@
+"""What a run tells: the progress line, `status.json`, and at its end `summary.json` and `failures.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from engine.config import engine_version
+from engine.runtime.ledger.accounts import Counts
+from engine.runtime.process.stats import Stats
+from engine.runtime.report.efficiency import UNITS, Observed
+
+#: Seconds between two progress lines where standard error is a file or a batch system's log.
+LOG_INTERVAL_S = 30.0
+
+#: Packages whose versions explain a run's speed and vectors.
+PACKAGES = ("torch", "sentence-transformers", "open-clip-torch", "tokenizers", "lancedb", "elasticsearch")
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> int:
+    """Replace a file by one JSON object a line, streamed; returns their number."""
+    temporary = path.with_name(path.name + ".new")
+    count = 0
+    with open(temporary, "w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return count
+
+
+def file_counts(counts: Counts) -> dict[str, int]:
+    """The `files` object of the summary."""
+    names = ("discovered", "indexed", "partial", "unchanged", "skipped", "failed", "removed", "pending")
+    return {name: getattr(counts, name) for name in names}
+
+
+def environment() -> dict[str, object]:
+    """What the run ran on, as far as its figures depend on it."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "engine": engine_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "packages": packages,
+    }
+
+
+class ProgressLine:
+    """One line on standard error: redrawn on a terminal, printed now and then elsewhere, or nothing."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+        self._quiet = quiet
+        self._printed = time.monotonic()
+        self._bar = tqdm(bar_format="{desc} [{elapsed}]", leave=False) if self._live else None
+
+    def show(self, counts: Counts, in_flight: int, trouble: str | None) -> None:
+        """Tell where the run stands."""
+        done = counts.discovered - counts.pending
+        text = (
+            f"{done:,} of {counts.discovered:,} files found so far, {counts.records:,} records,"
+            f" {in_flight / 2**20:.1f} MiB in flight"
+        )
+        if counts.failed + counts.partial:
+            text += f", {counts.failed + counts.partial:,} files with failures"
+        if trouble:
+            text += f"; waiting for the database: {trouble}"
+        if self._bar is not None:
+            with self._reader_may_be_gone():
+                self._bar.set_description_str(text)
+        elif not self._quiet and time.monotonic() - self._printed > LOG_INTERVAL_S:
+            self._printed = time.monotonic()
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print a line of its own."""
+        with self._reader_may_be_gone():
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stderr)
+            else:
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            with self._reader_may_be_gone():
+                self._bar.close()
+
+    @contextmanager
+    def _reader_may_be_gone(self) -> Iterator[None]:
+        """A terminal that was closed, or a pipe that nobody reads, is no reason to end a run."""
+        try:
+            yield
+        except OSError:
+            self._live, self._bar, self._quiet = False, None, True
+            # What is left in the buffer would fail once more at the interpreter's end.
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+
+
+def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float) -> dict[str, object]:
+    """The counts and rates of a summary, or of a status while the run lives."""
+    computed = counts.tokens - counts.spared_tokens
+    return {
+        "files": file_counts(counts),
+        "chunks": {
+            "text": counts.text_chunks,
+            "image": counts.image_chunks,
+            "deduplicated": counts.deduplicated,
+            "indexed": counts.records,
+            "deleted": counts.deleted,
+        },
+        "tokens": counts.tokens,
+        "padding": {
+            "tokens": counts.padding,
+            "real_share": round(computed / max(1, computed + counts.padding), 4),
+        },
+        "bytes_read": counts.bytes_read,
+        "salvaged": {
+            "replaced_characters": counts.replaced_characters,
+            "truncated_images": counts.truncated_images,
+        },
+        "seconds": round(seconds, 3),
+        "throughput": {
+            "chunks_per_s": round((counts.text_chunks + counts.image_chunks) / seconds, 3),
+            "tokens_per_s": round(counts.tokens / seconds, 3),
+            "images_per_s": round(counts.image_chunks / seconds, 3),
+        },
+        "stages": {name: asdict(stats) for name, stats in stages.items()},
+    }
+
+
+def closing_lines(
+    counts: Counts, seconds: float, totals: Mapping[str, int], failures: int, run_dir: Path
+) -> list[str]:
+    """The last lines of a run: totals, what was left out and why, what failed and where to read of it."""
+    parts = [f"{n:,} {name}" for name, n in file_counts(counts).items() if n and name != "discovered"]
+    lines = [f"files: {counts.discovered:,} found: {', '.join(parts) or 'nothing to do'}"]
+    if counts.rules:
+        rules = ", ".join(f"{n:,} {rule}" for rule, n in sorted(counts.rules.items()))
+        lines.append(f"skipped: {rules}; each in {run_dir / 'skipped.jsonl'}")
+    if counts.records or counts.deleted:
+        lines.append(
+            f"chunks: {counts.text_chunks:,} text ({counts.tokens / seconds:,.0f} tokens/s) and"
+            f" {counts.image_chunks:,} image ({counts.image_chunks / seconds:,.1f} images/s) embedded,"
+            f" {counts.records:,} records written, {counts.deleted:,} deleted"
+        )
+    lines.append(f"index: {totals['records']:,} records of {totals['files']:,} files")
+    salvaged = [
+        f"{count:,} {what}"
+        for count, what in (
+            (counts.replaced_characters, "characters that could not be decoded"),
+            (counts.truncated_images, "pictures that end early"),
+        )
+        if count
+    ]
+    if salvaged:
+        lines.append(f"salvaged: {' and '.join(salvaged)}, taken all the same")
+    if failures:
+        lines.append(f"failures: {failures:,}, each with its reason in {run_dir / 'failures.jsonl'}")
+    return lines
+
+
+def speed_lines(seen: Observed, light: Mapping[str, object]) -> list[str]:
+    """How near the run came to the speed of light, who waited for whom, and what would help; none for a run
+    that embedded nothing."""
+    if not any(seen.items.values()):
+        return []
+    lines = [_speed_line(light), _waits_line(seen), f"advice: {light['advice']}"]
+    return [line for line in lines if line is not None]
+
+
+#: In what words each stage waits for what, in the order in which they are told.
+WAITS = {
+    "parse": ("each parser", {
+        "files": "for files", "credits": "for room in the buffer", "inference": "for the model to take more",
+        "image model": "for the image model",
+    }),
+    "infer": ("the model", {"parsers": "for the parsers"}),
+    "index": ("the indexer", {"inference": "for the model", "database": "for the database"}),
+}  # fmt: skip
+
+
+def _waits_line(seen: Observed) -> str | None:
+    """How long each stage waited for which neighbour in the window; None where nothing was embedded."""
+    if not seen.window_s:
+        return None
+    parts = []
+    for stage, (who, words) in WAITS.items():
+        processes = seen.parsers if stage == "parse" else 1
+        waits = {
+            words[on]: min(s / processes, seen.window_s)
+            for on, s in seen.stage(stage).waits.items()
+            if on in words
+        }
+        if stage == "index":
+            waits["for the database"] = seen.busy["database"]
+        told = [f"{seconds:.1f} s {word}" for word, seconds in waits.items() if seconds >= 0.05]
+        parts.append(f"{who} {' and '.join(told) or 'not at all'}")
+    return f"waited in {seen.window_s:.1f} s: {'; '.join(parts)}"
+
+
+def _speed_line(light: Mapping[str, object]) -> str | None:
+    """End to end ÷ bound as a line; None where there is none."""
+    ratio, reached, bound = light["ratio"], light["end_to_end"], light["bound"]
+    if not isinstance(ratio, float) or not isinstance(reached, float) or not isinstance(bound, float):
+        return None
+    digits = 0 if light["unit"] == UNITS["text"] else 1
+    device = light["device"]
+    what = f"{light['cores']:g} cores" if device == "cpu" else f"{device} alone"
+    return (
+        f"speed: {100 * ratio:.0f} % of what is possible ({reached:,.{digits}f} of"
+        f" {bound:,.{digits}f} {light['unit']} by {what})"
+    )

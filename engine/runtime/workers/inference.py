@@ -1,0 +1,203 @@
+"""The inference process: the infer stage between the parsers' channels and the indexer's."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import TypeAlias
+
+from engine.errors import EngineError
+from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
+from engine.models.spec import ImageSpec, TextSpec
+from engine.records import Kind
+from engine.runtime.process import messages as m
+from engine.runtime.process.child import TOGETHER_BYTES, Mailbox, run_child
+from engine.runtime.workers.calibration import Calibration
+from engine.stages.infer import InferStage
+from engine.stages.repeats import REMEMBERED_BYTES, Remembered
+from engine.stages.segment import Segment
+
+#: A segment that is embedded; its tokens, its vectors that were at hand, and padding and spared tokens.
+_Done: TypeAlias = tuple[Segment, int, int, int, int]
+
+#: It holds the models, which take long to load again.
+OOM_SCORE = 200
+
+
+def main(
+    control: Connection,
+    run_dir: str,
+    output: Connection,
+    text_spec: TextSpec,
+    loading: tuple[str, str, str],
+    dedupe: bool = True,
+    calibrate: bool = False,
+) -> None:
+    """Entry of the process; `loading` is device, dtype and backend of the models."""
+
+    def body(mailbox: Mailbox) -> None:
+        _Inference(mailbox, output, text_spec, loading, dedupe, Calibration(mailbox, calibrate)).run()
+
+    run_child(control, run_dir, body, OOM_SCORE)
+
+
+class _Inference:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        output: Connection,
+        text_spec: TextSpec,
+        loading: tuple[str, str, str],
+        dedupe: bool,
+        calibration: Calibration,
+    ) -> None:
+        self._mailbox = mailbox
+        self._calibration = calibration
+        self._output = output
+        self._text_spec = text_spec
+        self._image_spec: ImageSpec | None = None
+        self._loading = loading
+        self._room: int | None = None
+        self._stage = InferStage(
+            self._load_text, self._load_image, mailbox.step, Remembered(REMEMBERED_BYTES if dedupe else 0)
+        )
+        self._outbox: queue.SimpleQueue[list[_Done] | None] = queue.SimpleQueue()
+        self._stopped = self._begun = False
+
+    def run(self) -> None:
+        """Embed window after window until the supervisor says stop."""
+        sender = threading.Thread(target=self._send, name="sender")
+        sender.start()
+        self._mailbox.start_clock()
+        while not self._stopped:
+            window = self._window()
+            tokens = [segment.tokens for segment in window]
+            before, before_spared = self._stage.padding, self._stage.spared
+            repeated: dict[int, int] = {}
+            kinds: tuple[Kind, ...] = ("text", "image")
+            for kind in kinds:
+                if segments := [segment for segment in window if segment.kind == kind]:
+                    repeated |= zip(map(id, segments), self._embed(kind, segments), strict=True)
+            padding, spared = self._stage.padding - before, self._stage.spared - before_spared
+            done = []
+            for segment, count in zip(window, tokens, strict=True):
+                done.append((segment, count, repeated[id(segment)], padding, spared))
+                padding = spared = 0
+            self._outbox.put(done)
+        self._outbox.put(None)
+        sender.join()
+
+    def _embed(self, kind: Kind, segments: list[Segment]) -> list[int]:
+        """Embed segments of one kind, whose time is then known apart from the other's.
+
+        Returns for each how many of its vectors were at hand.
+        """
+        first_picture = kind == "image" and self._stage.lacks_image_model
+        if first_picture:
+            self._stage.load_images()
+        self._calibration.run(kind, [length for segment in segments for length in segment.lengths])
+        if not self._begun:
+            self._begun = True
+            self._mailbox.send(m.FirstBatch(time.monotonic()))
+        with self._mailbox.calling(kind):
+            repeated = self._stage.embed(segments)
+        if first_picture:
+            self._mailbox.send(m.Loaded("image", self._calibration.device("image")))
+        return repeated
+
+    def _window(self) -> list[Segment]:
+        """Wait for a segment, then take what else is there, up to a window."""
+        window: list[Segment] = []
+        chunks = 0
+        pictures = False
+        inbox = self._mailbox.inbox
+        # A picture may overtake the message that names its model, because another thread reads it.
+        while not self._stopped and (
+            (pictures and self._image_spec is None)
+            or (chunks < self._stage.window and not (window and inbox.empty()))
+        ):
+            if inbox.empty():
+                with self._mailbox.waiting("in", "parsers"):
+                    message = inbox.get()
+            else:
+                message = inbox.get()
+            if isinstance(message, Segment):
+                self._calibration.gather()
+                window.append(message)
+                chunks += len(message.ids)
+                pictures |= message.pixels is not None
+            elif isinstance(message, m.UseImages):
+                self._image_spec = message.spec
+            elif isinstance(message, m.Load):
+                self._room = message.room
+                self._stage.warm_up()
+                self._calibration.announce()
+                self._mailbox.send(m.Loaded("text", self._calibration.device("text"), self._stage.growth))
+            elif isinstance(message, m.Stop):
+                self._stopped = True
+        return window
+
+    def _send(self) -> None:
+        """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
+        while (window := self._outbox.get()) is not None:
+            told: list[object] = []
+            try:
+                self._hand_on(window, told)
+            except OSError:
+                # The indexer is gone; the supervisor sees that too and ends this process.
+                return
+            except Exception as error:  # or nobody would know that nothing leaves any more
+                self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
+                return
+            finally:
+                self._mailbox.send_all(told)
+
+    def _hand_on(self, window: list[_Done], told: list[object]) -> None:
+        """Each segment of a window to the indexer, and to `told` what the supervisor shall know of it."""
+        window.reverse()
+        together: list[Segment] = []
+        size = 0
+        while window:  # none stays here longer than it takes
+            segment, tokens, repeated, padding, spared = window.pop()
+            together.append(segment)
+            size += segment.size
+            if not window or size >= TOGETHER_BYTES:
+                with self._mailbox.aside():
+                    self._output.send(together)
+                together, size = [], 0
+            told.append(
+                m.Embedded(
+                    attempt=segment.attempt,
+                    ordinal=segment.ordinal,
+                    vectors=0 if segment.vectors is None else len(segment.vectors),
+                    tokens=tokens,
+                    kind=segment.kind,
+                    size=segment.size,
+                    repeated=repeated,
+                    padding=padding,
+                    spared=spared,
+                )
+            )
+
+    def _load_text(self) -> TextEmbedder:
+        model = load_text(self._text_spec, *self._loading, self._room, self._say)
+        self._tell_notes(model.notes)
+        self._calibration.models["text"] = model
+        return model
+
+    def _load_image(self) -> ImageEmbedder:
+        if self._image_spec is None:
+            raise EngineError("a picture arrived before its model was named")
+        model = load_image(self._image_spec, *self._loading, self._room, self._say)
+        self._tell_notes(model.notes)
+        self._calibration.models["image"] = model
+        return model
+
+    def _tell_notes(self, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            self._mailbox.send(m.Note(note))
+
+    def _say(self, text: str) -> None:
+        self._mailbox.send(m.Note(text, detail=True))

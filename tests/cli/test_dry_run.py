@@ -1,0 +1,101 @@
+"""A dry run tells what a run would do by the ledger and the files' times, and touches nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.cli.dry_run import dry_run
+from engine.config import Config, parse
+from engine.errors import UsageError
+from engine.runtime.ledger.store import Ledger
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name, size in (("a.txt", 1), ("b.txt", 20), ("c.txt", 300), ("d.txt", 4000), (".hidden", 9)):
+        (folder / name).write_text("x" * size)
+    return folder
+
+
+def config_of(corpus: Path, run_dir: Path, *more: str) -> Config:
+    return parse([str(corpus), "--run-dir", str(run_dir), "--dry-run", *more])
+
+
+def told(config: Config, capsys: pytest.CaptureFixture[str]) -> str:
+    assert dry_run(config) == 0
+    return capsys.readouterr().out
+
+
+def remember(run_dir: Path, corpus: Path, **states: str) -> None:
+    """A ledger in which each file, as it is now, has come to this state."""
+    run_dir.mkdir(parents=True)
+    ledger = Ledger(run_dir)
+    for name, state in states.items():
+        path = corpus / f"{name}.txt"
+        status = path.stat()
+        row = ledger.add(str(path), str(path), status.st_size, status.st_mtime_ns, 1)
+        ledger.finish(row.id, state)  # type: ignore[arg-type]
+    ledger.close()
+
+
+def test_without_a_ledger_every_file_is_new_and_none_is_made(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(config_of(corpus, tmp_path / "run"), capsys)
+    assert text == "dry run: 5 paths found: 4 new, 1 left out; 4,321 bytes to read\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_are_told_by_what_the_ledger_knows_of_them(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remember(tmp_path / "run", corpus, a="indexed", b="indexed", c="failed")
+    os.utime(corpus / "b.txt", (1, 1))
+    before = (tmp_path / "run" / "ledger.sqlite").read_bytes()
+    text = told(config_of(corpus, tmp_path / "run"), capsys)
+    assert text == (
+        "dry run: 5 paths found: 1 new, 1 changed, 1 to be tried again, 1 unchanged, 1 left out;"
+        " 4,320 bytes to read\n"
+    )
+    assert (tmp_path / "run" / "ledger.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a run?", "100%25", "hash#tag", os.fsdecode(b"caf\xe9")])
+def test_the_ledger_is_found_in_a_directory_of_any_name(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    remember(tmp_path / name, corpus, a="indexed", b="skipped", c="indexed", d="indexed")
+    assert "4 unchanged" in told(config_of(corpus, tmp_path / name), capsys)
+
+
+def test_a_limit_ends_the_listing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "2 paths found" in told(config_of(corpus, tmp_path / "run", "--limit", "2"), capsys)
+
+
+def test_a_folder_that_can_not_be_listed_is_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list").write_text(f"{corpus}/a.txt\n{corpus}/gone\n")
+    config = parse(["--files-from", str(tmp_path / "list"), "--run-dir", str(tmp_path / "run")])
+    assert "1 new, 1 unreadable; 1 bytes" in told(config, capsys)
+
+
+def test_an_empty_corpus_has_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "0 paths found: nothing" in told(config_of(tmp_path / "empty", tmp_path / "run"), capsys)
+
+
+def test_a_bad_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        dry_run(config_of(tmp_path / "gone", tmp_path / "run"))
+
+
+def test_a_file_that_is_no_ledger_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"something else entirely " * 100)
+    with pytest.raises(UsageError, match="not a usable ledger"):
+        dry_run(config_of(corpus, tmp_path))

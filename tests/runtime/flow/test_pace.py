@@ -1,0 +1,146 @@
+"""As many files wait in a parser's queue as it gets through in a moment, and they go there in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from engine.runtime.flow.pace import (
+    KINDS,
+    QUEUED_BYTES,
+    QUEUED_FILES,
+    QUEUED_S,
+    UNKNOWN_BYTES,
+    UNKNOWN_S,
+    Pace,
+)
+from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.process.current_item import CurrentItem
+from engine.stages.parse import FileJob
+
+SMALL = 5000
+
+
+def pipeline_of(parsers: int) -> Pipeline:
+    """A pipeline whose parsers are no processes."""
+    config = SimpleNamespace(images=True, parser_memory=2**30, workers=parsers)
+    pipeline = Pipeline(cast(Any, config), cast(Any, None))
+    for number in range(parsers):
+        child = cast(Any, SimpleNamespace(name=f"parser-{number}"))
+        pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())
+    return pipeline
+
+
+def known(pipeline: Pipeline, name: str, seconds: float, size: int = SMALL) -> None:
+    for _ in range(50):
+        pipeline.pace.parsed(name, size, seconds)
+
+
+def given(pipeline: Pipeline, names: Iterator[str], size: int = SMALL) -> list[int]:
+    """Give files while there is room; how many each parser has then."""
+    for number, name in enumerate(names):
+        if not pipeline.has_room(name, size):
+            break
+        slot = pipeline.roomy_parser(name, size)
+        assert slot is not None
+        pipeline.give(slot, FileJob(number, name, name, size, 1))
+    return [len(slot.jobs) for slot in pipeline.parsers.values()]
+
+
+def endless(name: str) -> Iterator[str]:
+    while True:
+        yield name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "waiting"),
+    [(0.0001, QUEUED_FILES - 1), (QUEUED_S / 10.5, 10), (QUEUED_S / 1.5, 1), (10 * QUEUED_S, 0)],
+)
+def test_a_moment_s_work_waits_behind_the_file_at_hand(seconds: float, waiting: int) -> None:
+    pipeline = pipeline_of(2)
+    known(pipeline, "/a.txt", seconds)
+    assert given(pipeline, endless("/b.TXT")) == [waiting + 1] * 2
+
+
+def test_few_files_of_an_unknown_kind_wait() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.txt", 0.0001)
+    assert given(pipeline, endless("/a.pdf")) == [1 + round(QUEUED_S / UNKNOWN_S)]
+
+
+def test_a_heavy_file_does_not_join_a_queue_of_light_ones() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.txt", 0.0001)
+    known(pipeline, "/a.pdf", 2 * QUEUED_S)
+    assert given(pipeline, iter(["/1.txt", "/2.txt", "/3.pdf", "/4.pdf"])) == [2]
+
+
+def test_a_large_file_of_an_unknown_kind_neither_waits_nor_is_waited_for() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.txt", 0.0001)
+    assert given(pipeline, endless("/a.pdf"), UNKNOWN_BYTES + 1) == [1]
+    assert given(pipeline, endless("/a.txt")) == [1]
+
+
+def test_a_file_that_is_larger_than_usual_takes_longer_in_proportion() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.txt", QUEUED_S / 100)
+    pace = pipeline.pace
+    assert pace.expected("/b.txt", 10 * SMALL) == pytest.approx(QUEUED_S / 10, rel=0.01)
+    # A smaller one costs something, too.
+    assert pace.expected("/b.txt", 1) == pace.expected("/b.txt", SMALL)
+    assert given(pipeline, endless("/b.txt"), 40 * SMALL) == [1 + 2]
+    (slot,) = pipeline.parsers.values()
+    slot.jobs.clear()
+    assert given(pipeline, endless("/b.txt"), 200 * SMALL) == [1]
+    assert given(pipeline, endless("/b.txt")) == [1]
+
+
+def test_large_files_that_are_quick_wait_like_others() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.jpg", QUEUED_S / 10.5, 2**20)
+    assert given(pipeline, endless("/b.jpg"), 2**20) == [1 + 10]
+
+
+def test_files_that_wait_have_so_many_bytes_together() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.jpg", 0.0001, 2**20)
+    assert given(pipeline, endless("/a.jpg"), 2**20) == [1 + QUEUED_BYTES // 2**20]
+
+
+def test_a_queue_is_left_alone_until_half_of_it_is_done_and_then_filled() -> None:
+    pipeline = pipeline_of(1)
+    known(pipeline, "/a.txt", 0.0001)
+    (slot,) = pipeline.parsers.values()
+    assert given(pipeline, endless("/a.txt")) == [QUEUED_FILES]
+    groups = []
+    for _ in range(4 * QUEUED_FILES):
+        before = len(slot.jobs)
+        if (after := given(pipeline, endless("/a.txt"))[0]) > before:
+            groups.append(after - before)
+        slot.jobs.popleft()
+    assert groups == [QUEUED_FILES // 2] * (len(groups))
+    assert len(groups) >= 6
+
+
+def test_one_quick_file_is_no_proof_and_a_slow_one_soon_is() -> None:
+    pace = Pace()
+    pace.parsed("/a.txt", SMALL, 0.0)
+    assert pace.expected("/b.txt", SMALL) > UNKNOWN_S / 2
+    known_quick = Pace()
+    for _ in range(50):
+        known_quick.parsed("/a.txt", SMALL, 0.0001)
+    known_quick.parsed("/a.txt", SMALL, 4 * QUEUED_S)
+    assert known_quick.expected("/a.txt", SMALL) >= QUEUED_S
+
+
+def test_not_every_ending_of_a_name_is_remembered() -> None:
+    pace = Pace()
+    for number in range(3 * KINDS):
+        pace.parsed(f"/file.{number}", SMALL, 1.0)
+    assert len(pace._usual) == KINDS
+    assert pace.expected(f"/file.{3 * KINDS - 1}", SMALL) == 1.0
+    assert pace.expected("/file.0", SMALL) == UNKNOWN_S

@@ -1,0 +1,64 @@
+"""The run directory is claimed by one run, and what is written there is whole at any time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UsageError
+from engine.runtime.report.run_directory import claim, log_to, remove_status, write_status, write_summary
+
+
+def test_a_directory_is_made_with_its_parents_and_locked(tmp_path: Path) -> None:
+    lock = claim(tmp_path / "deep" / "er")
+    with pytest.raises(UsageError, match="locked by process"):
+        claim(tmp_path / "deep" / "er")
+    lock.release()
+
+
+def test_a_directory_that_can_not_be_made_is_refused_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError) as refused:
+        claim(tmp_path / "file" / "run")
+    expected = f"--run-dir {tmp_path}/file/run: not a directory; name a directory that can be written"
+    assert str(refused.value) == expected
+
+
+def test_the_log_holds_what_the_engine_says_from_its_level_on_in_utc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    end = log_to(tmp_path, "info")
+    before = datetime.now(UTC)
+    logger = logging.getLogger("engine")
+    logger.info("caf\udce9 is read")
+    logger.debug("unheard")
+    end()
+    logger.info("after the end")
+    monkeypatch.undo()
+    time.tzset()
+    (line,) = (tmp_path / "run.log").read_text(encoding="utf-8").splitlines()
+    assert line.endswith("INFO caf\\udce9 is read")
+    written = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    assert abs((written - before).total_seconds()) < 600
+
+
+def test_a_status_is_replaced_and_ends_with_the_run(tmp_path: Path) -> None:
+    for files in (1, 2):
+        write_status(tmp_path, {"files": files})
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status == {"status": "running", "pid": os.getpid(), "files": 2}
+    write_summary(tmp_path, {"status": "complete", "config": {"inputs": ("caf\udce9",)}})
+    assert json.loads((tmp_path / "summary.json").read_text())["config"]["inputs"] == ["caf\udce9"]
+    remove_status(tmp_path)
+    remove_status(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    write_summary(tmp_path, {"status": "stopped"})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"status": "stopped"}
