@@ -350,7 +350,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
     add("--backend", default="auto", choices=BACKENDS,
         help="library that runs the models (default auto: torch on a GPU, on a CPU the fastest)")  # fmt: skip
-    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    add(
+        "--device",
+        type=_device,
+        default="auto",
+        help="auto, cpu, cuda, cuda:N, mps, or several by commas (default auto)",
+    )
     add("--dtype", default="auto", choices=DTYPES,
         help="precision of the models (default auto); int8: of texts, by --backend onnx alone")  # fmt: skip
 
@@ -434,6 +439,7 @@ def _place_in_array() -> tuple[int, int]:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    one = r"(cpu|mps|cuda(:\d+)?)"
+    if not re.fullmatch(f"auto|{one}(,{one})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps (or several: a,b)")
     return text

@@ -201,8 +201,14 @@ def test_inputs_that_are_not_utf8_have_a_run_directory() -> None:
             "--database-deadline soon",
             "argument --database-deadline: 'soon' is not a number of seconds above 0",
         ),
-        ("--device gpu", "argument --device: 'gpu' is not auto, cpu, cuda, cuda:N or mps"),
-        ("--device cuda:x", "argument --device: 'cuda:x' is not auto, cpu, cuda, cuda:N or mps"),
+        (
+            "--device gpu",
+            "argument --device: 'gpu' is not auto, cpu, cuda, cuda:N or mps (or several: a,b)",
+        ),
+        (
+            "--device cuda:x",
+            "argument --device: 'cuda:x' is not auto, cpu, cuda, cuda:N or mps (or several: a,b)",
+        ),
         (
             "--dtype int4",
             "argument --dtype: invalid choice: 'int4'"

@@ -24,14 +24,15 @@ from engine.models.spec import ImageSpec
 from engine.runtime.flow.admission import Admission
 from engine.runtime.flow.credits import Credits
 from engine.runtime.flow.intake import Intake
+from engine.runtime.flow.lanes import Lane, LaneState, ParserSlot, make_lanes, share_out
 from engine.runtime.generation import Generation
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.cleanup import Cleaner
 from engine.runtime.ledger.store import Ledger
-from engine.runtime.limits.deaths import Away, Restarts, StageDiedError, verdict
+from engine.runtime.limits.deaths import LANE_DEATHS, Away, Restarts, StageDiedError, verdict
 from engine.runtime.limits.memory_plan import Costs, Plan, Requested, default_buffer, limit_of, plan
 from engine.runtime.limits.stop import DatabaseWait, RamGuard, RunStoppedError, StopRequest
-from engine.runtime.pipeline import STOP_DEADLINE_S, ParserSlot, Pipeline
+from engine.runtime.pipeline import STOP_DEADLINE_S, Pipeline
 from engine.runtime.process import messages as m
 from engine.runtime.process.background import Background
 from engine.runtime.process.child import AWAY_S, Child
@@ -75,13 +76,16 @@ class Supervisor:
         self._config = config
         self._repair = repair
         self._pruning: Iterator[None] | None = None
-        buffer = config.buffer or default_buffer(config.workers)
-        self._credits = Credits(buffer, config.workers)
+        self._lanes = make_lanes(config.device.split(","))
+        #: How many parsers there may be: one for each device at least.
+        self._workers = max(config.workers, len(self._lanes))
+        buffer = config.buffer or default_buffer(self._workers, len(self._lanes))
+        self._credits = Credits(buffer, share_out(self._workers, self._lanes))
         self._limit = limit_of(config.max_ram, os.environ)
         #: What is granted before it is made could be more than there is room for.
         self._plan: Plan | None = None
-        #: Bytes that the inference process may still come to take.
-        self._growth = 0
+        #: Bytes that each inference process may still come to take, by its lane.
+        self._growth: dict[str, int] = {}
         self._published = self._complete = self._begun = False
         self._restarts = Restarts()
         self._away = Away()
@@ -129,7 +133,7 @@ class Supervisor:
             self._intake = Intake(config, self._accounts)
             self._cleaner = Cleaner(self._ledger)
             open_many_files()
-            self._pipeline = Pipeline(config, self._generation.text)
+            self._pipeline = Pipeline(config, self._generation.text, self._lanes)
             stack.callback(self._pipeline.kill)
             self._admission = Admission(
                 config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
@@ -213,7 +217,7 @@ class Supervisor:
             # In one commit with the new identity and the ledger's new beginning.
             self._will_change_index()
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
-        self._pipeline.room = self._limit.size - taken
+        self._pipeline.room = (self._limit.size - taken) // len(self._pipeline.lanes)
         before = json.loads(ledger.get("config") or "{}").get("lancedb_index")
         if scheme_of(config.adapter) == "lancedb" and config.lancedb_index not in (None, before):
             # Asked for now, so it is made also where there is nothing to write.
@@ -262,13 +266,15 @@ class Supervisor:
 
     def _grant(self) -> None:
         """Hand out credits; where somebody waits for them, the indexer writes what it holds."""
-        if self._plan is None or (self._speed.calibrating and self._credits.in_flight):
+        if self._plan is None:
             return
+        held_back = self._speed.calibrating if self._credits.in_flight else ()
         total, limit = self._memory.total, self._limit.size
         share = self._ram.share(total, limit)
         self._ram.check(total, limit, self._credits.blocked and not self._credits.in_flight)
-        for name, size in self._credits.grants(share):
-            self._pipeline.parsers[name].child.send(m.Grant(size))
+        for name, size in self._credits.grants(share, held_back):
+            if (found := self._pipeline.find(name)) is not None:
+                found[1].child.send(m.Grant(size))
         if share < 1:
             self._admission.recycle(self._memory.processes)
         now = time.monotonic()
@@ -293,20 +299,17 @@ class Supervisor:
 
     def _handle(self, child: Child, message: object) -> None:
         accounts = self._accounts
-        slot = self._pipeline.parsers.get(child.name)
-        self._speed.note(message, self._pipeline)
+        self._speed.note(message, child.name, self._pipeline)
         if isinstance(message, m.Failed):
-            self._failed(child, slot, message)
+            self._failed(child, message)
         elif isinstance(message, m.Received):
-            if child is self._pipeline.inference:
-                self._credits.emitted(message.channel, message.size)
-                accounts.received(message)
+            self._credits.emitted(child.name, message.channel, message.size)
+            accounts.received(message)
         elif isinstance(message, m.Embedded):
-            self._credits.embedded(message.size)
+            self._credits.embedded(child.name, message.size)
             accounts.embedded(message)
         elif isinstance(message, m.SegmentWritten):
-            self._credits.acknowledged(message.size)
-            accounts.written(message)
+            self._written(message)
         elif isinstance(message, m.Deleted):
             accounts.counts.deleted += message.records
             self._cleaner.deleted(message.request)
@@ -317,10 +320,15 @@ class Supervisor:
             self._ledger.commit()
             self._clean()
         elif isinstance(message, m.ChannelClosed):
-            if message.name in self._pipeline.parsers:
-                self._parser_gone(self._pipeline.parsers[message.name])
+            if (found := self._pipeline.find(message.name)) is not None:
+                self._parser_gone(*found)
+            for lane in self._pipeline.lanes:
+                if lane.channel == message.name:
+                    lane.closed = True
+                    if lane.state is LaneState.ENDING:
+                        self._lane_lost(lane)
         elif isinstance(message, m.Loaded):
-            self._growth = max(self._growth, message.growth)
+            self._growth[child.name] = max(self._growth.get(child.name, 0), message.growth)
             self._make_plan()
         elif isinstance(message, m.NeedImageModel):
             if self._image_search is None:
@@ -337,20 +345,33 @@ class Supervisor:
             log.info("%s", message.text)
             if not (message.detail and self._config.quiet):
                 self._progress.say(message.text)
-        elif slot is not None:
-            self._admission.handle(slot, message)
+        elif (found := self._pipeline.find(child.name)) is not None:
+            self._admission.handle(*found, message)
 
-    def _failed(self, child: Child, slot: ParserSlot | None, message: m.Failed) -> None:
-        """A process says why it ends: that is the end of the run, of its stage, or of a parser's file."""
+    def _written(self, message: m.SegmentWritten) -> None:
+        """The database has answered for a segment; for one of an older attempt it no longer matters."""
+        name = self._accounts.lane_of(message.attempt)
+        if name is None:
+            log.debug("segment %d of attempt %d is left out", message.ordinal, message.attempt)
+            return
+        self._credits.acknowledged(name, message.size)
+        for lane in self._pipeline.lanes:
+            lane.answered += lane.name == name
+        self._accounts.written(message)
+
+    def _failed(self, child: Child, message: m.Failed) -> None:
+        """A process says why it ends: that is the end of the run, of its lane, or of a parser's file."""
+        if not self._pipeline.has(child):
+            return  # it was ended meanwhile, with its lane
         if message.traceback:
             log.error("%s: %s\n%s", child.name, message.message, message.traceback)
         if message.exit_code == EXIT_USAGE:
             raise UsageError(message.message)
-        if slot is not None:
-            self._admission.handle(slot, message)
-        elif message.again:
-            child.kill()
-            raise StageDiedError(child.name, f"{child.name}: {message.message}")
+        lane = self._pipeline.lane_of(child)
+        if (found := self._pipeline.find(child.name)) is not None:
+            self._admission.handle(*found, message)
+        elif message.again and lane is not None:
+            self._lane_died(lane, f"{child.name}: {message.message}")
         else:
             raise EngineError(f"{child.name}: {message.message}")
 
@@ -360,12 +381,23 @@ class Supervisor:
         Once more when the model for pictures is loaded, too. Raises `UsageError` where nothing fits.
         """
         config, pipeline = self._config, self._pipeline
-        sizes = {stage: pss_bytes(pid) for stage, pid in pipeline.pids() if stage != "parsers"}
+        indexer = 0 if pipeline.indexer is None else pss_bytes(pipeline.indexer.pid)
+        models = [
+            pss_bytes(lane.inference.pid)
+            for lane in pipeline.lanes
+            if lane.inference is not None and lane.name in self._growth
+        ]
+        lanes, growth = len(pipeline.lanes), [*self._growth.values()]
+        # One that has not loaded its model yet will take as much as the largest that has.
+        lacking = lanes - len(models)
         costs = Costs(
-            pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0), self._growth
+            pss_bytes(os.getpid()),
+            indexer,
+            sum(models) + lacking * max(models, default=0),
+            sum(growth) + (lanes - len(growth)) * max(growth, default=0),
         )
         bulk = config.bulk_bytes * config.bulk_concurrency
-        requested = Requested(config.workers, config.parser_memory, config.buffer, bulk)
+        requested = Requested(self._workers, config.parser_memory, config.buffer, bulk, lanes)
         first = self._plan is None
         try:
             made = plan(self._limit, costs, requested)
@@ -379,8 +411,8 @@ class Supervisor:
             return
         self._plan, self._begun = made, True
         self._reporter.planned(made)
-        self._credits.resize(made.buffer, made.workers)
         pipeline.limit(made.workers, made.parser_memory)
+        self._credits.resize(made.buffer, {lane.name: lane.workers for lane in pipeline.lanes})
         for line in made.lines(self._limit):
             log.info("%s", line)
             if first and not config.quiet:
@@ -428,9 +460,10 @@ class Supervisor:
         for child in self._pipeline.children():
             if child.process.exitcode is not None:
                 self._died(child)
-            elif child.name not in self._pipeline.parsers and (why := verdict(child, now)):
+            elif self._pipeline.find(child.name) is None and (why := verdict(child, now)):
                 child.kill()
-                raise StageDiedError(child.name, f"{child.name} was ended: {why.reason}")
+                self._gone(child, f"{child.name} was ended: {why.reason}")
+        self._wake_lanes(now)
         self._admission.watch(now, self._stop.draining_s, self._memory.processes)
         self._database.check()
         if name := self._stop.begins():
@@ -440,25 +473,92 @@ class Supervisor:
         self._stop.check()
 
     def _died(self, child: Child) -> None:
-        slot = self._pipeline.parsers.get(child.name)
-        if slot is not None:
-            slot.dead = True
+        if not self._pipeline.has(child):
+            return
+        found = self._pipeline.find(child.name)
+        if found is not None:
+            found[1].dead = True
         for message in child.receive():
             self._handle(child, message)
-        if slot is None:
-            raise StageDiedError(child.name, child.death())
-        self._admission.died(slot)
+        if found is not None:
+            self._admission.died(found[1])
+        else:
+            self._gone(child, child.death())
 
-    def _parser_gone(self, slot: ParserSlot) -> None:
+    def _gone(self, child: Child, how: str) -> None:
+        """An inference process or the indexer is gone, and `how`."""
+        if (lane := self._pipeline.lane_of(child)) is not None:
+            self._lane_died(lane, how)
+        elif child is self._pipeline.indexer:
+            raise StageDiedError("indexer", how)
+
+    def _parser_gone(self, lane: Lane, slot: ParserSlot) -> None:
         """A parser's channel has ended, and so has the parser, or it is made to."""
         if not slot.dead:
             slot.child.kill()
             self._died(slot.child)
-        self._admission.gone(slot)
+        self._admission.gone(lane, slot)
+
+    def _lane_died(self, lane: Lane, how: str) -> None:
+        """A lane's inference process is gone, and its parsers go too; the other lanes go on.
+
+        What had reached the indexer is still written and answered; what had not is made again then.
+        """
+        log.warning("%s", how)
+        self._restarts.counts["inference"] += 1
+        child = lane.inference
+        lane.state = LaneState.ENDING
+        if child is not None:
+            child.kill()
+            if child.process.exitcode is None:
+                raise EngineError(f"{how}; {child.name}, process {child.pid}, can't be ended")
+            for message in child.receive():
+                if isinstance(message, m.Received | m.Embedded):
+                    self._handle(child, message)
+        self._admission.cut_off(lane)
+        self._pipeline.end_lane(lane)
+        self._speed.forget(lane.name)
+        others = [each for each in self._pipeline.lanes if each is not lane and each.back_at is not None]
+        if self._stop.asked and not others:
+            raise RunStoppedError(f"{self._stop.why}; {how} meanwhile")
+        times = self._restarts.died(lane.name, lane.answered)
+        if others and times >= LANE_DEATHS:
+            lane.back_at = None
+            go = "goes" if len(others) == 1 else "go"
+            self._progress.say(
+                f"{lane.label} died {times} times and is given up ({how});"
+                f" {len(others)} of {len(self._lanes)} devices {go} on"
+            )
+        else:
+            pause = self._restarts.pause(how, times)
+            lane.back_at = time.monotonic() + pause
+            self._progress.say(f"{how}; starting again in {pause:g} s")
+        if lane.closed:
+            self._lane_lost(lane)
+
+    def _lane_lost(self, lane: Lane) -> None:
+        """The database has answered all that it ever will of a dead lane."""
+        self._admission.lane_lost(lane)
+        self._ledger.commit()
+        lane.state = LaneState.RESTING
+        if lane.back_at is None:
+            self._give_up(lane)
+            if self._plan is not None:
+                self._make_plan()
+
+    def _give_up(self, lane: Lane) -> None:
+        self._pipeline.drop(lane)
+        self._growth.pop(lane.name, None)
+        self._credits.resize(self._credits.limit, {each.name: each.workers for each in self._pipeline.lanes})
+
+    def _wake_lanes(self, now: float) -> None:
+        for lane in self._pipeline.lanes:
+            if lane.state is LaneState.RESTING and lane.back_at is not None and now >= lane.back_at:
+                lane.state = LaneState.READY
 
     def _recover(self, death: StageDiedError) -> None:
-        """The inference process or the indexer is gone. All others go too, and what was on its way is made
-        again: that is what a new invocation would do, and needs no second way to be right."""
+        """The indexer is gone. All others go too, and what was in flight is made again: that is what a new
+        invocation would do, and needs no second procedure to be right."""
         log.warning("%s", death)
         self._restarts.counts[death.stage] += 1
         for child in self._pipeline.kill():
@@ -471,15 +571,20 @@ class Supervisor:
                     self._handle(child, message)
         if self._stop.asked:
             raise RunStoppedError(f"{self._stop.why}; {death} meanwhile")
-        pause = self._restarts.again(
-            str(death), self._accounts.counts.records + self._accounts.counts.deleted
-        )
+        counts = self._accounts.counts
+        times = self._restarts.died(death.stage, counts.records + counts.deleted)
+        pause = self._restarts.pause(str(death), times)
         self._progress.say(f"{death}; starting again in {pause:g} s")
         self._credits.reset()
-        self._speed.forget()
+        for lane in self._pipeline.lanes:
+            self._speed.forget(lane.name)
+            if lane.state is LaneState.ENDING:
+                lane.state = LaneState.RESTING
         self._cleaner.reset()
         self._database.forget()
         self._admission.collapsed()
+        for lane in [each for each in self._pipeline.lanes if each.back_at is None]:
+            self._give_up(lane)
         self._ledger.commit()
         ends = time.monotonic() + pause
         while time.monotonic() < ends and not self._stop.asked:
@@ -509,8 +614,9 @@ class Supervisor:
     def _finished(self) -> bool:
         """Whether nothing is left to do; or nothing may be begun and what was on its way is done."""
         if self._stop.asked and not self._complete:
-            parsers = self._pipeline.parsers.values()
-            return all(slot.cancelled or slot.dead for slot in parsers) and self._credits.in_flight == 0
+            left = all(slot.cancelled or slot.dead for _, slot in self._pipeline.slots)
+            ending = any(lane.state is LaneState.ENDING for lane in self._pipeline.lanes)
+            return left and not ending and self._credits.in_flight == 0
         if not self._intake.listed or self._intake.waiting or self._accounts.again or self._accounts.active:
             self._check_moving()
             return False
@@ -527,7 +633,9 @@ class Supervisor:
         now = time.monotonic()
         # A process that is still starting has not read its channel yet.
         silent = any(now - child.heard_at > AWAY_S for child in self._pipeline.children())
-        if silent or not self._intake.listed or not self._admission.idle or self._credits.in_flight:
+        ending = any(lane.state is LaneState.ENDING for lane in self._pipeline.lanes)
+        moving = ending or not self._intake.listed or not self._admission.idle or self._credits.in_flight
+        if silent or moving:
             self._idle_since = now
         elif now - self._idle_since > IDLE_DEADLINE_S:
             raise HandOverError(

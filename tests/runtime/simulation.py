@@ -2,7 +2,8 @@
 
 What is kept of the real thing is causality. Each process's messages reach the supervisor in the order in
 which they were sent; a segment is received before it is written, though the news may come in reverse; a
-channel is closed after all that its parser sent has been received.
+channel is closed after all that its parser sent has been received; a dead lane's channel to the indexer is
+closed after all that had reached it has been answered.
 """
 
 from __future__ import annotations
@@ -124,10 +125,25 @@ def parse(job: FileJob, content: Content) -> Iterator[Segment | SectionFailure |
     yield end
 
 
+@dataclass(eq=False)
+class Lane:
+    """An inference process: what it says to the supervisor, the segments that it has, and its channel to the
+    indexer. `unbegun`: attempts that no parser had begun with when it died."""
+
+    name: str
+    news: deque[object] = field(default_factory=deque)
+    model: deque[Segment] = field(default_factory=deque)
+    channel: deque[Segment] = field(default_factory=deque)
+    dead: bool = False
+    closed: bool = False
+    unbegun: set[int] = field(default_factory=set)
+
+
 @dataclass
 class Parser:
     """A parser process: what it was given, what it does, and its two wires."""
 
+    lane: Lane
     jobs: deque[FileJob] = field(default_factory=deque)
     inbox: deque[FileJob] = field(default_factory=deque)
     output: Iterator[object] = field(default_factory=lambda: iter(()))
@@ -175,22 +191,25 @@ class Run:
         self.prune = prune
         self.cleaner = Cleaner(self.ledger)
         self.parsers: list[Parser] = []
-        self.deaths = self.collapses = 0
+        self.lanes = [Lane("inference-0"), Lane("inference-1")]
+        self.deaths = self.collapses = self.lane_deaths = 0
         #: How often each file was at work when its parser crashed.
         self.crashes: Counter[str] = Counter()
-        self.inference: deque[object] = deque()
-        self.indexer_in: deque[Segment | m.Delete | m.Sweep] = deque()
+        self.indexer_in: deque[Segment | m.Delete | m.Sweep | Lane] = deque()
         #: The ids that the indexer is still to name of the file that is swept.
         self.sweep: Iterator[str] | None = None
         self.indexer: deque[object] = deque()
         self.waiting: deque[FoundFile] = deque()
 
-    def go(self, deaths: int = 0, actions: int | None = None, collapses: int = 0) -> bool:
+    def go(
+        self, deaths: int = 0, actions: int | None = None, collapses: int = 0, lane_deaths: int = 0
+    ) -> bool:
         """Run to the end, or be killed after so many actions; whether the end was reached.
 
-        `deaths` of parsers and `collapses` (the inference process or the indexer dies) may happen on the way.
+        `deaths` of parsers, `lane_deaths` (an inference process dies) and `collapses` (the indexer dies) may
+        happen on the way.
         """
-        self.collapses = collapses
+        self.collapses, self.lane_deaths = collapses, lane_deaths
         for action in itertools.count():
             if actions is not None and action >= actions:
                 self.ledger._db.close()
@@ -230,7 +249,7 @@ class Run:
     def _possible(self, deaths: int) -> list[Callable[[], None]]:
         possible: list[Callable[[], None]] = []
         living = [parser for parser in self.parsers if not parser.dead]
-        if self.waiting:
+        if self.waiting and any(not lane.dead for lane in self.lanes):
             possible.append(self._dispatch)
         for parser in living:
             if parser.current_item or parser.inbox or parser.ended:
@@ -242,10 +261,18 @@ class Run:
                 possible.append(partial(self._hear, parser))
             if parser.channel or parser.dead:
                 possible.append(partial(self._receive, parser))
+        for lane in self.lanes:
+            if lane.news:
+                possible.append(partial(self._listen, lane.news))
+            if lane.model:
+                possible.append(partial(self._embed, lane))
+            if lane.channel or (lane.dead and not lane.closed):
+                possible.append(partial(self._arrive, lane))
+            busy = lane.model or any(parser.lane is lane for parser in self.parsers)
+            if busy and not lane.dead and self.lane_deaths and not self.random.randrange(10):
+                possible.append(partial(self._lane_dies, lane))
         if self.indexer_in:
             possible.append(self._write)
-        if self.inference:
-            possible.append(partial(self._listen, self.inference))
         if self.indexer:
             possible.append(partial(self._listen, self.indexer))
         if possible:
@@ -260,15 +287,30 @@ class Run:
         job = self.accounts.dispatch(self.waiting.popleft())
         self.ledger.commit()
         if job is not None:
-            living = [parser for parser in self.parsers if not parser.dead]
-            if len(living) < 2:
-                self.parsers.append(Parser())
-                living.append(self.parsers[-1])
-            self._give(self.random.choice(living), job)
+            self._give(self._parser(), job)
+
+    def _parser(self, fresh: bool = False, lane: str | None = None) -> Parser:
+        """A parser of this lane, or of any that lives; a new one where there are few."""
+        lanes = [each for each in self.lanes if not each.dead and lane in (None, each.name)]
+        living = [parser for parser in self.parsers if not parser.dead and parser.lane in lanes]
+        if fresh or len(living) < 2:
+            self.parsers.append(Parser(self.random.choice(lanes)))
+            living = [self.parsers[-1]] if fresh else [*living, self.parsers[-1]]
+        return self.random.choice(living)
 
     def _give(self, parser: Parser, job: FileJob) -> None:
+        self.accounts.place(job.attempt, parser.lane.name)
         parser.jobs.append(job)
         parser.inbox.append(job)
+
+    def _give_again(self, jobs: list[FileJob]) -> None:
+        """To one new parser of each lane that may have them."""
+        parsers: dict[str | None, Parser] = {}
+        for job in jobs:
+            lane = self.accounts.lane_of(job.attempt)
+            if lane not in parsers:
+                parsers[lane] = self._parser(fresh=True, lane=lane)
+            self._give(parsers[lane], job)
 
     def _hear(self, parser: Parser) -> None:
         message = parser.control.popleft()
@@ -290,6 +332,8 @@ class Run:
             self.cleaner.found(message)
         elif isinstance(message, Parser):
             self._bury(message)
+        elif isinstance(message, Lane):
+            self._lane_lost(message)
 
     def _bury(self, parser: Parser) -> None:
         while parser.control:
@@ -304,23 +348,41 @@ class Run:
             if again is not None:
                 jobs.append(again)
         self.ledger.commit()
-        if jobs:
-            self.parsers.append(Parser())
-        for job in jobs:
-            self._give(self.parsers[-1], job)
+        self._give_again(jobs)
+
+    def _lane_dies(self, lane: Lane) -> None:
+        """Of what the inference process has said, the supervisor still hears the beginning; its parsers are
+        ended, whatever they were about to say."""
+        self.lane_deaths -= 1
+        for _ in range(self.random.randint(0, len(lane.news))):
+            self._listen(lane.news)
+        lane.dead, lane.closed = True, False
+        lane.news.clear()
+        lane.model.clear()
+        for parser in [each for each in self.parsers if each.lane is lane]:
+            self.parsers.remove(parser)
+            lane.unbegun |= {job.attempt for job in parser.jobs if job not in parser.begun}
+
+    def _lane_lost(self, lane: Lane) -> None:
+        """All that had reached the indexer is answered."""
+        jobs = self.accounts.lost_lane(lane.name, lane.unbegun)
+        self.ledger.commit()
+        lane.dead = False
+        lane.unbegun.clear()
+        self._give_again(jobs)
 
     def _collapse(self) -> None:
         """All processes are gone; of what the indexer has said, the supervisor still hears the beginning."""
         self.collapses -= 1
         for _ in range(self.random.randint(0, len(self.indexer))):
             self._listen(self.indexer)
-        for wire in (self.inference, self.indexer_in, self.indexer):
-            wire.clear()
+        self.indexer_in.clear()
+        self.indexer.clear()
+        self.lanes = [Lane(lane.name) for lane in self.lanes]
         self.cleaner.reset()
         self.sweep = None
-        self.parsers = [Parser()]
-        for job in self.accounts.lost_all():
-            self._give(self.parsers[0], job)
+        self.parsers = []
+        self._give_again(self.accounts.lost_all())
         self.ledger.commit()
 
     def _tick(self) -> None:
@@ -361,16 +423,31 @@ class Run:
             parser.channel.extend(parser.segments)
 
     def _receive(self, parser: Parser) -> None:
+        lane = parser.lane
         if parser.channel:
             segment = parser.channel.popleft()
             chunks = len(segment.piece.chunks)
-            self.inference.append(m.Received(segment.attempt, segment.ordinal, 0, chunks, "parser-0"))
-            self.indexer_in.append(segment)
-        elif not any(message is parser for message in self.inference):
-            self.inference.append(parser)
+            lane.news.append(m.Received(segment.attempt, segment.ordinal, 0, chunks, "parser-0"))
+            lane.model.append(segment)
+        elif not any(message is parser for message in lane.news):
+            lane.news.append(parser)
+
+    def _embed(self, lane: Lane) -> None:
+        lane.channel.append(lane.model.popleft())
+
+    def _arrive(self, lane: Lane) -> None:
+        """By a lane's channel at the indexer: a segment, or the end."""
+        if lane.channel:
+            self.indexer_in.append(lane.channel.popleft())
+        else:
+            lane.closed = True
+            self.indexer_in.append(lane)
 
     def _write(self) -> None:
         item = self.indexer_in.popleft()
+        if isinstance(item, Lane):
+            self.indexer.append(item)
+            return
         if isinstance(item, m.Delete):
             self.indexer.append(m.Deleted(item.request, len(self.database.ids & set(item.ids))))
             self.database.ids -= set(item.ids)

@@ -14,8 +14,9 @@ from typing import Any, cast
 import pytest
 
 from engine.runtime.flow.admission import MAPPED_ROOM, Admission
+from engine.runtime.flow.lanes import Lane, LaneState, ParserSlot, make_lanes, share_out
 from engine.runtime.limits.deaths import Restarts, Verdict
-from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.pipeline import Pipeline
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child
 from engine.runtime.process.current_item import CurrentItem
@@ -31,7 +32,7 @@ JOB = FileJob(7, "a", "a", 1, 1)
 
 def made() -> tuple[Pipeline, Admission]:
     """A pipeline without processes yet, and the admission that watches its parsers."""
-    pipeline = Pipeline(CONFIG, cast(Any, None))
+    pipeline = Pipeline(CONFIG, cast(Any, None), make_lanes(["cpu"]))
     unused = cast(Any, None)
     return pipeline, Admission(CONFIG, pipeline, unused, unused, unused, Restarts())
 
@@ -43,10 +44,10 @@ def threads_of(name: str) -> list[str]:
 def test_a_parser_that_died_by_itself_leaves_no_thread_and_no_connection(tmp_path: Path) -> None:
     pipeline, _ = made()
     child = Child("parser-0", children.exits, str(tmp_path), 7)
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, CurrentItem(), dead=True)
+    slot = pipeline.lanes[0].parsers["parser-0"] = ParserSlot(child, CurrentItem(), dead=True)
     child.process.join(30)
     assert child.process.exitcode == 7
-    pipeline.remove(slot)
+    pipeline.remove(pipeline.lanes[0], slot)
     deadline = time.monotonic() + 10
     while threads_of("parser-0") and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -61,17 +62,17 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
 
     def wanted(current_item: bool, silent_s: float) -> int:
         pipeline, _ = made()
-        pipeline.workers = 4
+        pipeline.lanes[0].workers = 4
         told = SimpleNamespace(name="parser-0", heard_at=time.monotonic() - silent_s, stats=Stats(1, 0, 0))
         slot = ParserSlot(cast(Any, told), CurrentItem(), jobs=deque([JOB]))
         if current_item:
             slot.current_item.begin(JOB.attempt)
-        pipeline.parsers["parser-0"] = slot
+        pipeline.lanes[0].parsers["parser-0"] = slot
         for second in range(1, 6):
             stats = Stats(0.0, float(second), 0.0)
-            pipeline.inference = cast(Any, SimpleNamespace(name="inference", stats=stats))
+            pipeline.lanes[0].inference = cast(Any, SimpleNamespace(name="inference", stats=stats))
             pipeline.staff(waiting=True)
-        return pipeline._staffing.wanted
+        return pipeline.lanes[0].staffing.wanted
 
     assert wanted(current_item=True, silent_s=10.0) > 1
     assert wanted(current_item=True, silent_s=1.0) == 1  # it may tell more in a moment
@@ -81,8 +82,8 @@ def test_a_file_that_lets_its_parser_tell_nothing_is_a_reason_for_another_parser
 def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, CurrentItem())
-    admission.handle(slot, m.Failed(1, "a bug"))
+    slot = pipeline.lanes[0].parsers["parser-0"] = ParserSlot(child, CurrentItem())
+    admission.handle(pipeline.lanes[0], slot, m.Failed(1, "a bug"))
     admission.watch(time.monotonic(), draining_s=0, sizes={})
     child.process.join(10)
     assert child.process.exitcode == -signal.SIGKILL
@@ -94,7 +95,7 @@ def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path)
 def test_a_parser_that_maps_more_than_its_limit_is_killed_and_its_file_blamed(tmp_path: Path) -> None:
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
-    slot = pipeline.parsers["parser-0"] = ParserSlot(child, CurrentItem(), jobs=deque([JOB]))
+    slot = pipeline.lanes[0].parsers["parser-0"] = ParserSlot(child, CurrentItem(), jobs=deque([JOB]))
     slot.current_item.begin(JOB.attempt)
     limit = pipeline.parser_memory + MAPPED_ROOM
     verdicts = []
@@ -112,14 +113,14 @@ def test_the_largest_idle_parser_that_holds_on_to_memory_ends_by_itself(tmp_path
     pipeline, admission = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(2)]
     for child in echoes:
-        slot = pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())
+        slot = pipeline.lanes[0].parsers[child.name] = ParserSlot(child, CurrentItem())
         slot.current_item.begin(1)
         slot.current_item.end()
     small, large = int(0.3 * 2**30), int(0.5 * 2**30)
     admission.recycle({echoes[0].pid: small, echoes[1].pid: small})
-    assert not any(slot.retired for slot in pipeline.parsers.values())
+    assert not any(slot.retired for slot in pipeline.lanes[0].parsers.values())
     admission.recycle({echoes[0].pid: small, echoes[1].pid: large})
-    assert [slot.retired for slot in pipeline.parsers.values()] == [False, True]
+    assert [slot.retired for slot in pipeline.lanes[0].parsers.values()] == [False, True]
     echoes[1].process.join(30)
     assert echoes[1].process.exitcode == 0
     pipeline.kill()
@@ -129,9 +130,70 @@ def test_fewer_workers_let_the_last_parsers_end_and_the_others_get_the_new_limit
     pipeline, _ = made()
     echoes = [Child(f"parser-{number}", children.echo, str(tmp_path)) for number in range(3)]
     for child in echoes:
-        pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())
+        pipeline.lanes[0].parsers[child.name] = ParserSlot(child, CurrentItem())
     pipeline.limit(1, 200 * 2**20)
-    assert [slot.retired for slot in pipeline.parsers.values()] == [False, True, True]
+    assert [slot.retired for slot in pipeline.lanes[0].parsers.values()] == [False, True, True]
     assert resource.prlimit(echoes[0].pid, resource.RLIMIT_DATA)[0] == 200 * 2**20
     pipeline.kill()
-    assert pipeline.parsers == {}
+    assert pipeline.slots == []
+
+
+def lanes_of(pace: dict[str, int]) -> list[Lane]:
+    """Lanes whose parsers are no processes, so many in each."""
+    lanes = make_lanes([*pace])
+    for lane, count in zip(lanes, pace.values(), strict=True):
+        for number in range(count):
+            name = f"{lane.name} parser {number}"
+            lane.parsers[name] = ParserSlot(cast(Any, SimpleNamespace(name=name)), CurrentItem())
+    return lanes
+
+
+def test_workers_are_shared_out_and_each_lane_gets_one() -> None:
+    lanes = lanes_of({"cuda:0": 0, "cuda:1": 0, "cpu": 0})
+    assert list(share_out(8, lanes).values()) == [3, 3, 2]
+    assert list(share_out(1, lanes).values()) == [1, 1, 1]
+
+
+def test_a_device_is_named_as_the_user_knows_it() -> None:
+    assert [(lane.name, lane.label) for lane in make_lanes(["cuda:0"])] == [("inference", "cuda:0")]
+    assert [lane.label for lane in make_lanes(["cpu", "cuda:1", "cpu"])] == [
+        "cpu (inference-0)", "cuda:1", "cpu (inference-2)",
+    ]  # fmt: skip
+
+
+def test_an_item_goes_to_the_lane_with_the_most_room() -> None:
+    lanes = lanes_of({"cuda:0": 1, "cuda:1": 1})
+    pipeline = Pipeline(CONFIG, cast(Any, None), lanes)
+    loads = {"inference-0": 5, "inference-1": 3}
+    credit = cast(Any, SimpleNamespace(load=lambda lane, queued: loads[lane] + queued))
+    unused = cast(Any, None)
+    admission = Admission(CONFIG, pipeline, unused, unused, credit, Restarts())
+
+    def chosen(size: int) -> str:
+        lane = admission._most_room((), "a.txt", size)
+        assert lane is not None
+        lane.give(next(iter(lane.parsers.values())), FileJob(1, "a.txt", "a.txt", size, 1))
+        return lane.name
+
+    assert [chosen(size) for size in (1, 2, 1, 9, 1)] == [
+        "inference-1", "inference-1", "inference-0", "inference-0", "inference-1",
+    ]  # fmt: skip
+    lanes[0].state = LaneState.RESTING
+    assert chosen(1) == "inference-1"
+
+
+def test_a_file_that_has_something_in_flight_in_a_lane_is_parsed_again_there_and_none_overtakes_it() -> None:
+    lanes = lanes_of({"cuda:0": 1, "cuda:1": 1})
+    pipeline = Pipeline(CONFIG, cast(Any, None), lanes)
+    where: dict[int, str | None] = {1: "inference-1", 2: None}
+    accounts = cast(Any, SimpleNamespace(lane_of=lambda attempt: where[attempt], active=0))
+    intake = cast(Any, SimpleNamespace(waiting=deque()))
+    credit = cast(Any, SimpleNamespace(load=lambda lane, queued: queued))
+    admission = Admission(CONFIG, pipeline, accounts, intake, credit, Restarts())
+    stays, free = FileJob(1, "a.txt", "a.txt", 1, 1), FileJob(2, "b.txt", "b.txt", 1, 1)
+    lanes[1].state = LaneState.ENDING
+    admission._again.extend([stays, free])
+    assert admission._next() == (lanes[0], free)
+    assert admission._next() is None
+    lanes[1].state = LaneState.READY
+    assert admission._next() == (lanes[1], stays)

@@ -28,7 +28,7 @@ def waiting(tmp_path: Path, silent_s: float, idle_s: float) -> Supervisor:
         "_admission": SimpleNamespace(idle=True, watch=lambda now, draining_s, sizes: None),
         "_memory": SimpleNamespace(processes={}),
         "_accounts": SimpleNamespace(active=1),
-        "_pipeline": SimpleNamespace(children=lambda: [child], parsers={"parser-0": None}),
+        "_pipeline": SimpleNamespace(children=lambda: [child], lanes=[], find=lambda name: child),
         "_idle_since": now - idle_s,
     }
     for name, part in parts.items():

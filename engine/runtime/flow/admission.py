@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from engine.config import Config
 from engine.errors import EngineError
 from engine.runtime.flow.credits import Credits
 from engine.runtime.flow.intake import Intake
+from engine.runtime.flow.lanes import Lane, LaneState, ParserSlot
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.limits.deaths import OomKills, Restarts, Verdict, crash, verdict
 from engine.runtime.limits.stop import CANCEL_DEADLINE_S, RETIRED_SHARE
-from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.pipeline import Pipeline
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child
 from engine.stages.parse import FileJob
@@ -54,6 +55,8 @@ class Admission:
         #: Files whose process died, to be parsed again: beside others, and with no other file at work.
         self._again: deque[FileJob] = deque()
         self._suspects: deque[FileJob] = deque()
+        #: By dead lane, the attempts that no parser had begun with.
+        self._unbegun: dict[str, set[int]] = {}
 
     @property
     def idle(self) -> bool:
@@ -65,46 +68,79 @@ class Admission:
         self._intake.step()
         pipeline = self._pipeline
         jobs: list[tuple[ParserSlot, FileJob]] = []
-        while job := self._next_job():
-            slot = pipeline.fresh_parser() if job.alone else pipeline.roomy_parser(job.path, job.size)
-            if slot is None:
+        while (found := self._next()) is not None:
+            lane, job = found
+            if job.alone:
+                slot = pipeline.fresh_parser(lane)
+            elif (roomy := pipeline.parser_for(lane, job.path, job.size)) is None:
                 self._again.appendleft(job)
                 break
-            pipeline.give(slot, job)
+            else:
+                slot = roomy
+            lane.give(slot, job)
+            self._accounts.place(job.attempt, lane.name)
             jobs.append((slot, job))
         pipeline.staff(waiting=bool(self._intake.waiting or self._again))
         return jobs
 
-    def _next_job(self) -> FileJob | None:
-        """What is to be parsed next, if anything may be now: a suspect of crashing its parser only alone."""
-        if any(job.alone for slot in self._pipeline.parsers.values() for job in slot.jobs):
+    def _next(self) -> tuple[Lane, FileJob] | None:
+        """What is to be parsed next and where, if anything may be now: a suspect of crashing its parser only
+        alone."""
+        if self._pipeline.alone:
             return None
         if self._suspects:
-            return self._suspects.popleft() if self._pipeline.idle else None
-        if self._again:
-            return self._again.popleft()
+            lane = self._lane(self._suspects[0]) if self._pipeline.idle else None
+            return None if lane is None else (lane, self._suspects.popleft())
+        # Lanes that drain for a file that has something in flight there: no other file may overtake it.
+        drain: set[str] = set()
+        for place, job in enumerate(self._again):
+            if (lane := self._lane(job, drain)) is not None:
+                del self._again[place]
+                return lane, job
+            name = self._accounts.lane_of(job.attempt)
+            drain |= {name} if name else {each.name for each in self._pipeline.lanes}
+            if len(drain) >= len(self._pipeline.lanes):
+                return None
         waiting = self._intake.waiting
         while waiting and self._accounts.active < ACTIVE_FILES:
-            if not self._pipeline.has_room(waiting[0].path, waiting[0].size):
+            lane = self._most_room(drain, waiting[0].path, waiting[0].size)
+            if lane is None:
                 break
-            job = self._accounts.dispatch(waiting.popleft())
-            if job is not None:
-                return job
+            new = self._accounts.dispatch(waiting.popleft())
+            if new is not None:
+                return lane, new
         return None
 
-    def handle(self, slot: ParserSlot, message: object) -> None:
+    def _lane(self, job: FileJob, drain: Collection[str] = ()) -> Lane | None:
+        """The lane for a file that is parsed again: the one that has something of it still, where one has."""
+        name = self._accounts.lane_of(job.attempt)
+        others = {lane.name for lane in self._pipeline.lanes if name not in (None, lane.name)}
+        if job.alone:  # it gets a parser of its own
+            ready = (lane for lane in self._pipeline.lanes if lane.state is LaneState.READY)
+            return next((lane for lane in ready if lane.name not in others), None)
+        return self._most_room({*drain, *others}, job.path, job.size)
+
+    def _most_room(self, without: Collection[str], path: str, size: int) -> Lane | None:
+        """Of the lanes that take a file now the one with the least to do, `without` those of these names."""
+        lanes = (lane for lane in self._pipeline.lanes if lane.name not in without)
+        roomy = [lane for lane in lanes if lane.has_room(path, size)]
+        if len(roomy) < 2:
+            return roomy[0] if roomy else None
+        return min(roomy, key=lambda lane: self._credits.load(lane.name, lane.queued))
+
+    def handle(self, lane: Lane, slot: ParserSlot, message: object) -> None:
         """What a parser says of its files."""
         if isinstance(message, m.NeedCredit):
-            self._credits.ask(slot.child.name, message.size)
+            self._credits.ask(lane.name, slot.child.name, message.size)
         elif isinstance(message, m.SectionFailed):
             failure = message.failure
             self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
         elif isinstance(message, m.FileParsed):
-            job, self._stillborn = slot.jobs.popleft(), 0
+            job, self._stillborn = lane.done(slot), 0
             self._pipeline.pace.parsed(job.path, job.size, message.seconds)
             self._accounts.parsed(message.attempt, message.end)
         elif isinstance(message, m.Cancelled):
-            slot.jobs.clear()
+            lane.empty(slot)
             slot.cancelled = True
         elif isinstance(message, m.Failed):
             slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
@@ -112,7 +148,7 @@ class Admission:
     def watch(self, now: float, draining_s: float, sizes: Mapping[int, int]) -> None:
         """Kill each parser that is stuck at the moment `now`, takes too much memory, or that a run which is
         to end waits for. `sizes` gives bytes by process id."""
-        for slot in self._pipeline.parsers.values():
+        for _, slot in self._pipeline.slots:
             if slot.dead:
                 continue
             if slot.verdict is None:
@@ -131,7 +167,7 @@ class Admission:
 
         `sizes` gives bytes by process id.
         """
-        slots = [slot for slot in self._pipeline.parsers.values() if slot.current_item.last]
+        slots = [slot for _, slot in self._pipeline.slots if slot.current_item.last]
         idle = [slot for slot in slots if not (slot.jobs or slot.retired or slot.dead)]
         slot = max(idle, key=lambda slot: sizes.get(slot.child.pid, 0), default=None)
         if slot and sizes.get(slot.child.pid, 0) > RETIRED_SHARE * self._pipeline.parser_memory:
@@ -140,7 +176,7 @@ class Admission:
 
     def cancel(self) -> None:
         """The run is to end: have the parsers leave their files."""
-        for slot in self._pipeline.parsers.values():
+        for _, slot in self._pipeline.slots:
             slot.child.send(m.Cancel())
 
     def died(self, slot: ParserSlot) -> None:
@@ -158,10 +194,10 @@ class Admission:
                 f" see the run's log, or give more than --parser-memory {self._pipeline.parser_memory}"
             )
 
-    def gone(self, slot: ParserSlot) -> None:
+    def gone(self, lane: Lane, slot: ParserSlot) -> None:
         """All that a dead parser sent has arrived: its files are parsed again by others."""
-        self._pipeline.remove(slot)
-        self._credits.forget(slot.child.name)
+        self._pipeline.remove(lane, slot)
+        self._credits.forget(lane.name, slot.child.name)
         if slot.verdict is None:
             crashed = crash(slot.child, self._oom_kills)
         else:
@@ -173,10 +209,30 @@ class Admission:
             if replay is not None:
                 self._take_back(replay)
 
+    def cut_off(self, lane: Lane) -> None:
+        """A lane's inference process died, and its parsers are ended: none of its files can go on."""
+        # The kernel may have shot that process; no parser shall answer for it later.
+        self._oom_kills.settle()
+        self._unbegun[lane.name] = {
+            job.attempt for slot in lane.parsers.values() for job in list(slot.jobs)[slot.begun :]
+        } | {job.attempt for job in (*self._again, *self._suspects)}
+        self._credits.cut_off(lane.name)
+
+    def lane_lost(self, lane: Lane) -> None:
+        """All that a dead lane had brought to the indexer is answered: its files are parsed again, from what
+        is acknowledged."""
+        self._credits.forget_lane(lane.name)
+        for queue in (self._again, self._suspects):
+            kept = [job for job in queue if self._accounts.lane_of(job.attempt) != lane.name]
+            queue.clear()
+            queue.extend(kept)
+        for job in self._accounts.lost_lane(lane.name, self._unbegun.pop(lane.name, set())):
+            self._take_back(job)
+
     def collapsed(self) -> None:
         """Every process is gone: all files on their way are parsed again, from what is acknowledged."""
-        # The kernel may have shot the inference process; no parser shall answer for that later.
         self._oom_kills.settle()
+        self._unbegun.clear()
         self._again.clear()
         self._suspects.clear()
         for job in self._accounts.lost_all():

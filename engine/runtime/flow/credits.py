@@ -1,9 +1,10 @@
-"""Credits: the bytes that may be on their way, granted to parsers, given back by acknowledgements."""
+"""Credits: the bytes that may be in flight, granted to parsers, given back by acknowledgements."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from engine.errors import EngineError, UsageError
 from engine.runtime.workers.parser import CREDIT_BLOCK_BYTES
@@ -12,111 +13,186 @@ from engine.stages.segment import SEGMENT_BYTES
 #: A segment may pass `SEGMENT_BYTES` by its last chunk: 32 KiB of text, its ids and a vector.
 LARGEST_SEGMENT_BYTES = SEGMENT_BYTES + 2**20
 
+#: Times the limit that a lane's acknowledged bytes are counted before they count half: what it did lately
+#: says how fast it is.
+RECENT_BUFFERS = 4
 
-def least_buffer(parsers: int) -> int:
+
+def least_buffer(parsers: int, lanes: int = 1) -> int:
     """The fewest bytes with which so many parsers can't block each other: each may hold nearly a block while
-    one waits for the largest segment."""
-    return parsers * CREDIT_BLOCK_BYTES + LARGEST_SEGMENT_BYTES
+    one of each lane waits for the largest segment."""
+    return parsers * CREDIT_BLOCK_BYTES + lanes * LARGEST_SEGMENT_BYTES
+
+
+@dataclass(slots=True)
+class _Share:
+    """What a lane uses of the pool. It may have so many `parsers`."""
+
+    parsers: int
+    #: Bytes that each parser was granted and hasn't used, and the requests, oldest first.
+    held: dict[str, int] = field(default_factory=dict)
+    asked: deque[tuple[str, int]] = field(default_factory=deque)
+    #: Bytes between a parser's emission and the database's acknowledgement; those of them that have their
+    #: vectors; and those that were acknowledged lately.
+    in_flight: int = 0
+    embedded: int = 0
+    acknowledged: int = 0
+
+    @property
+    def used(self) -> int:
+        return self.in_flight + sum(self.held.values())
+
+    @property
+    def lacks(self) -> int:
+        """Bytes that must stay free for it, so that it goes on whatever the other lanes do."""
+        return max(0, least_buffer(self.parsers) - self.used)
 
 
 class Credits:
     """`limit` bytes, each of them free, held by a parser that hasn't used it yet, or in flight.
 
-    Raises `UsageError` for a limit with which the parsers could block each other for ever.
+    `parsers` is how many each lane may have, by its name. Each lane can always use the least that its parsers
+    need; beyond that, who has the least in flight for its speed comes first. Raises `UsageError` for a limit
+    with which the parsers could block each other for ever.
     """
 
-    def __init__(self, limit: int, parsers: int) -> None:
-        least = least_buffer(parsers)
+    def __init__(self, limit: int, parsers: Mapping[str, int]) -> None:
+        count, lanes = sum(parsers.values()), len(parsers)
+        least = least_buffer(count, lanes)
         if limit < least:
-            raise UsageError(
-                f"--buffer {limit}: {parsers} parsers and one segment need at least {least}"
-                f" ({-(-least // 2**20)}MiB)"
-            )
-        self._limit = self._free = limit
-        self._most = limit - parsers * CREDIT_BLOCK_BYTES
-        self._held: dict[str, int] = {}
-        self._asked: deque[tuple[str, int]] = deque()
-        #: Bytes between a parser's emission and the database's acknowledgement, now and at most so far.
-        self.in_flight = 0
+            what = f"{count} parsers and one segment" if lanes == 1 else f"{count} parsers of {lanes} devices"
+            raise UsageError(f"--buffer {limit}: {what} need at least {least} ({-(-least // 2**20)}MiB)")
+        self.limit = self._free = limit
+        self._lanes = {name: _Share(number) for name, number in parsers.items()}
         self.peak_in_flight = 0
-        #: Bytes of them that have their vectors.
-        self._embedded = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes between a parser's emission and the database's acknowledgement."""
+        return sum(share.in_flight for share in self._lanes.values())
 
     @property
     def blocked(self) -> bool:
         """Whether a parser waits."""
-        return bool(self._asked)
+        return any(share.asked for share in self._lanes.values())
 
     def wants_flush(self, idle: bool) -> bool:
         """Whether the indexer should write what it holds rather than wait for more.
 
-        It should where a parser waits, or all are `idle`, and no work is left before the indexer; and already
-        when it holds a quarter of all bytes while a parser waits: the rest feeds the model meanwhile.
+        It should where a parser waits and nothing of its lane is left before the indexer; or all parsers are
+        `idle` and nothing at all is; and already when it holds a quarter of all bytes while a parser waits:
+        the rest feeds the models meanwhile.
         """
-        if not self._embedded or not (self.blocked or idle):
-            return False
-        return self._embedded == self.in_flight or (self.blocked and 4 * self._embedded >= self._limit)
+        embedded = sum(share.embedded for share in self._lanes.values())
+        if embedded and (idle or self.blocked) and embedded == self.in_flight:
+            return True
+        return self.blocked and (
+            4 * embedded >= self.limit
+            or any(s.asked and 0 < s.embedded == s.in_flight for s in self._lanes.values())
+        )
 
-    def ask(self, parser: str, size: int) -> None:
+    def ask(self, lane: str, parser: str, size: int) -> None:
         """A parser wants to emit so many bytes. Raises `UsageError` for more than there may ever be.
 
         Only a picture for a model of very large ones passes `LARGEST_SEGMENT_BYTES`.
         """
-        if size > self._most:
-            least = self._limit + size - self._most
+        others = sum(least_buffer(share.parsers) for name, share in self._lanes.items() if name != lane)
+        most = self.limit - others - self._lanes[lane].parsers * CREDIT_BLOCK_BYTES
+        if size > most:
+            least = self.limit + size - most
             raise UsageError(
-                f"--buffer {self._limit}: a segment of {size} bytes needs at least {least}"
+                f"--buffer {self.limit}: a segment of {size} bytes needs at least {least}"
                 f" ({-(-least // 2**20)}MiB)"
             )
-        self._asked.append((parser, size))
+        self._lanes[lane].asked.append((parser, size))
 
-    def resize(self, limit: int, parsers: int) -> None:
-        """Another limit, for so many parsers; what is in use beyond it comes back by and by."""
-        self._free += limit - self._limit
-        self._limit, self._most = limit, limit - parsers * CREDIT_BLOCK_BYTES
+    def resize(self, limit: int, parsers: Mapping[str, int]) -> None:
+        """Another limit, for so many parsers of each lane; what is in use beyond it comes back by and by.
 
-    def grants(self, share: float = 1.0) -> Iterator[tuple[str, int]]:
-        """Who gets how much now: first come, first served, so that a large segment is never starved.
+        A lane that is not named is gone. Nothing of it may be in use.
+        """
+        self._free += limit - self.limit
+        self.limit = limit
+        self._lanes = {name: self._lanes[name] for name in parsers}
+        for name, number in parsers.items():
+            self._lanes[name].parsers = number
+
+    def load(self, lane: str, more: int = 0) -> float:
+        """What a lane has in use, and `more` bytes, for its speed: by this the lanes are compared."""
+        share = self._lanes[lane]
+        # What it was given at first counts as done, so that all begin alike.
+        return (share.used + more) / (share.acknowledged + self.limit / len(self._lanes))
+
+    def grants(self, share: float = 1.0, held_back: Collection[str] = ()) -> Iterator[tuple[str, int]]:
+        """Which parser gets how much now: in each lane first come, first served, so that a large segment is
+        never starved; of the lanes the one with the least load first. Those that are `held_back` get nothing.
 
         Of all bytes only a `share` may be used (0: none; below 1 at least what makes a single segment pass).
         """
-        reserved = 0 if share >= 1 else int(self._limit * (1 - share))
-        while self._asked and self._asked[0][1] <= self._free and share > 0:
-            if self._free - self._asked[0][1] < reserved and self._free < self._limit:
+        reserved = 0 if share >= 1 else int(self.limit * (1 - share))
+        while share > 0:
+            waiting = [name for name, lane in self._lanes.items() if lane.asked and name not in held_back]
+            if not waiting:
                 return
-            parser, size = self._asked.popleft()
+            name = min(waiting, key=self.load) if len(waiting) > 1 else waiting[0]
+            lane = self._lanes[name]
+            parser, size = lane.asked[0]
+            others = sum(each.lacks for each in self._lanes.values() if each is not lane)
+            # Not the next one instead, which could keep this one waiting for ever.
+            if size > self._free - others:
+                return
+            if self._free - size < reserved and self._free < self.limit:
+                return
+            lane.asked.popleft()
             self._free -= size
-            self._held[parser] = self._held.get(parser, 0) + size
+            lane.held[parser] = lane.held.get(parser, 0) + size
             yield parser, size
 
-    def emitted(self, parser: str, size: int) -> None:
+    def emitted(self, lane: str, parser: str, size: int) -> None:
         """A segment has left its parser. Raises `EngineError` for an overdraft, which is a bug."""
-        held = self._held.get(parser, 0) - size
+        share = self._lanes[lane]
+        held = share.held.get(parser, 0) - size
         if held < 0:
             raise EngineError(f"{parser} emitted {size} bytes, {-held} more than it was granted")
-        self._held[parser] = held
-        self.in_flight += size
+        share.held[parser] = held
+        share.in_flight += size
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
-    def embedded(self, size: int) -> None:
-        """A segment is on its way to the indexer; that it was written may have been told before."""
-        self._embedded += size
+    def embedded(self, lane: str, size: int) -> None:
+        """A segment is on its way to the indexer; that it was written may have been reported before."""
+        self._lanes[lane].embedded += size
 
-    def acknowledged(self, size: int) -> None:
+    def acknowledged(self, lane: str, size: int) -> None:
         """A segment has been answered by the database."""
-        self.in_flight -= size
-        self._embedded -= size
+        share = self._lanes[lane]
+        share.in_flight -= size
+        share.embedded -= size
+        share.acknowledged += size
         self._free += size
-        if self._free > self._limit:
-            raise EngineError(f"{self._free - self._limit} bytes were acknowledged that were never granted")
+        if share.acknowledged > RECENT_BUFFERS * self.limit:
+            for each in self._lanes.values():
+                each.acknowledged //= 2
+        if self._free > self.limit:
+            raise EngineError(f"{self._free - self.limit} bytes were acknowledged that were never granted")
 
-    def forget(self, parser: str) -> None:
+    def forget(self, lane: str, parser: str) -> None:
         """A parser is gone and nothing of it is on its way unseen: what it held is free again."""
-        self._free += self._held.pop(parser, 0)
-        self._asked = deque(item for item in self._asked if item[0] != parser)
+        share = self._lanes[lane]
+        self._free += share.held.pop(parser, 0)
+        share.asked = deque(item for item in share.asked if item[0] != parser)
+
+    def cut_off(self, lane: str) -> None:
+        """A lane's parsers are gone: they wait for nothing more. What they had stays in use."""
+        self._lanes[lane].asked.clear()
+
+    def forget_lane(self, lane: str) -> None:
+        """A lane's processes are gone, and all that the database will ever acknowledge of it is: the rest is
+        free again."""
+        share = self._lanes[lane]
+        self._free += share.used
+        self._lanes[lane] = _Share(share.parsers, acknowledged=share.acknowledged)
 
     def reset(self) -> None:
         """Every process is gone, and what was on its way with them: all of it is free again."""
-        self._free, self.in_flight, self._embedded = self._limit, 0, 0
-        self._held.clear()
-        self._asked.clear()
+        for lane in self._lanes:
+            self.forget_lane(lane)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO
 
@@ -100,6 +100,8 @@ class Active:
     doubtful: bool = False
     #: The lease that it came with, and its place in it.
     lease: tuple[int, int] | None = None
+    #: The lane that has, or may have, something of it.
+    lane: str | None = None
     attempts: list[int] = field(default_factory=list)
     #: Chunks of the segments that the inference process has received and the database hasn't answered; and
     #: of those that were answered before that news came in.
@@ -266,6 +268,15 @@ class Accounts:
             alone=active.crashes >= self._file_attempts,
         )
 
+    def place(self, attempt: int, lane: str) -> None:
+        """The attempt's parser is one of this lane."""
+        self._attempts[attempt].lane = lane
+
+    def lane_of(self, attempt: int) -> str | None:
+        """The lane that has the attempt's segments; None for an attempt of which nothing is on its way."""
+        active = self._attempts.get(attempt)
+        return None if active is None else active.lane
+
     # What the processes report
 
     def embedded(self, message: m.Embedded) -> None:
@@ -363,18 +374,31 @@ class Accounts:
             active.end = FileEnd("failed", rule="poison", message=message)
             self._settle_if_done(active)
             return None
+        if not active.in_flight:
+            active.lane = None  # nothing of it is left there, so that any other may have it
         return self._job(active)
 
     def lost_all(self) -> list[FileJob]:
         """Every process died: all that is not answered is lost. New jobs for the files on their way."""
-        jobs = []
-        for active in dict.fromkeys(self._attempts.values()):
-            active.in_flight.clear()
-            active.early.clear()
-            active.expected, active.expected_chunks = active.written, active.written_chunks
-            active.may_have_unbooked_records = True
-            jobs.append(self._job(active))
-        return jobs
+        return [self._from_the_answered(active, True) for active in dict.fromkeys(self._attempts.values())]
+
+    def lost_lane(self, lane: str, waiting: Collection[int]) -> list[FileJob]:
+        """A lane's processes died, and the database has answered all that it ever will: the rest is lost. New
+        jobs for the files that were there; of the attempts that were still `waiting` none had begun."""
+        lost = [each for each in dict.fromkeys(self._attempts.values()) if each.lane == lane]
+        return [self._from_the_answered(each, each.attempts[-1] not in waiting) for each in lost]
+
+    def _from_the_answered(self, active: Active, begun: bool) -> FileJob:
+        """A new job that makes again all but what the database has answered."""
+        for attempt in active.attempts:
+            del self._attempts[attempt]  # nothing more of it counts
+        active.attempts.clear()
+        active.in_flight.clear()
+        active.early.clear()
+        active.expected, active.expected_chunks = active.written, active.written_chunks
+        active.may_have_unbooked_records |= begun
+        active.lane = None
+        return self._job(active)
 
     # Settling
 

@@ -29,9 +29,13 @@ CRASH_SIGNALS = (
 #: of them, doubled for each further one.
 FUTILE_RESTARTS, FIRST_PAUSE_S = 6, 0.5
 
+#: Deaths in a row, with nothing of it acknowledged in between, after which a device is given up that is not
+#: the last one.
+LANE_DEATHS = 3
+
 
 class StageDiedError(EngineError):
-    """The inference process or the indexer (`stage`) is gone: what was on its way is lost and made again."""
+    """The process behind all lanes (`stage`) is gone: what was on its way is lost and made again."""
 
     def __init__(self, stage: str, how: str) -> None:
         super().__init__(how)
@@ -121,20 +125,25 @@ class Restarts:
     def __init__(self) -> None:
         #: By kind of process, for the summary.
         self.counts = {"parser": 0, "inference": 0, "indexer": 0}
-        self._futile = 0
-        self._progress = 0
+        #: By what is restarted: deaths in a row, and what it had achieved at the last.
+        self._in_vain: dict[str, tuple[int, int]] = {}
 
-    def again(self, death: str, progress: int) -> float:
-        """Seconds to wait before the next start. `progress` grows with what the run has achieved.
+    def died(self, what: str, progress: int) -> int:
+        """Book a death of `what`: how many there were in a row, this one included, with nothing achieved in
+        between. `progress` grows with what it achieves."""
+        times, before = self._in_vain.get(what, (0, 0))
+        times = 1 if progress > before else times + 1
+        self._in_vain[what] = times, progress
+        return times
 
-        Raises `EngineError` where that has not grown over `FUTILE_RESTARTS` restarts.
+    def pause(self, death: str, times: int) -> float:
+        """Seconds to wait before the next start after so many deaths in a row.
+
+        Raises `EngineError` after more than `FUTILE_RESTARTS` of them.
         """
-        self._futile = 0 if progress > self._progress else self._futile
-        self._progress = progress
-        if self._futile >= FUTILE_RESTARTS:
-            raise EngineError(f"{death}, for the {self._futile + 1}th time with nothing indexed in between")
-        self._futile += 1
-        return float(FIRST_PAUSE_S * 2 ** (self._futile - 1))
+        if times > FUTILE_RESTARTS:
+            raise EngineError(f"{death}, for the {times}th time with nothing indexed in between")
+        return float(FIRST_PAUSE_S * 2 ** (times - 1))
 
 
 class Away:

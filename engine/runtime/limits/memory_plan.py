@@ -40,9 +40,9 @@ MEASURED_APART = 1.03
 MOST_PARSER_MEMORY, MOST_BUFFER = 2**30, 256 * 2**20
 
 
-def default_buffer(workers: int) -> int:
-    """Bytes on their way where the user names none and memory allows: enough for so many parsers."""
-    return max(MOST_BUFFER, least_buffer(workers))
+def default_buffer(workers: int, lanes: int = 1) -> int:
+    """Bytes in flight where the user names none and memory allows: enough for so many parsers."""
+    return max(MOST_BUFFER, least_buffer(workers, lanes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Measured bytes: PSS of the processes that are there whatever is planned; and `growth`, what the
-    inference process may still come to take."""
+    """Measured bytes: PSS of the processes that are there whatever is planned, the inference processes of
+    all devices together; and `growth`, what those may still come to take."""
 
     supervisor: int
     indexer: int
@@ -66,12 +66,14 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What the user asked for; None leaves a choice to the plan. `bulk` is all requests under way at once."""
+    """What the user asked for; None leaves a choice to the plan. `bulk` is all requests under way at once;
+    `lanes` the devices, each of which has one parser at least."""
 
     workers: int
     parser_memory: int | None
     buffer: int | None
     bulk: int
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Plan:
     buffer: int
     costs: Costs
     bulk: int
+    lanes: int = 1
 
     @property
     def parts(self) -> dict[str, int]:
@@ -106,7 +109,9 @@ class Plan:
             "supervisor": f"{mebibytes(self.costs.supervisor)} measured, and room for the ledger's cache",
             "indexer": f"{mebibytes(self.costs.indexer)} measured, and room for requests of"
             f" {mebibytes(min(self.bulk, self.buffer))}",
-            "inference": f"{mebibytes(self.costs.inference)} measured with its model, and room for batches",
+            "inference": f"{mebibytes(self.costs.inference)} measured with its model, and room for batches"
+            if self.lanes == 1
+            else f"{mebibytes(self.costs.inference)} measured in {self.lanes} processes, and room for batches",
             "parsers": f"{self.workers} with at most {mebibytes(self.parser_memory)} each, and libraries",
             "in flight": f"--buffer {mebibytes(self.buffer)}, as objects and on the wire",
         }
@@ -125,12 +130,14 @@ def plan(limit: Limit, costs: Costs, requested: Requested) -> Plan:
     made = Plan(
         requested.workers,
         most,
-        requested.buffer or default_buffer(requested.workers),
+        requested.buffer or default_buffer(requested.workers, requested.lanes),
         costs,
         requested.bulk,
+        requested.lanes,
     )
-    for workers in range(requested.workers, 0, -1):
-        enough = least_buffer(workers)
+    lanes = requested.lanes
+    for workers in range(requested.workers, lanes - 1, -1):
+        enough = least_buffer(workers, lanes)
         smallest = enough if requested.buffer is None else requested.buffer
         made = replace(made, workers=workers)
         for memory in _halves(most, least):
@@ -138,7 +145,8 @@ def plan(limit: Limit, costs: Costs, requested: Requested) -> Plan:
                 tried = replace(made, parser_memory=memory, buffer=buffer)
                 if tried.total <= limit.size:
                     return _filled(tried, limit, most, made.buffer)
-    smallest_plan = replace(made, workers=1, parser_memory=least, buffer=requested.buffer or least_buffer(1))
+    smallest = requested.buffer or least_buffer(lanes, lanes)
+    smallest_plan = replace(made, workers=lanes, parser_memory=least, buffer=smallest)
     raise UsageError(
         "\n".join([
             f"{limit.source} {mebibytes(limit.size)}: even the smallest plan needs"

@@ -373,7 +373,11 @@ class Mailbox:
             self.send(m.Failed(1, f"channel of {name}: {type(error).__name__}: {error}"))
         with self._picture_buffer_came:
             self._picture_buffers.pop(name, None)
-        self.send(m.ChannelClosed(name))
+        if opened.received:
+            self.send(m.ChannelClosed(name))
+        else:
+            # Behind the segments, so that whoever takes it has taken them all.
+            self.inbox.put(m.ChannelClosed(name))
 
     def _arrive(self, sent: list[Segment], opened: m.OpenChannel) -> None:
         """Segments that were sent together are here; none is kept here until the next ones come."""
@@ -386,7 +390,7 @@ class Mailbox:
                 segment.pixels = picture_buffer.look(segment.place).copy()
                 picture_buffer.free(segment.place)
                 segment.place = None
-            if opened.told:
+            if opened.received:
                 told.append(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
         if told:
             self.send_soon(told)

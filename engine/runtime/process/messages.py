@@ -56,11 +56,12 @@ class Cancel:
 class OpenChannel:
     """To a consumer: a producer's new channel, whose descriptor follows on the same connection.
 
-    `told`: a `Received` shall tell of each segment.
+    `received`: the consumer reports each segment by a `Received`, and the channel's end when it is read. Else
+    it reports the end alone, by `ChannelClosed`, once it has answered for all that came.
     """
 
     name: str
-    told: bool = True
+    received: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class ChannelClosed:
-    """From a consumer: nothing more can come from that producer."""
+    """From a consumer: nothing more can come by that channel, and nothing that came is still unreported."""
 
     name: str
 

@@ -9,11 +9,11 @@ while they parse (reading, chunking, tokenising and decoding count; handing over
 processes and all that the supervisor and the indexer take is overhead, so it is in no bound.
 
 **The limit.** The stages work side by side, so the window lasts at least as long as each of them works:
-T(model) and T(database), seconds inside their calls; T(parsers), busy seconds of all parsers ÷ their mean
-number; T(supervisor), its busy seconds; and T(cores), processor seconds of all processes ÷ cores. The stage
-with the largest T limits. With it relieved, the window would shrink by T ÷ the largest that is then left, and
-end to end ÷ bound would grow by as much, at most to 1: all predictions are made so. `w` more of `n` parsers
-make T(parsers) n ÷ (n + w) of what it is.
+T(model), seconds inside the calls of all inference processes ÷ their mean number; T(database), seconds inside
+its calls; T(parsers), busy seconds of all parsers ÷ their mean number; T(supervisor), its busy seconds; and
+T(cores), processor seconds of all processes ÷ cores. The stage with the largest T limits. With it relieved,
+the window would shrink by T ÷ the largest that is then left, and end to end ÷ bound would grow by as much, at
+most to 1: all predictions are made so. `w` more of `n` parsers make T(parsers) n ÷ (n + w) of what it is.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Observed:
     `seconds` is the whole run, `first_s` and `last_s` when the first batch began and the last acknowledgement
     came, counted from its start (None: neither did), all without what timing a model took in between.
     `stages` is what the processes have spent in the window, `items` the tokens and pictures that were
-    embedded. `devices` names what computes each kind (`cpu`: the cores), `rates` what a device does alone, in
-    items a second. `workers` is how many parsers there might be (None: as many as there were).
+    embedded. `devices` names what computes each kind (`cpu`: the cores), `rates` what all devices do alone,
+    in items a second. `workers` is how many parsers there might be (None: as many as there were).
     """
 
     seconds: float
@@ -79,6 +79,10 @@ class Observed:
         """How many parsers there were, on average, in whole ones; at least one."""
         return max(1, round(self.stage("parse").seconds / self.window_s)) if self.window_s else 1
 
+    def mean_number(self, stage: str) -> float:
+        """How many processes the stage had, on average; at least one."""
+        return max(1.0, self.stage(stage).seconds / self.window_s) if self.window_s else 1.0
+
     @property
     def on_device(self) -> bool:
         """Whether a device of its own computes any model that was used."""
@@ -95,8 +99,8 @@ class Observed:
         parse, infer, index = self.stage("parse"), self.stage("infer"), self.stage("index")
         return {
             # Not by the whole number: with 1.4 parsers they would seem to work longer than there was time.
-            "parsers": parse.busy_s / max(1.0, parse.seconds / self.window_s if self.window_s else 0.0),
-            "model": sum(infer.call(kind).seconds for kind in UNITS),
+            "parsers": parse.busy_s / self.mean_number("parse"),
+            "model": sum(infer.call(kind).seconds for kind in UNITS) / self.mean_number("infer"),
             "database": index.call("database").seconds + index.waits.get("database", 0.0),
             "supervisor": self.stage("supervise").busy_s,
         }
@@ -108,9 +112,9 @@ class Observed:
 
 
 def device_rate(seen: Observed, kind: Kind) -> float:
-    """Items a second of a device alone: the better of what calibration and the run itself have shown."""
-    calls = seen.stage("infer").call(kind)
-    measured = seen.items.get(kind, 0) / calls.seconds if calls.seconds else 0.0
+    """Items a second of the devices alone: the better of what calibration and the run itself have shown."""
+    seconds = seen.stage("infer").call(kind).seconds / seen.mean_number("infer")
+    measured = seen.items.get(kind, 0) / seconds if seconds else 0.0
     known = seen.rates.get(kind, 0.0)
     # A stand-in's rate is what it is; its calls sleep a little longer or shorter.
     return known if known and seen.devices.get(kind) == "stand-in" else max(known, measured)

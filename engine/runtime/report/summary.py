@@ -206,7 +206,7 @@ def _waits_line(seen: Observed) -> str | None:
         return None
     parts = []
     for stage, (who, words) in WAITS.items():
-        processes = seen.parsers if stage == "parse" else 1
+        processes = seen.parsers if stage == "parse" else seen.mean_number(stage)
         waits = {
             words[on]: min(s / processes, seen.window_s)
             for on, s in seen.stage(stage).waits.items()

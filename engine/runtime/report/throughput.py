@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import psutil
 
@@ -16,6 +17,8 @@ from engine.runtime.process import messages as m
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.efficiency import Observed
 
+Value = TypeVar("Value")
+
 
 class Speed:
     """Notes what the inference process says of its models, and the window of the work."""
@@ -26,36 +29,43 @@ class Speed:
         self._first: float | None = None
         #: Without the seconds of the window in which a model was timed.
         self._last: float | None = None
-        self._devices: dict[Kind, str] = {}
-        self._rates: dict[Kind, float] = {}
+        #: By lane and kind.
+        self._devices: dict[tuple[str, Kind], str] = {}
+        self._rates: dict[tuple[str, Kind], float] = {}
         #: Core-seconds that all programs had spent on this process's cores when the first batch began.
         self._spent = 0.0
-        #: Seconds of the window in which a model was timed.
-        self._calibrated_s = 0.0
-        #: A model is being timed, beside which nothing new shall be begun.
-        self.calibrating = False
+        #: Seconds of the window in which a model was timed, and when that ended last.
+        self._calibrated_s = self._calibrated_at = 0.0
+        #: The lanes whose model is being timed, beside which nothing new shall be begun there.
+        self.calibrating: set[str] = set()
 
-    def note(self, message: object, pipeline: Pipeline) -> None:
-        """What a process says; whatever has nothing to do with speed is passed over."""
+    def note(self, message: object, lane: str, pipeline: Pipeline) -> None:
+        """What a process says, `lane` being the name of an inference process; whatever has nothing to do with
+        speed is passed over."""
         if isinstance(message, m.SegmentWritten):
             self._last = time.monotonic() - self._calibrated_s
         elif isinstance(message, m.Loaded):
-            self._devices[message.kind] = message.device
+            self._devices[lane, message.kind] = message.device
         elif isinstance(message, m.Calibrating):
-            self.calibrating = True
+            self.calibrating.add(lane)
         elif isinstance(message, m.Calibrated):
-            self.calibrating = False
+            self.calibrating.discard(lane)
             if message.rate is not None:
-                self._rates[message.kind] = message.rate
+                self._rates[lane, message.kind] = message.rate
             if self._first is not None:
-                self._calibrated_s += message.seconds
+                # Several lanes may do so at once.
+                now = time.monotonic()
+                self._calibrated_s += now - max(now - message.seconds, self._calibrated_at)
+                self._calibrated_at = now
         elif isinstance(message, m.FirstBatch) and self._first is None:
             self._first, self._spent = message.at, _spent_by_all()
             pipeline.mark()
 
-    def forget(self) -> None:
-        """The process that was timing a model is gone."""
-        self.calibrating = False
+    def forget(self, lane: str) -> None:
+        """This inference process is gone; what it said of its models is no longer so."""
+        self.calibrating.discard(lane)
+        self._devices = {key: device for key, device in self._devices.items() if key[0] != lane}
+        self._rates = {key: rate for key, rate in self._rates.items() if key[0] != lane}
 
     def observed(self, counts: Counts, stages: Mapping[str, Stats], workers: int | None = None) -> Observed:
         """All that is known by now; `stages` since the first batch. `workers`: so many parsers might be."""
@@ -70,12 +80,20 @@ class Speed:
                 "image": counts.image_chunks - counts.spared_pictures,
             },
             stages=stages,
-            devices=dict(self._devices),
-            rates=dict(self._rates),
+            devices=self._by_kind(self._devices, lambda names: ", ".join(sorted({*names}))),
+            rates=self._by_kind(self._rates, sum),
             files=counts.discovered - counts.unchanged - counts.skipped,
             others_share=self._others_share(now, stages),
             workers=workers,
         )
+
+    @staticmethod
+    def _by_kind(
+        values: Mapping[tuple[str, Kind], Value], together: Callable[[list[Value]], Value]
+    ) -> dict[Kind, Value]:
+        """What all lanes have together."""
+        kinds = {kind for _, kind in values}
+        return {kind: together([each for (_, of), each in values.items() if of == kind]) for kind in kinds}
 
     def _others_share(self, now: float, stages: Mapping[str, Stats]) -> float:
         """The share of the cores that other programs had since the first batch."""

@@ -152,6 +152,10 @@ class _Indexer:
             with self._mailbox.calling("publish"):
                 self._retry_until_available(lambda: adapter.publish(expected))
             self._mailbox.send(m.Published(self._retry_until_available(adapter.state)))
+        elif isinstance(message, m.ChannelClosed):
+            # The supervisor takes what has no answer by now for lost.
+            self._flush(stage)
+            self._mailbox.send(message)
         elif isinstance(message, m.Stop):
             self._stopped = True
 

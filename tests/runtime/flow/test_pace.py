@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.runtime.flow.lanes import ParserSlot, make_lanes
 from engine.runtime.flow.pace import (
     KINDS,
     QUEUED_BYTES,
@@ -17,7 +18,7 @@ from engine.runtime.flow.pace import (
     UNKNOWN_S,
     Pace,
 )
-from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.pipeline import Pipeline
 from engine.runtime.process.current_item import CurrentItem
 from engine.stages.parse import FileJob
 
@@ -27,10 +28,10 @@ SMALL = 5000
 def pipeline_of(parsers: int) -> Pipeline:
     """A pipeline whose parsers are no processes."""
     config = SimpleNamespace(images=True, parser_memory=2**30, workers=parsers)
-    pipeline = Pipeline(cast(Any, config), cast(Any, None))
+    pipeline = Pipeline(cast(Any, config), cast(Any, None), make_lanes(["cpu"]))
     for number in range(parsers):
         child = cast(Any, SimpleNamespace(name=f"parser-{number}"))
-        pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())
+        pipeline.lanes[0].parsers[child.name] = ParserSlot(child, CurrentItem())
     return pipeline
 
 
@@ -42,12 +43,12 @@ def known(pipeline: Pipeline, name: str, seconds: float, size: int = SMALL) -> N
 def given(pipeline: Pipeline, names: Iterator[str], size: int = SMALL) -> list[int]:
     """Give files while there is room; how many each parser has then."""
     for number, name in enumerate(names):
-        if not pipeline.has_room(name, size):
+        if not pipeline.lanes[0].has_room(name, size):
             break
-        slot = pipeline.roomy_parser(name, size)
+        slot = pipeline.parser_for(pipeline.lanes[0], name, size)
         assert slot is not None
-        pipeline.give(slot, FileJob(number, name, name, size, 1))
-    return [len(slot.jobs) for slot in pipeline.parsers.values()]
+        pipeline.lanes[0].give(slot, FileJob(number, name, name, size, 1))
+    return [len(slot.jobs) for slot in pipeline.lanes[0].parsers.values()]
 
 
 def endless(name: str) -> Iterator[str]:
@@ -93,7 +94,7 @@ def test_a_file_that_is_larger_than_usual_takes_longer_in_proportion() -> None:
     # A smaller one costs something, too.
     assert pace.expected("/b.txt", 1) == pace.expected("/b.txt", SMALL)
     assert given(pipeline, endless("/b.txt"), 40 * SMALL) == [1 + 2]
-    (slot,) = pipeline.parsers.values()
+    (slot,) = pipeline.lanes[0].parsers.values()
     slot.jobs.clear()
     assert given(pipeline, endless("/b.txt"), 200 * SMALL) == [1]
     assert given(pipeline, endless("/b.txt")) == [1]
@@ -114,14 +115,14 @@ def test_files_that_wait_have_so_many_bytes_together() -> None:
 def test_a_queue_is_left_alone_until_half_of_it_is_done_and_then_filled() -> None:
     pipeline = pipeline_of(1)
     known(pipeline, "/a.txt", 0.0001)
-    (slot,) = pipeline.parsers.values()
+    (slot,) = pipeline.lanes[0].parsers.values()
     assert given(pipeline, endless("/a.txt")) == [QUEUED_FILES]
     groups = []
     for _ in range(4 * QUEUED_FILES):
         before = len(slot.jobs)
         if (after := given(pipeline, endless("/a.txt"))[0]) > before:
             groups.append(after - before)
-        slot.jobs.popleft()
+        pipeline.lanes[0].done(slot)
     assert groups == [QUEUED_FILES // 2] * (len(groups))
     assert len(groups) >= 6
 

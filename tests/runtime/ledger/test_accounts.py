@@ -124,6 +124,25 @@ def test_all_processes_may_die_at_any_moment_and_the_run_goes_on_to_the_same_end
 
 
 @property_test
+@given(corpora(), st.integers(1, 4), st.integers(0, 3), st.integers(0, 1), randoms)
+def test_a_lane_may_die_at_any_moment_and_what_had_reached_the_indexer_is_not_made_again(
+    corpus: dict[str, Content], lane_deaths: int, deaths: int, collapses: int, random: Random
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        run = Run(Path(name), corpus, Database(), random)
+        assert run.go(deaths, collapses=collapses, lane_deaths=lane_deaths)
+        assert fits(run.accounts.counts, corpus)
+        assert run.accounts.active == 0
+        assert run.database.ids == acknowledged(Path(name))
+        if not any(run.crashes[path] >= 3 for path in corpus):
+            assert states(Path(name)) == {path: content.state for path, content in corpus.items()}
+            assert run.database.ids == expected(corpus)
+            refused = any(piece and piece.refused for each in corpus.values() for piece in each.pieces)
+            if not collapses and not deaths and not refused:
+                assert run.accounts.counts.records == len(expected(corpus)), "none was written twice"
+
+
+@property_test
 @given(corpora(), st.lists(st.integers(0, 60), min_size=1, max_size=3), randoms)
 def test_a_killed_run_resumes_to_the_same_records_as_an_undisturbed_one(
     corpus: dict[str, Content], kills: list[int], random: Random

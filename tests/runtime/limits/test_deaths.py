@@ -180,12 +180,18 @@ def test_kills_are_counted_in_control_groups_of_either_version_or_on_the_machine
 
 def test_restarts_without_progress_wait_longer_each_time_and_end() -> None:
     restarts = Restarts()
-    pauses = [restarts.again("indexer was killed", 0) for _ in range(FUTILE_RESTARTS)]
-    assert pauses == [0.5, 1, 2, 4, 8, 16]
+    times = [restarts.died("indexer", 0) for _ in range(FUTILE_RESTARTS + 1)]
+    assert times == [1, 2, 3, 4, 5, 6, 7]
+    assert [restarts.pause("indexer was killed", each) for each in times[:-1]] == [0.5, 1, 2, 4, 8, 16]
     with pytest.raises(EngineError, match="indexer was killed, for the 7th time with nothing indexed"):
-        restarts.again("indexer was killed", 0)
+        restarts.pause("indexer was killed", times[-1])
 
 
 def test_progress_between_restarts_makes_them_count_anew() -> None:
     restarts = Restarts()
-    assert [restarts.again("x", progress) for progress in range(1, 50)] == [0.5] * 49
+    assert [restarts.died("x", progress) for progress in range(1, 50)] == [1] * 49
+
+
+def test_one_lane_s_deaths_are_not_another_s() -> None:
+    restarts = Restarts()
+    assert [restarts.died(name, 0) for name in ("a", "b", "a", "a")] == [1, 1, 2, 3]

@@ -71,7 +71,7 @@ def test_whatever_is_planned_fits_and_is_no_more_than_was_wished(
     assert buffer is None or made.buffer == buffer
     assert made.buffer <= (buffer or max(MOST_BUFFER, least_buffer(workers)))
     assert made.buffer >= least_buffer(made.workers)
-    Credits(made.buffer, made.workers)
+    Credits(made.buffer, {"inference": made.workers})
 
 
 def test_with_room_everything_is_as_wished() -> None:
@@ -112,6 +112,16 @@ def test_what_the_models_may_still_come_to_take_is_planned_for() -> None:
     limit = Limit(32 * GIB, "--max-ram")
     before, after = plan(limit, COSTS, DEFAULTS), plan(limit, grown, DEFAULTS)
     assert after.parts["inference"] - before.parts["inference"] == 160 * MIB
+
+
+def test_all_devices_are_planned_for_and_each_keeps_a_parser() -> None:
+    requested = Requested(workers=3, parser_memory=None, buffer=None, bulk=16 * MIB, lanes=2)
+    small = plan(Limit(1900 * MIB, "--max-ram"), COSTS, requested)
+    assert small.workers == 2
+    Credits(small.buffer, {"inference-0": 1, "inference-1": 1})
+    assert "900 MiB measured in 2 processes" in small.lines(Limit(1900 * MIB, "--max-ram"))[3]
+    with pytest.raises(UsageError, match="even the smallest plan needs"):
+        plan(Limit(GIB, "--max-ram"), COSTS, requested)
 
 
 # The limit

@@ -23,9 +23,10 @@ import pytest
 
 from engine.errors import EngineError
 from engine.runtime.flow.admission import STILLBORN_PARSERS, Admission
+from engine.runtime.flow.lanes import ParserSlot, make_lanes
 from engine.runtime.limits.deaths import Restarts, Verdict
 from engine.runtime.limits.lock import RunLock
-from engine.runtime.pipeline import ParserSlot, Pipeline
+from engine.runtime.pipeline import Pipeline
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import ORPHANED, Child, pipe, was_stopped
 from engine.runtime.process.current_item import CurrentItem
@@ -207,14 +208,14 @@ def parsing(tmp_path: Path) -> Iterator[Parsing]:
         child = Child("parser-0", children.parses, str(tmp_path), writer, work, wake=Rings())
         writer.close()
         config = SimpleNamespace(images=True, parser_memory=2**30, workers=1)
-        pipeline = Pipeline(cast(Any, config), cast(Any, None))
-        slot = pipeline.parsers["parser-0"] = ParserSlot(child, work)
+        pipeline = Pipeline(cast(Any, config), cast(Any, None), make_lanes(["cpu"]))
+        slot = pipeline.lanes[0].parsers["parser-0"] = ParserSlot(child, work)
         accounts = SimpleNamespace(parsed=lambda attempt, end: ended.append(attempt))
         unused = cast(Any, None)
         admission = Admission(cast(Any, config), pipeline, cast(Any, accounts), unused, unused, Restarts())
         jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names, 1))
         for job in jobs:
-            pipeline.give(slot, job)
+            pipeline.lanes[0].give(slot, job)
         child.send(m.Grant(CREDIT))
         child.send(m.Parse(jobs))
         started.append(AtWorkOn(child, slot, admission, ended, reader))
@@ -243,7 +244,7 @@ def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before
     )
     assert end(child) == -signal.SIGKILL
     for message in child.receive():
-        admission.handle(slot, message)
+        admission.handle(admission._pipeline.lanes[0], slot, message)
     # On a busy machine more may have been told.
     assert ended == list(range(1, len(ended) + 1))
     assert told <= len(ended) <= len(before)
@@ -259,6 +260,7 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
 ) -> None:
     work = parsing("a", "b")
     child, slot, admission = work.child, work.slot, work.admission
+    (lane,) = admission._pipeline.lanes
     child.kill()
     slot.dead = True
     jobs = [FileJob(attempt, name, name, 1, 1) for attempt, name in ((7, "a"), (9, "b"), (8, "c"), (10, "d"))]
@@ -276,10 +278,10 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
         if ended:
             slot.current_item.end()
         slot.verdict = Verdict("stuck", blames_file=True)
-        admission._pipeline.parsers["parser-0"] = slot
-        admission._credits = cast(Any, SimpleNamespace(forget=lambda name: None))
+        lane.parsers["parser-0"] = slot
+        admission._credits = cast(Any, SimpleNamespace(forget=lambda lane, name: None))
         admission._accounts = cast(Any, SimpleNamespace(lost=book))
-        admission.gone(slot)
+        admission.gone(lane, slot)
         return [*lost]
 
     a, b, c, d = "abcd"
@@ -317,7 +319,7 @@ def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_tim
     *told, idle = heard(child, 4)
     assert idle == m.Idle()
     for message in told:
-        admission.handle(slot, message)
+        admission.handle(admission._pipeline.lanes[0], slot, message)
     assert (ended, list(slot.jobs), slot.current) == ([1, 2, 3], [], None)
     assert admission._pipeline.pace.expected("slow", 1) > 0.05
     rings = cast(Rings, child._wake)
@@ -381,7 +383,7 @@ def test_only_parsers_in_a_row_that_never_begin_a_file_end_the_run(parsing: Pars
     for _ in range(3):
         for _ in range(STILLBORN_PARSERS - 1):
             admission.died(newborn)
-        admission.handle(slot, m.FileParsed(1, FileEnd("parsed")))
+        admission.handle(admission._pipeline.lanes[0], slot, m.FileParsed(1, FileEnd("parsed")))
         slot.jobs.append(FileJob(1, "a", "a", 1, 1))
     for _ in range(STILLBORN_PARSERS - 1):
         admission.died(newborn)

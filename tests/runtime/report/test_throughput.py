@@ -9,6 +9,7 @@ import pytest
 
 from engine.config import parse
 from engine.models.resolve import resolve_text
+from engine.runtime.flow.lanes import make_lanes
 from engine.runtime.ledger.accounts import Counts
 from engine.runtime.limits.cgroup import usable_cores
 from engine.runtime.pipeline import Pipeline
@@ -22,18 +23,18 @@ WRITTEN = m.SegmentWritten(1, 0, -1, "", "text", None, 10, b"", {})
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Pipeline:
     config = parse([str(tmp_path), "--run-dir", str(tmp_path), "--text-model", "stand-in:8"])
-    return Pipeline(config, resolve_text("stand-in:8"))
+    return Pipeline(config, resolve_text("stand-in:8"), make_lanes(["cpu"]))
 
 
 def test_the_window_is_from_the_first_batch_to_the_last_acknowledgement(pipeline: Pipeline) -> None:
     speed, before = Speed(), time.monotonic()
     nothing = speed.observed(Counts(), {})
     assert (nothing.first_s, nothing.last_s, nothing.window_s) == (None, None, 0.0)
-    speed.note(m.FirstBatch(before), pipeline)
-    speed.note(m.FirstBatch(before + 50), pipeline)  # of a process that was started again
-    speed.note(WRITTEN, pipeline)
+    speed.note(m.FirstBatch(before), "inference", pipeline)
+    speed.note(m.FirstBatch(before + 50), "inference", pipeline)  # of a process that was started again
+    speed.note(WRITTEN, "inference", pipeline)
     time.sleep(0.05)
-    speed.note(WRITTEN, pipeline)
+    speed.note(WRITTEN, "inference", pipeline)
     seen = speed.observed(Counts(tokens=7, image_chunks=2), {"parse": Stats(1.0, 0.0, 0.0)})
     assert 0.05 <= seen.window_s <= time.monotonic() - before
     assert (seen.items, seen.stage("parse").busy_s) == ({"text": 7, "image": 2}, 1.0)
@@ -41,7 +42,7 @@ def test_the_window_is_from_the_first_batch_to_the_last_acknowledgement(pipeline
 
 def test_the_window_begins_anew_for_every_process_s_time(pipeline: Pipeline) -> None:
     pipeline.wait(0.1)
-    Speed().note(m.FirstBatch(time.monotonic()), pipeline)
+    Speed().note(m.FirstBatch(time.monotonic()), "inference", pipeline)
     pipeline.wait(0.05)
     assert pipeline.stats()["supervise"].waits["messages"] >= 0.15
     assert 0.05 <= pipeline.stats(since_mark=True)["supervise"].waits["messages"] < 0.15
@@ -49,23 +50,35 @@ def test_the_window_begins_anew_for_every_process_s_time(pipeline: Pipeline) -> 
 
 def test_timing_a_model_holds_others_back_and_is_no_part_of_the_window(pipeline: Pipeline) -> None:
     speed = Speed()
-    speed.note(m.Loaded("text", "cuda:0"), pipeline)
-    speed.note(m.Calibrating(), pipeline)
-    held = [speed.calibrating]
-    speed.note(m.Calibrated("text", 1000.0, 2.0), pipeline)
-    held.append(speed.calibrating)
-    speed.note(m.FirstBatch(time.monotonic() - 10), pipeline)
-    speed.note(m.Calibrated("image", None, 3.0), pipeline)
-    speed.note(WRITTEN, pipeline)
+    speed.note(m.Loaded("text", "cuda:0"), "inference", pipeline)
+    speed.note(m.Calibrating(), "inference", pipeline)
+    held = [{*speed.calibrating}]
+    speed.note(m.Calibrated("text", 1000.0, 2.0), "inference", pipeline)
+    held.append({*speed.calibrating})
+    speed.note(m.FirstBatch(time.monotonic() - 10), "inference", pipeline)
+    speed.note(m.Calibrated("image", None, 3.0), "inference", pipeline)
+    speed.note(WRITTEN, "inference", pipeline)
     seen = speed.observed(Counts(), {})
     assert seen.window_s == pytest.approx(7.0, abs=1.0)
     # Nothing was written since: that model's pictures are all refused.
-    speed.note(m.Calibrated("image", None, 60.0), pipeline)
+    speed.note(m.Calibrated("image", None, 60.0), "inference", pipeline)
     assert speed.observed(Counts(), {}).window_s == seen.window_s
     assert (seen.devices, seen.rates) == ({"text": "cuda:0"}, {"text": 1000.0})
-    speed.note(m.Calibrating(), pipeline)
-    speed.forget()
-    assert [*held, speed.calibrating] == [True, False, False]
+    speed.note(m.Calibrating(), "inference", pipeline)
+    speed.forget("inference")
+    assert [*held, speed.calibrating] == [{"inference"}, set(), set()]
+
+
+def test_devices_add_up_and_one_that_is_gone_counts_no_more(pipeline: Pipeline) -> None:
+    speed = Speed()
+    for lane, rate in (("inference-0", 1000.0), ("inference-1", 500.0)):
+        speed.note(m.Loaded("text", "a GPU"), lane, pipeline)
+        speed.note(m.Calibrated("text", rate, 2.0), lane, pipeline)
+    assert (speed.observed(Counts(), {}).rates, speed.observed(Counts(), {}).devices) == (
+        {"text": 1500.0}, {"text": "a GPU"},
+    )  # fmt: skip
+    speed.forget("inference-1")
+    assert speed.observed(Counts(), {}).rates == {"text": 1000.0}
 
 
 def test_other_programs_are_what_the_cores_did_beside_this_run(
@@ -74,7 +87,7 @@ def test_other_programs_are_what_the_cores_did_beside_this_run(
     spent = iter([100.0, 115.0])
     monkeypatch.setattr("engine.runtime.report.throughput._spent_by_all", lambda: next(spent))
     speed = Speed()
-    speed.note(m.FirstBatch(time.monotonic() - 10), pipeline)
+    speed.note(m.FirstBatch(time.monotonic() - 10), "inference", pipeline)
     seen = speed.observed(Counts(), {"infer": Stats(9.0, 0.0, 0.0, cpu_s=10.0)})
     assert seen.others_share == pytest.approx(5 / (10 * usable_cores()), rel=0.1)
 
