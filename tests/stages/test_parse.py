@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
@@ -45,7 +45,7 @@ SMALL_SEGMENT = 8_000
 def stage(
     chunk_size: int | None = None, images: Callable[[], ImageSpec | None] = lambda: IMAGES
 ) -> ParseStage:
-    return ParseStage(SPEC, Chunker(SPEC, chunk_size), images)
+    return ParseStage(SPEC, TokenChunker(SPEC, chunk_size), images)
 
 
 def job_of(path: Path | str, **more: object) -> FileJob:
@@ -236,7 +236,7 @@ def test_any_text_goes_on_after_any_of_its_segments_with_the_same_ids(
     @given(text=texts, size=st.integers(10, 60), share=st.floats(0, 0.9), chosen=st.floats(0, 1))
     def holds(text: str, size: int, share: float, chosen: float) -> None:
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        of = ParseStage(SPEC, Chunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
+        of = ParseStage(SPEC, TokenChunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
         whole, _, _ = parsed(job_of(path), of)
         if whole:
             number = int(chosen * (len(whole) - 1))
@@ -283,7 +283,7 @@ def test_ids_differ_by_source_position_chunker_and_model(tmp_path: Path) -> None
     path = tmp_path / "twice.txt"
     path.write_text("one and the same words. \n\n" * 60)
     job = job_of(path)
-    of_other_model = ParseStage(replace(SPEC, digest="another"), Chunker(SPEC, 16), lambda: None)
+    of_other_model = ParseStage(replace(SPEC, digest="another"), TokenChunker(SPEC, 16), lambda: None)
     sets = [
         [record for segment in segments for record in segment.ids]
         for segments in (
