@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 
 from engine import parsers
+from engine.chunkers.tokens import Chunker
 from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
 from engine.parsers.reading import Progress, hash_file, no_progress
@@ -24,7 +25,6 @@ from engine.records import (
     record_id,
     text_hash,
 )
-from engine.stages.chunk import Chunker
 from engine.stages.discover import modified_ns
 from engine.stages.segment import (
     RECORD_OVERHEAD_BYTES,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine import parsers
+from engine.chunkers.tokens import Chunker
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
@@ -23,10 +24,9 @@ from engine.parsers import text as text_parser
 from engine.parsers.reading import hash_file
 from engine.records import Section, SectionFailure, TextSection
 from engine.stages import parse as module
-from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
-from tests.stages.tokenizers import texts
+from tests.chunkers.tokenizers import texts
 
 property_test = settings(
     deadline=None,
