@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from engine.errors import UsageError
-from engine.models.backend import NUMBERS, BackendChoice, check_backend, on_cpu, ways
+from engine.models.backend import NUMBERS, BackendChoice, check_backend, ways
 from engine.models.calibration import choose
+from engine.models.devices import devices
 from engine.models.onnx_cache import NotExportedError, exported
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
@@ -89,7 +90,8 @@ def load_text(
         return StandInText(spec)
     if spec.int8:
         return _in_int8(spec, device, backend, room, say)
-    if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
+    device = devices(device, backend)[0]
+    if backend == "torch" or not (backend in NUMBERS or device == "cpu"):
         return _by_torch(spec, device, dtype, (), measure, _compiles(room))
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_text(spec, way, notes)
@@ -109,7 +111,8 @@ def load_image(
     if spec.folder is None:
         return StandInImage(spec)
     dtype = "float32" if dtype == "int8" else dtype
-    if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
+    device = devices(device, backend)[0]
+    if backend == "torch" or not (backend in NUMBERS or device == "cpu"):
         from engine.models.clip import load_image_model
 
         return load_image_model(spec, device, dtype, measure, _compiles(room))

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from engine.chunkers.words import SPACES, Words, reads_words_alone
 from engine.errors import UsageError
 from engine.models.spec import TextSpec
 from engine.models.stand_in import STAND_IN_TOKEN, stand_in_tokens
 from engine.records import TokenIds
-from engine.stages.words import SPACES, Words, reads_words_alone
 
 Offsets: TypeAlias = npt.NDArray[np.int64]
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from engine.chunkers.boundaries import best_cut, overlap_start, skip_space
+from engine.chunkers.tokenizer import FileTokens, Offsets, Reading, load_tokens
+from engine.chunkers.words import SPACES
 from engine.errors import ParseError, UsageError
 from engine.models.spec import TextSpec
 from engine.records import Chunk, TokenIds
-from engine.stages.boundaries import best_cut, overlap_start, skip_space
-from engine.stages.tokens import FileTokens, Offsets, Reading, load_tokens
-from engine.stages.words import SPACES
 
 #: Version of the way texts are cut; part of every id, so a change that moves a cut needs a new one.
 ALGORITHM = "v1"

@@ -7,9 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.chunkers.tokenizer import (
+    WINDOW,
+    ByteTokens,
+    FileTokens,
+    StandInTokens,
+    Tokens,
+    load_tokens,
+    windows,
+)
 from engine.models.stand_in import STAND_IN_TOKEN
-from engine.stages.tokens import WINDOW, ByteTokens, FileTokens, StandInTokens, Tokens, load_tokens, windows
-from tests.stages import tokenizers as small
+from tests.chunkers import tokenizers as small
 
 
 def test_the_way_of_counting_follows_the_spec(tmp_path: Path) -> None:

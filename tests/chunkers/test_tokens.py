@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
+from engine.chunkers.tokenizer import SURROGATES
+from engine.chunkers.tokens import MAX_BYTES, Chunker
 from engine.errors import ParseError, UsageError
 from engine.models.spec import TextSpec
 from engine.models.stand_in import stand_in_tokens
 from engine.records import Chunk
-from engine.stages.chunk import MAX_BYTES, Chunker
-from engine.stages.tokens import SURROGATES
-from tests.stages import tokenizers as small
+from tests.chunkers import tokenizers as small
 
 property_test = settings(
     deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]

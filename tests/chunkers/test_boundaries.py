@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from engine.stages.boundaries import LONGEST_RUN, best_cut, cluster_border, is_cluster_border, overlap_start
+from engine.chunkers.boundaries import LONGEST_RUN, best_cut, cluster_border, is_cluster_border, overlap_start
 
 
 def borders(text: str) -> list[str]:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from tokenizers import AddedToken
 
-from engine.stages import words as module
-from engine.stages.tokens import FileTokens
-from engine.stages.words import Words, reads_words_alone
-from tests.stages import tokenizers as small
+from engine.chunkers import words as module
+from engine.chunkers.tokenizer import FileTokens
+from engine.chunkers.words import Words, reads_words_alone
+from tests.chunkers import tokenizers as small
 
 BERT = small.wordpiece_lower()
 
