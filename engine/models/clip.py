@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,18 @@ import numpy as np
 import torch
 
 from engine.errors import UsageError
-from engine.models.compiling import Compiling, counted
-from engine.models.device import choose_device, choose_dtype, faithful
+from engine.models.device import choose_device, choose_dtype
 from engine.models.memory import Batches, loading, to_device, watched
 from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
 from engine.models.spec import ImageSpec
-from engine.models.tuning import tune
 from engine.records import Pixels, Vector
 
 #: Pictures of one batch by kind of device; on a CPU for each core.
 BATCH_IMAGES = {"cpu": 4, "mps": 64, "cuda": 256}
 
-#: Pictures that are embedded as one window by kind of device, where not as many as elsewhere: as for texts.
+#: Pictures of one window by kind of device, where not as many as elsewhere: several batches.
 WINDOW = {"cuda": 1_024}
-
-#: Pictures of a batch that are tried on a GPU.
-TRIED_IMAGES = (64, 128, 256, 512)
-
-#: Different pictures that torch's compiler is tried with; a batch of them would be kept for nothing.
-NOISES = 8
 
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -53,7 +44,6 @@ class ImageModel:
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
         self.window = WINDOW.get(device.type)
-        self.compiling: Compiling | None = None
 
     def embed_pixels(
         self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
@@ -63,9 +53,6 @@ class ImageModel:
         Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
         `TooLargeError` and `DeviceLostError`.
         """
-        return counted(self.compiling, partial(self._embed, pixels, on_batch))
-
-    def _embed(self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None) -> Vector:
         return self._batches.embed(
             [1] * len(pixels),
             self.spec.dimensions,
@@ -73,34 +60,6 @@ class ImageModel:
             lambda: self._forward(np.zeros_like(pixels[0])[None]),
             on_batch,
         )
-
-    def tune(self, sizes: Sequence[int]) -> None:
-        """Find the fastest batch among these sizes in pictures, or remember it."""
-        blank = np.zeros((1, *self.spec.size, 3), dtype=np.uint8)
-
-        def embed(pictures: int) -> None:
-            self.embed_pixels(blank.repeat(pictures, axis=0))
-
-        tune(self._batches, self._key, sizes, embed)
-
-    def give_compiling(self) -> None:
-        """Let torch's compiler be used, by `engine.models.compiling`, on a device that one thread runs."""
-        chance = np.random.default_rng(0)
-        noise = list(chance.integers(0, 256, (NOISES, *self.spec.size, 3), dtype=np.uint8))
-        # A batch, and one that isn't full.
-        count = self._batches.budget + self._batches.budget // 2 + 1
-        pictures = [noise[place % NOISES] for place in range(count)]
-
-        def work() -> Vector:
-            # One picture alone is compiled for itself: now, not in the midst of a run.
-            return np.concatenate([self._embed(pictures), self._embed(pictures[:1])])
-
-        self.compiling = Compiling(self._model, self.device, self._key, work, faithful(self.dtype))
-
-    @property
-    def _key(self) -> str:
-        """What tells this model in these numbers from others."""
-        return f"{self.spec.digest} {self.dtype}"
 
     @property
     def module(self) -> Any:
@@ -137,16 +96,13 @@ def _finished(vectors: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
-def load_image_model(
-    spec: ImageSpec, device: str = "auto", dtype: str = "auto", measure: bool = True, compiles: bool = True
-) -> ImageModel:
+def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto") -> ImageModel:
     """Load the model from its folder, without a network.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `measure` whether
-    it is to be found out how a GPU runs batches fastest, `compiles` whether there is memory for torch's
-    compiler, should that be worth it. Raises `UsageError` for a device that isn't there, a model that can't
-    be loaded or doesn't fit in the device's memory, and one that open_clip prepares pictures for in another
-    way than the specification says, and `DeviceLostError`.
+    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `UsageError` for a device that isn't there, a model that can't be loaded or doesn't fit in the device's
+    memory, and one that open_clip prepares pictures for in another way than the specification says, and
+    `DeviceLostError`.
     """
     place = choose_device(device)
     numbers = choose_dtype(dtype, place)
@@ -162,10 +118,6 @@ def load_image_model(
         ).eval()
         loaded = ImageModel(spec, model, place, numbers)
         _check(loaded)
-        if place.type == "cuda" and measure:
-            loaded.tune(TRIED_IMAGES)
-            if compiles:
-                loaded.give_compiling()
     return loaded
 
 

@@ -21,9 +21,6 @@ from engine.records import Pixels, TokenIds, Vector
 #: What the libraries are called.
 LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
-#: Bytes that loading may take where torch's compiler, which takes a part of them, is in nobody's way.
-COMPILER_ROOM = 8 * 2**30
-
 #: Inputs of different lengths that OpenVINO embeds when it has loaded a text model.
 WARM_LENGTHS = 16
 
@@ -92,7 +89,7 @@ def load_text(
         return _in_int8(spec, device, backend, room, say)
     device = devices(device, backend)[0]
     if backend == "torch" or not (backend in NUMBERS or device == "cpu"):
-        return _by_torch(spec, device, dtype, (), measure, _compiles(room))
+        return _by_torch(spec, device, dtype)
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_text(spec, way, notes)
 
@@ -115,7 +112,7 @@ def load_image(
     if backend == "torch" or not (backend in NUMBERS or device == "cpu"):
         from engine.models.clip import load_image_model
 
-        return load_image_model(spec, device, dtype, measure, _compiles(room))
+        return load_image_model(spec, device, dtype)
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_image(spec, way, notes)
 
@@ -155,22 +152,10 @@ def open_image(spec: ImageSpec, way: BackendChoice, notes: tuple[str, ...] = ())
     return loaded
 
 
-def _compiles(room: int | None) -> bool:
-    """Only in a process of the engine, which is told its room: the compiler's settings are the process's."""
-    return room is not None and room >= COMPILER_ROOM
-
-
-def _by_torch(
-    spec: TextSpec,
-    device: str,
-    dtype: str,
-    notes: tuple[str, ...] = (),
-    measure: bool = False,
-    compiles: bool = False,
-) -> TextEmbedder:
+def _by_torch(spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = ()) -> TextEmbedder:
     from engine.models.text_load import load_text_model
 
-    model = load_text_model(spec, device, dtype, measure, compiles)
+    model = load_text_model(spec, device, dtype)
     model.notes += notes
     return model
 

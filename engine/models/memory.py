@@ -18,7 +18,7 @@ import torch
 
 from engine.errors import DeviceLostError, UsageError
 from engine.machine.cores import cores
-from engine.models.batching import TooLargeError, batches, size_of
+from engine.models.batching import TooLargeError, batches
 from engine.models.quiet import one_line
 from engine.records import Vector
 
@@ -45,9 +45,8 @@ Forward = Callable[[list[int]], torch.Tensor]
 class Batches:
     """Embeds in batches of at most `budget`, which shrinks for good when a batch doesn't fit.
 
-    The budget is in the unit of the lengths: tokens, padding's included unless batches are `packed`, or
-    pictures. With `side_by_side` batches on a CPU
-    run in a thread for each core, which needn't wait for each other in each layer (as
+    The budget is in the unit of the lengths: tokens, padding's included, or pictures. With `side_by_side`
+    batches on a CPU run in a thread for each core, which needn't wait for each other in each layer (as
     `engine.models.onnx_session`). On CUDA a batch is prepared and begun while the one before is computed, and
     its vectors are fetched when the next one has begun.
     """
@@ -55,7 +54,6 @@ class Batches:
     def __init__(self, device: torch.device, budget: int, side_by_side: bool = False) -> None:
         self.device = device
         self.budget = budget
-        self.packed = False
         self._pool: ThreadPoolExecutor | None = None
         self._ahead = 1 if device.type == "cuda" else 0
         if side_by_side and device.type == "cpu":
@@ -85,13 +83,13 @@ class Batches:
         waiting = set(range(len(lengths)))
         while waiting:
             indices = sorted(waiting)
-            planned = batches([lengths[index] for index in indices], self.budget, packed=self.packed)
+            planned = batches([lengths[index] for index in indices], self.budget)
             begun = self._each(([indices[place] for place in places] for places in planned), forward, lengths)
             for batch, found in begun:
                 if found is not None:
                     vectors[batch] = found
                 elif len(batch) > 1:
-                    self.budget = max(1, size_of([lengths[index] for index in batch], self.packed) // 2)
+                    self.budget = max(1, len(batch) * max(lengths[index] for index in batch) // 2)
                     break  # what waits is put together anew, in batches that there may be room for
                 else:
                     alone += batch

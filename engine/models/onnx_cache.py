@@ -26,7 +26,7 @@ WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "export.json"
 
 #: Changed with the form of what is exported.
-FORM = "4"
+FORM = "5"
 
 #: Packages whose version may change what is exported, or whether it can be.
 PACKAGES = {

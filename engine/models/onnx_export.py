@@ -20,7 +20,6 @@ import torch
 from engine.errors import UsageError
 from engine.models.clip import ImageModel, load_image_model
 from engine.models.helper import answer_with
-from engine.models.masks import Masks, additive
 from engine.models.memory import is_out_of_memory
 from engine.models.onnx_cache import MODEL_FILE, WEIGHTS_FILE
 from engine.models.onnx_image import OnnxImage
@@ -112,10 +111,8 @@ def export_text(spec: TextSpec, folder: Path) -> dict[str, object]:
         if hasattr(module, "set_attn_implementation"):
             module.set_attn_implementation("eager")
             break
-    masks = Masks(loaded.module, additive, "eager")
     example = torch.full((2, TRACED_TOKENS), int(ids[0][0])), torch.tensor([TRACED_TOKENS, TRACED_TOKENS - 3])
-    with masks.given(True):
-        write(_Text(loaded), example, {"input_ids": {0: "n", 1: "tokens"}, "lengths": {0: "n"}}, folder)
+    write(_Text(loaded), example, {"input_ids": {0: "n", 1: "tokens"}, "lengths": {0: "n"}}, folder)
     if spec.int8:
         quantise(folder)
     # In whole batches, so that padding is seen to change nothing.

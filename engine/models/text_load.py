@@ -1,7 +1,4 @@
-"""Loads a sentence-transformers model, proves what it gives, and finds out how a GPU runs it fastest.
-
-Imports torch: for the inference process alone.
-"""
+"""Loads a sentence-transformers model and proves what it gives. Imports torch: for the inference process."""
 
 from __future__ import annotations
 
@@ -15,20 +12,13 @@ from engine.models.text import TextModel
 from engine.models.text_folder import NO_LIMIT
 from engine.records import Vector
 
-#: Padded tokens of a batch that are tried on a GPU.
-TRIED_TOKENS = (8_192, 16_384, 32_768, 65_536)
 
-
-def load_text_model(
-    spec: TextSpec, device: str = "auto", dtype: str = "auto", measure: bool = True, compiles: bool = True
-) -> TextModel:
+def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -> TextModel:
     """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `measure` whether
-    it is to be found out how a GPU runs batches fastest, `compiles` whether there is memory for torch's
-    compiler, should that be worth it. Raises `UsageError` for a device that isn't there and for a model that
-    can't be loaded, doesn't fit in the device's memory or isn't what its specification says, and
-    `DeviceLostError`.
+    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `UsageError` for a device that isn't there and for a model that can't be loaded, doesn't fit in the
+    device's memory or isn't what its specification says, and `DeviceLostError`.
     """
     place = choose_device(device)
     numbers = choose_dtype(dtype, place)
@@ -45,12 +35,6 @@ def load_text_model(
         )
         loaded = TextModel(spec, model.to(numbers).eval(), place, numbers)
         _check(loaded)
-        if place.type == "cuda" and loaded.effective_mode == "ids" and measure:
-            loaded.give_masks()
-            loaded.tune(TRIED_TOKENS)
-            loaded.prefer_packing()
-            if compiles:
-                loaded.give_compiling()
     return loaded
 
 

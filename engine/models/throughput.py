@@ -97,8 +97,6 @@ def remembered(
         "device": device_of(model),
         "dtype": str(getattr(model, "dtype", "float32")),
         "backend": type(model).__name__,
-        "packed": bool(getattr(model, "packed", False)),
-        "compiled": bool(getattr(getattr(model, "compiling", None), "on", False)),
         "machine": _machine(model),
         "mean_length": 2 ** round(math.log2(max(1.0, sum(lengths) / max(1, len(lengths))))),
     }

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,29 +240,3 @@ def test_a_tower_of_open_clips_own_attention_is_exported(model: ImageModel, tmp_
     assert torch.backends.mha.get_fastpath_enabled()
     vectors = OnnxImage(model.spec, tmp_path).embed_pixels(some_pictures(5))
     np.testing.assert_allclose(vectors, model.embed_pixels(some_pictures(5)), atol=1e-5)
-
-
-def test_the_picture_towers_layers_are_what_torchs_compiler_is_given(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = load_image_model(resolve_image(str(folder)), "cpu")
-    pictures = some_pictures(3)
-    expected = given.embed_pixels(pictures)
-    monkeypatch.setattr(given._batches, "budget", 400)
-    tracemalloc.start()
-    given.give_compiling()
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 100 * pictures[0].nbytes
-    monkeypatch.setattr(given._batches, "budget", 4)
-    given.give_compiling()
-    assert given.compiling is not None
-    layers = set(map(id, given.compiling._layers))
-    assert set(map(id, given.module.visual.transformer.resblocks)) <= layers
-    worked: list[float] = []
-    given.compiling.worked = worked.append  # type: ignore
-    np.testing.assert_array_equal(given.embed_pixels(pictures), expected)
-    assert len(worked) == 1
-    # What is measured are pictures of the model's own size, more than one batch of them, and one alone.
-    assert given.compiling._work().shape == (8, 24)
-    assert len(worked) == 1

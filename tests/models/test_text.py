@@ -4,7 +4,6 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import DeviceLostError, UsageError
-from engine.models import masks
 from engine.models import text as text_module
 from engine.models.batching import TooLargeError
-from engine.models.load import load_text
 from engine.models.probes import cosines
 from engine.models.quiet import quiet
 from engine.models.resolve import resolve_text
@@ -424,78 +420,3 @@ def test_a_model_that_changes_itself_for_an_input_runs_one_batch_at_a_time(
     assert load_text_model(spec, "cpu")._batches._pool is not None
     monkeypatch.setattr("engine.models.text._positions", lambda config: kind if config else None)
     assert load_text_model(spec, "cpu")._batches._pool is None
-
-
-class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes what would make a program wait for a GPU: a number, or a number of numbers, asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: set[str] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if any(word in str(func) for word in ("nonzero", "local_scalar", "item")):
-            self.operations.add(str(func))
-        return func(*args, **(kwargs or {}))
-
-
-def test_with_its_masks_given_a_model_asks_nothing_of_the_device_and_gives_the_same_vectors() -> None:
-    plain, given = (load_text_model(resolve_text(), "cpu", "float32") for _ in range(2))
-    assert given.give_masks()
-    ids = ids_of(plain.spec, some_texts(6, 30))
-    for batch in (ids, [ids[0], ids[0]]):
-        with Asked() as before:
-            expected = plain._forward(batch)
-        with Asked() as asked:
-            vectors = given._forward(batch)
-        assert before.operations, "transformers looks at masks no more: engine.models.masks can go"
-        assert not asked.operations
-        np.testing.assert_allclose(vectors, expected, atol=1e-5)
-    # What the library itself tokenises and pads is left to it.
-    texts = some_texts(6, 30)
-    np.testing.assert_allclose(given.embed_texts(texts), plain.embed_texts(texts), atol=1e-5)
-
-
-@pytest.mark.parametrize("fault", ["other kind", "other vectors", "error"])
-def test_a_model_that_does_not_take_given_masks_is_left_as_it_was(
-    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    def fails(mask: torch.Tensor) -> torch.Tensor:
-        raise ValueError("a mask of two axes is expected")
-
-    model = load_text_model(resolve_text(str(assemble(tmp_path / "model", bert, pooling("mean")))), "cpu")
-    ids = ids_of(model.spec, some_texts(6))
-    expected = model.embed_ids(ids)
-    if fault == "other kind":
-        monkeypatch.setattr(masks, "KINDS", ())
-    else:
-        changed = fails if fault == "error" else lambda mask: torch.zeros_like(mask)[:, None, None].float()
-        monkeypatch.setattr(text_module, "Masks", partial(masks.Masks, form=changed))
-    assert not model.give_masks()
-    assert all("forward" not in module.__dict__ for module in model.module.modules())
-    np.testing.assert_array_equal(model.embed_ids(ids), expected)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, (True, False)),
-        ({"measure": False}, (False, False)),
-        ({"room": 4 * 2**30}, (True, False)),
-        ({"room": 16 * 2**30}, (True, True)),
-    ],
-)
-def test_what_a_gpu_does_fastest_is_found_out_for_runs_and_compiled_where_there_is_room(
-    bert: Path, options: dict[str, Any], expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec, asked = resolve_text(str(bert)), []
-
-    def seen(*args: Any) -> TextModel:
-        asked.append(args)
-        return load_text_model(*args)
-
-    monkeypatch.setattr("engine.models.text_load.load_text_model", seen)
-    load_text(spec, "cpu", "float32", "torch", **options)
-    assert asked == [(spec, "cpu", "float32", *expected)]

@@ -70,9 +70,6 @@ class Calibration:
 
     def _measured(self, kind: Kind, lengths: Sequence[int]) -> float:
         model, step = self.models[kind], self._mailbox.step
-        compiling = getattr(model, "compiling", None)
-        if self._asked and compiling is not None and (gain := compiling.measure()):
-            self._mailbox.send(m.Note(f"{kind} model: torch's compiler {gain}", detail=True))
 
         def measure() -> float:
             if isinstance(model, TextEmbedder):
