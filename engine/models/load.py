@@ -77,7 +77,8 @@ def load_text(
 ) -> TextEmbedder:
     """The model of the specification, or a stand-in.
 
-    `auto` takes torch on a GPU, and on a CPU what `measure.calibration` finds fastest there; without `measure`, as for one query, what is leanest. Where a model can't be exported torch runs it, and a note
+    `auto` takes torch on a GPU, and on a CPU what `measure.calibration` finds fastest there; without
+    `measure`, as for one query, what is leanest. Where a model can't be exported torch runs it, and a note
     tells why. `room` is the bytes of memory that loading may take, and `say` is told what takes long, and
     what was chosen. Raises `UsageError` for what can't be had, and `DeviceLostError`.
     """

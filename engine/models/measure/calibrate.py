@@ -1,7 +1,7 @@
 """`python -m engine.models.measure.calibrate`: the ways to run a model, measured on this CPU.
 
-A process of its own, since torch takes 1 GB more than what a run may need; `calibration` beside it runs it and
-keeps what it says.
+A process of its own, since torch takes 1 GB more than what a run may need; `calibration` beside it runs it
+and keeps what it says.
 """
 
 from __future__ import annotations
