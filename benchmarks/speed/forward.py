@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.speed.backends import flop
 from engine.models.load import load_image, load_text
+from engine.models.measure.throughput import image_throughput, text_throughput
 from engine.models.resolve import resolve_image, resolve_text
-from engine.models.throughput import image_throughput, text_throughput
 
 #: Rows and columns of the matrices, by kind of device.
 SIDES = {"cuda": 8_192}

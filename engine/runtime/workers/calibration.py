@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from engine.models.batching import TooLargeError
 from engine.models.load import ImageEmbedder, TextEmbedder
-from engine.models.throughput import device_of, image_throughput, remembered, text_throughput
+from engine.models.measure.throughput import device_of, image_throughput, remembered, text_throughput
 from engine.records import Kind
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Mailbox

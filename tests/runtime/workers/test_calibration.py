@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.models import throughput
 from engine.models.batching import TooLargeError
+from engine.models.measure import throughput
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.runtime.process import messages as m
