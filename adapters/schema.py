@@ -125,7 +125,7 @@ def _all_fit(records: Sequence[Record], schema: IndexSchema) -> bool:
     for record in records:
         vectors[record.kind].append(record.embedding)
         texts.add(record.source)
-        texts.update(record.fields.values())
+        texts.update(_strings(record))
     texts.update(record.text for record in records if record.text)
     for kind, found in vectors.items():
         model = model_of(schema, kind)
@@ -149,11 +149,22 @@ def _refusal(record: Record, schema: IndexSchema) -> str | None:
     if not np.isfinite(record.embedding).all():
         return "its vector holds a NaN or an infinity"
     try:
-        for text in (record.source, record.text or "", *record.fields.values()):
+        for text in (record.source, record.text or "", *_strings(record)):
             text.encode("utf-8")
     except UnicodeEncodeError:
         return "its text holds a lone surrogate, which UTF-8 can't"
     return None
+
+
+def _strings(record: Record) -> list[str]:
+    """The texts of a record besides its own."""
+    found = [value for value in (record.document, record.title, record.headings) if value is not None]
+    for value in record.fields.values():
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += value
+    return found
 
 
 def _mismatch(where: str, what: str, old: str, new: str) -> SchemaMismatchError:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -69,12 +71,8 @@ class TextSection:
 
     def headings_at(self, offset: int) -> str | None:
         """The path of headings above that offset of `text`, joined by " > "; None where there is none."""
-        above: tuple[str, ...] = ()
-        for start, path in self.headings:
-            if start > offset:
-                break
-            above = path
-        return HEADINGS_SEPARATOR.join(above) or None
+        number = bisect_right(self.headings, offset, key=itemgetter(0))
+        return HEADINGS_SEPARATOR.join(self.headings[number - 1][1]) or None if number else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +142,7 @@ class Record:
     mtime: datetime
     size: int
     media_type: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
     document: str | None = None
     title: str | None = None
     headings: str | None = None

@@ -19,10 +19,10 @@ from pathlib import Path
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine.chunkers.tokens import Chunker
 from engine.machine.allocator import release, resident_bytes
 from engine.models.resolve import resolve_image
 from engine.models.spec import TextSpec
-from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from tests.parsers.pdf_writer import Page, pdf
 

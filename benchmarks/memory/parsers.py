@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import parsers
+from engine.chunkers.tokens import Chunker
 from engine.errors import ParseError
 from engine.models.resolve import resolve_image, resolve_text
-from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 from tests.parsers.pdf_writer import Page, pdf_stream

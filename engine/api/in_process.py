@@ -15,10 +15,10 @@ import adapters
 from adapters.base import Adapter
 from engine import parsers
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.chunkers.tokens import Chunker
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, Record, SectionFailure
-from engine.stages.chunk import Chunker
 from engine.stages.discover import Found, FoundFile, LeftOut
 from engine.stages.index import IndexStage, Written
 from engine.stages.infer import InferStage

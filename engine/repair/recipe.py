@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
+from engine.chunkers.tokens import Chunker
 from engine.errors import UsageError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import IndexSchema, ModelInfo
-from engine.stages.chunk import Chunker
 
 _CHUNKER = re.compile(r"tokens=(\d+),overlap=(\d+),\w+")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from engine.chunkers.tokens import Chunker
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
@@ -13,7 +14,6 @@ from engine.models.spec import ImageSpec
 from engine.records import IndexSchema
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
-from engine.stages.chunk import Chunker
 
 
 class Generation:

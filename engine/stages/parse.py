@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 
 from engine import parsers
+from engine.chunkers.tokens import Chunker
 from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
 from engine.parsers.reading import LocalFile, Progress, hash_content, no_progress
@@ -24,7 +25,6 @@ from engine.records import (
     record_id,
     text_hash,
 )
-from engine.stages.chunk import Chunker
 from engine.stages.discover import modified_ns
 from engine.stages.segment import (
     RECORD_OVERHEAD_BYTES,
@@ -36,6 +36,9 @@ from engine.stages.segment import (
 
 #: The rule of a file that needs more memory than its parser has.
 OUT_OF_MEMORY_RULE = "out-of-memory"
+
+#: Most characters of a title, and of a path of headings: a chunk's own text is about as long.
+LABEL_CHARACTERS = 1000
 
 _Item = TypeVar("_Item")
 
@@ -194,26 +197,29 @@ class ParseStage:
                 yield self._picture(job, section, media_type, spec)
             return
         sub, done = start.sub, start.chunks
+        shared = _shared_cost(section)
         batch: list[Chunk] = []
-        size = 0
+        size = shared
         sentinel: list[Chunk | None] = [None]
         for number, chunk in enumerate(chain(_guarded(self.chunker.chunks(section.text)), sentinel)):
             if number < start.chunks and chunk is not None:
                 continue
-            cost = self._cost(chunk) if chunk is not None else 0
+            cost = self._cost(chunk, section) if chunk is not None else 0
             if batch and (chunk is None or size + cost > SEGMENT_BYTES):
                 done += len(batch)
                 inside = Checkpoint(start.resume, done, sub + 1)
                 after = Checkpoint(section.resume) if chunk is None else inside
                 yield self._text(job, section, batch, sub, after, size, media_type)
-                batch, size, sub = [], 0, sub + 1
+                batch, size, sub = [], shared, sub + 1
             if chunk is not None:
                 batch.append(chunk)
                 size += cost
 
-    def _cost(self, chunk: Chunk) -> int:
+    def _cost(self, chunk: Chunk, section: TextSection) -> int:
+        headings = _label(section.headings_at(chunk.start)) if section.headings else None
         return (
-            len(chunk.text.encode("utf-8", "surrogatepass"))
+            _size(chunk.text)
+            + _size(headings or "")
             + 4 * (chunk.tokens + self.text_spec.dimensions)
             + RECORD_OVERHEAD_BYTES
         )
@@ -233,7 +239,7 @@ class ParseStage:
         ends = [section.start + chunk.end for chunk in chunks]
         hashes = [text_hash(chunk.text) for chunk in chunks]
         ids = [
-            record_id(job.source, section.page, start, end, content, chunker, spec.digest)
+            record_id(job.source, section.page, start, end, content, chunker, spec.digest, section.document)
             for start, end, content in zip(starts, ends, hashes, strict=True)
         ]
         token_ids: list[TokenIds] = [chunk.token_ids for chunk in chunks if chunk.token_ids is not None]
@@ -258,9 +264,14 @@ class ParseStage:
             lengths=[chunk.tokens for chunk in chunks],
             token_ids=np.concatenate(token_ids) if len(token_ids) == len(chunks) else None,
             pixels=None,
+            document=section.document,
+            title=_label(section.title),
+            headings=[_label(section.headings_at(c.start)) for c in chunks] if section.headings else [],
+            fields=section.fields,
         )
 
     def _picture(self, job: FileJob, section: PictureSection, media_type: str, spec: ImageSpec) -> Segment:
+        place = (section.page, None, None, section.content_hash, "", spec.digest, section.document)
         return Segment(
             attempt=job.attempt,
             ordinal=section.unit * SUBS_PER_UNIT,
@@ -272,9 +283,9 @@ class ParseStage:
             page=section.page,
             mtime_ns=job.mtime_ns,
             file_size=job.size,
-            size=section.pixels.nbytes + 4 * spec.dimensions + RECORD_OVERHEAD_BYTES,
+            size=section.pixels.nbytes + 4 * spec.dimensions + RECORD_OVERHEAD_BYTES + _shared_cost(section),
             maybe_present=job.maybe_present,
-            ids=[record_id(job.source, section.page, None, None, section.content_hash, "", spec.digest)],
+            ids=[record_id(job.source, *place)],
             hashes=[section.content_hash],
             starts=[],
             ends=[],
@@ -282,6 +293,9 @@ class ParseStage:
             lengths=[],
             token_ids=None,
             pixels=section.pixels,
+            document=section.document,
+            title=_label(section.title),
+            fields=section.fields,
         )
 
 
@@ -291,6 +305,23 @@ class _CallersError(BaseException):
     def __init__(self, raised: Exception) -> None:
         super().__init__()
         self.raised = raised
+
+
+def _label(text: str | None) -> str | None:
+    """A title or a path of headings, which is in every record, no longer than a label may be."""
+    if text is None or len(text) <= LABEL_CHARACTERS:
+        return text
+    return text[: LABEL_CHARACTERS - 1] + "…"
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _shared_cost(section: TextSection | PictureSection) -> int:
+    """Bytes of what all chunks of a section have in common, besides what every record takes."""
+    values = (section.document, section.title, *section.fields.values())
+    return sum(_size(str(value)) for value in values if value is not None)
 
 
 def _guarded(items: Iterator[_Item]) -> Iterator[_Item]:

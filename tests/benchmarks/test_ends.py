@@ -16,9 +16,9 @@ from benchmarks.speed import photographs, prose, runs, shapes
 from benchmarks.speed.backends import flop, token_ids
 from benchmarks.speed.bench import Outcome
 from benchmarks.speed.cases import ends, peers
+from engine.chunkers.tokens import Chunker
 from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
-from engine.stages.chunk import Chunker
 
 
 def test_a_text_has_as_many_tokens_as_were_asked_for() -> None:

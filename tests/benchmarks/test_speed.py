@@ -14,8 +14,8 @@ from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved
 from benchmarks.speed.cases.profile import LIBRARIES, largest
 from benchmarks.speed.tokenizer import reads_as
+from engine.chunkers.tokens import Chunker
 from engine.models.resolve import resolve_text
-from engine.stages.chunk import Chunker
 
 
 def case(*arguments: str) -> subprocess.CompletedProcess[str]:

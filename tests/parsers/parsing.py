@@ -8,7 +8,7 @@ from typing import Any
 
 from engine import parsers
 from engine.parsers import LocalFile, ParseOptions
-from engine.records import Section
+from engine.records import Section, TextSection
 
 
 def parse(
@@ -16,6 +16,15 @@ def parse(
 ) -> Iterator[Section]:
     """The sections; `options` are those of `ParseOptions`."""
     return parsers.parse(LocalFile(os.fspath(path)), media_type, ParseOptions(**options), resume)
+
+
+def text_sections(
+    media_type: str, path: str | os.PathLike[str], resume: str | None = None, **options: Any
+) -> Iterator[TextSection]:
+    """The same of a file that has no sections but of text."""
+    for section in parse(media_type, path, resume, **options):
+        assert isinstance(section, TextSection)
+        yield section
 
 
 def detect(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,7 @@ from engine.parsers import text as text_parser
 from engine.parsers.sections import MAX_SECTION_CHARS
 from tests.parsers import parsing
 
-parse = partial(parsing.parse, "text/plain")
+parse = partial(parsing.text_sections, "text/plain")
 
 SMALL_FILES = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

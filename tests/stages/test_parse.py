@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine import parsers
+from engine.chunkers.tokens import Chunker
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
@@ -23,10 +24,9 @@ from engine.parsers import text as text_parser
 from engine.parsers.reading import LocalFile, Opened, hash_content
 from engine.records import Section, SectionFailure, TextSection
 from engine.stages import parse as module
-from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
-from tests.stages.tokenizers import texts
+from tests.chunkers.tokenizers import texts
 
 property_test = settings(
     deadline=None,
@@ -105,6 +105,40 @@ def give(monkeypatch: pytest.MonkeyPatch, sections: Sequence[Section]) -> None:
 
     monkeypatch.setattr(parsers, "parse", parse)
     monkeypatch.setattr(module, "SEGMENT_BYTES", SMALL_SEGMENT)
+
+
+def test_a_segment_says_which_document_it_is_from_and_what_stands_above_its_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows").write_text("anything")
+    job = job_of(tmp_path / "rows")
+    text = prose(2, 300)
+    plain = TextSection(0, None, 0, text, "after 0")
+    long = ("A", "b" * 2000)
+    full = replace(
+        plain,
+        document="row 7",
+        title="t" * 2000,
+        headings=((0, ()), (100, ("Hive", "Queen")), (900, long)),
+        fields={"year": 1901},
+    )
+    give(monkeypatch, [plain])
+    (bare, *_), _, _ = parsed(job, stage(chunk_size=32))
+    assert (bare.document, bare.title, bare.headings, bare.fields) == (None, None, [], {})
+    give(monkeypatch, [full])
+    segments, _, _ = parsed(job, stage(chunk_size=32))
+    for segment in segments:
+        assert (segment.document, segment.fields) == ("row 7", {"year": 1901})
+        assert segment.title == "t" * 999 + "…"
+        assert segment.size <= SMALL_SEGMENT + 2 * 3000
+    starts = [start for segment in segments for start in segment.starts]
+    headings = [each for segment in segments for each in segment.headings]
+    assert headings[0] is None
+    for start, above in zip(starts, headings, strict=True):
+        expected = "Hive > Queen" if start < 900 else f"A > {'b' * 995}…"
+        assert above == (expected if start >= 100 else None)
+    # Another document's chunk is another record, though all else of it is the same.
+    assert not set(bare.ids) & {one for segment in segments for one in segment.ids}
 
 
 def chain(segments: Sequence[Segment], done: set[int]) -> tuple[int, str | None, frozenset[int]]:

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from engine.chunkers.tokens import Chunker
 from engine.models.resolve import resolve_image, resolve_text
 from engine.parsers.pdf import pages as pdf_parser
 from engine.parsers.sections import encodable
 from engine.records import SectionFailure
-from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 from tests.hostile.picture_parts import photo, saved

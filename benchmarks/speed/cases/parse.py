@@ -17,9 +17,9 @@ from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved, spread
 from engine import parsers
+from engine.chunkers.tokens import Chunker
 from engine.models.resolve import resolve_text
 from engine.records import TextSection
-from engine.stages.chunk import Chunker
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 

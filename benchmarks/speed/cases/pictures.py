@@ -118,7 +118,7 @@ def _ours(path: Path, spec: ImageSpec, exact: bool = False) -> Pixels:
     options = parsers.ParseOptions(lambda: spec, exact)
     (section,) = parsers.parse(parsers.LocalFile(str(path)), "image/jpeg", options)
     if not isinstance(section, PictureSection):
-        raise BenchError(f"{path}: {section.message}")
+        raise BenchError(f"{path}: {section}")
     return section.pixels
 
 

@@ -12,6 +12,7 @@ from multiprocessing import current_process
 from multiprocessing.connection import Connection
 from typing import NoReturn, Protocol
 
+from engine.chunkers.tokens import Chunker
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import SectionFailure
 from engine.runtime.process import messages as m
@@ -19,7 +20,6 @@ from engine.runtime.process.child import OUT_OF_MEMORY, Mailbox, run_child
 from engine.runtime.process.current_item import CurrentItem
 from engine.runtime.process.outbox import Outbox
 from engine.runtime.process.stats import Side
-from engine.stages.chunk import Chunker
 from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import Segment
 

@@ -1,0 +1,1 @@
+"""Cut sections into the chunks that are embedded."""
