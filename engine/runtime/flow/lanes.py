@@ -7,12 +7,13 @@ lane's end can take away is found by the lane's name.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from engine.config import Config
+from engine.models.devices import devices
 from engine.runtime.flow.pace import Pace, Room
 from engine.runtime.flow.staffing import Staffing
 from engine.runtime.limits.deaths import Verdict
@@ -20,7 +21,8 @@ from engine.runtime.process.child import Child
 from engine.runtime.process.current_item import CurrentItem
 from engine.stages.parse import FileJob
 
-log = logging.getLogger("engine")
+#: How the name of a model begins that runs nowhere.
+STAND_IN = "stand-in:"
 
 
 @dataclass(eq=False)
@@ -166,6 +168,12 @@ class Lane:
         """A parser has forgotten its files."""
         self.queued -= sum(job.size for job in slot.jobs)
         slot.jobs.clear()
+
+
+def devices_of(config: Config) -> list[str]:
+    """The device of each lane. For texts that no device embeds `auto` is a single one."""
+    found = devices(config.device, config.backend)
+    return found[:1] if config.device == "auto" and config.text_model.startswith(STAND_IN) else found
 
 
 def make_lanes(devices: Sequence[str]) -> list[Lane]:

@@ -105,13 +105,13 @@ class Plan:
 
     def lines(self, limit: Limit) -> list[str]:
         """The plan as a table."""
+        measured = f"{mebibytes(self.costs.inference)} measured"
+        measured += f" in {self.lanes} processes" if self.lanes > 1 else " with its model"
         how = {
             "supervisor": f"{mebibytes(self.costs.supervisor)} measured, and room for the ledger's cache",
             "indexer": f"{mebibytes(self.costs.indexer)} measured, and room for requests of"
             f" {mebibytes(min(self.bulk, self.buffer))}",
-            "inference": f"{mebibytes(self.costs.inference)} measured with its model, and room for batches"
-            if self.lanes == 1
-            else f"{mebibytes(self.costs.inference)} measured in {self.lanes} processes, and room for batches",
+            "inference": f"{measured}, and room for batches",
             "parsers": f"{self.workers} with at most {mebibytes(self.parser_memory)} each, and libraries",
             "in flight": f"--buffer {mebibytes(self.buffer)}, as objects and on the wire",
         }
