@@ -5,9 +5,10 @@
 Makes a corpus that mixes healthy and hostile files, loads it once undisturbed into a LanceDB, and then, with
 a rate-limited stand-in, into fresh indexes under a storm: SIGKILL, SIGSTOP with a later SIGCONT, and SIGTERM,
 of the supervisor, parsers, the inference process, the indexer, and of a real Elasticsearch 8.19 where that is
-the adapter. The same command runs again whenever it ends with any code but 0 or 3. When a load is done, its
-ids, texts, vectors, file states, failures and skipped files must equal those of the undisturbed run, and the
-next load begins, until `--kills` SIGKILLs have landed.
+the adapter. Every second load runs on two devices, of which a strike hits one. The same command runs again
+whenever it ends with any code but 0 or 3. When a load is done, its ids, texts, vectors, file states, failures
+and skipped files must equal those of the undisturbed run, and the next load begins, until `--kills` SIGKILLs
+have landed.
 
 A seed fixes the decisions (whom, by what, after how long), not the moments at which the processes are caught:
 the same seed gives the same sequence of strikes, and not the same run. Exit code 1 where anything was wrong.
@@ -37,6 +38,8 @@ def main() -> int:
     add("--load-seconds", type=float, default=90.0, metavar="S",
         help="how long a load would take undisturbed; sets the stand-in's rate (default 90)")  # fmt: skip
     add("--workers", type=int, default=2, metavar="N", help="parsers (default 2)")
+    add("--devices", type=int, default=2, metavar="N",
+        help="devices of every second load; the others have one (default 2)")  # fmt: skip
     add("--long-pause", type=float, default=45.0, metavar="S",
         help="seconds of a long stop, beyond the engine's patience; 0 for none (default 45)")  # fmt: skip
     add("--hang-after", type=float, default=120.0, metavar="S",
@@ -51,7 +54,7 @@ def main() -> int:
     args = parser.parse_args()
     settings = Settings(
         args.seed, args.kills, args.megabytes, args.load_seconds, args.workers,
-        long_pause=args.long_pause or None, hang_after=args.hang_after,
+        long_pause=args.long_pause or None, hang_after=args.hang_after, devices=args.devices,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)

@@ -46,7 +46,7 @@ class Settings:
     at once, also while it starts. `delay`: most seconds until the next one. `file_timeout` and `grace` are
     the run's own options, in seconds. `long_pause`: seconds of a long stop (None: none). `hang_after`:
     seconds without progress, all processes at work and the database up, after which a run hangs; more than
-    every deadline of the engine.
+    every deadline of the engine. `devices`: of every second load, the first among them; the others have one.
     """
 
     seed: int
@@ -60,6 +60,7 @@ class Settings:
     grace: float = 20.0
     long_pause: float | None = 45.0
     hang_after: float = 120.0
+    devices: int = 2
 
 
 class Storm:
@@ -104,14 +105,16 @@ class Storm:
         self._tell(f"undisturbed: {summary['totals']['records']} records, {summary['tokens']} tokens")
         return outcome(url, run_dir)
 
-    def _command(self, url: str, run_dir: Path, text_model: str, image_model: str) -> list[str]:
+    def _command(
+        self, url: str, run_dir: Path, text_model: str, image_model: str, devices: str = "cpu"
+    ) -> list[str]:
         settings = self._settings
         return [
             sys.executable, "-m", "engine.run", str(self._corpus), "--adapter", url,
             "--run-dir", str(run_dir),
             "--text-model", text_model, "--image-model", image_model, "--workers", str(settings.workers),
             "--parser-memory", "512MiB", "--buffer", "16MiB", "--file-timeout", f"{settings.file_timeout:g}",
-            "--grace", f"{settings.grace:g}", "--quiet",
+            "--grace", f"{settings.grace:g}", "--device", devices, "--quiet",
         ]  # fmt: skip
 
     # One load
@@ -119,8 +122,11 @@ class Storm:
     def _load(self, number: int) -> None:
         """Into a fresh index: the same command until it is done; then what is there is compared."""
         url, run_dir = self._database.url(number), self._folder / f"run-{number}"
-        command = self._command(url, run_dir, f"stand-in:16@{self._rate}", "stand-in:8@8")
-        self._tell(f"load {number} into {url}")
+        # By turns on several devices, of which a strike hits one, and on one.
+        devices = 1 if number % 2 else self._settings.devices
+        text, image = f"stand-in:16@{max(1, self._rate // devices)}", f"stand-in:8@{8 / devices:g}"
+        command = self._command(url, run_dir, text, image, ",".join(["cpu"] * devices))
+        self._tell(f"load {number} into {url} by {devices} of cpu")
         unprovoked = 0
         self._due_since = time.monotonic()
         while True:

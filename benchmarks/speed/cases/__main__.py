@@ -11,6 +11,7 @@
     python -m benchmarks.speed.cases photographs  photographs to LanceDB, against open_clip, and the bound
     python -m benchmarks.speed.cases peers     texts to LanceDB, against EmbedAnything and LangChain
     python -m benchmarks.speed.cases gpu       models on a GPU alone, whole runs, and the cores that feed them
+    python -m benchmarks.speed.cases lanes     two and four devices of a fixed rate against one
     python -m benchmarks.speed.cases profile   what each process spends its time on, at full load
 
 Each prints a table and its figures beside their goals. See NAME --help, and benchmarks/README.md for method
@@ -28,6 +29,7 @@ from benchmarks.speed.cases import (
     device,
     ends,
     gpu,
+    lanes,
     nearest,
     parse,
     pdf,
@@ -43,6 +45,7 @@ CASES = {
     "device": device,
     "ends": ends,
     "gpu": gpu,
+    "lanes": lanes,
     "nearest": nearest,
     "parse": parse,
     "pdf": pdf,
