@@ -214,7 +214,7 @@ adapter.publish()
 
 
 def test_a_kill_while_the_index_is_built_leaves_the_table_whole_and_the_next_run_builds_it(url: str) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_BUILDING, url], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_BUILDING, url], check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     with adapters_closed(url) as adapter:
         assert len(stored(adapter)) == 4000

@@ -184,10 +184,11 @@ def test_an_element_for_each_piece_of_a_deep_page_costs_no_more_than_its_depth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", 1024)
-    began = time.monotonic()
+    began = time.process_time()
     found = parse(_write(tmp_path, b"<div>" * 2000 + b"<p>bees" * 300_000))
     assert sum(section.text.count("bees") for section in found) == 300_000
-    assert time.monotonic() - began < 30
+    # Each element copied for each piece would take minutes.
+    assert time.process_time() - began < 60
 
 
 def test_what_cannot_be_decoded_is_counted_once_however_often_a_parse_is_resumed(
