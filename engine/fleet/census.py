@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from engine.config import Config
-from engine.parsers.media import type_by_name
+from engine.parsers import type_by_name
 from engine.stages.discover import Discovery, FoundFile, LeftOut
 
 #: Files of each type that are drawn; of a larger one, and of texts only its head, nothing is taken.

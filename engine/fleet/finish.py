@@ -91,7 +91,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         unfinished += [f"shards/{t.book.run_dir.name}: {t.not_done}" for t in tasks if t.not_done]
         difference, gathered, removed = None, 0, 0
         if not unfinished:
-            with books.database(url, _options(tasks[0])) as adapter:
+            with books.database(*_database(tasks[0], url)) as adapter:
                 gathered = adapter.gather()
                 end("gather")
                 if prune:
@@ -178,9 +178,11 @@ def _look(book: Book) -> _Task:
     return _Task(book, config, run, listed, summary or {}, not_done)
 
 
-def _options(task: _Task) -> AdapterOptions:
-    """What the tasks were told of the index, which is not written apart any more."""
-    return replace(Config.from_dict(task.config).adapter_options, task=None)
+def _database(task: _Task, url: str) -> tuple[str, AdapterOptions]:
+    """URL and options of the index, which is not written apart any more; a URL without options of its own
+    gets those of the tasks'."""
+    config = Config.from_dict(task.config)
+    return (url if "?" in url else config.adapter), replace(config.adapter_options, task=None)
 
 
 def _prune(books: Books, tasks: Sequence[_Task], adapter: Adapter) -> int:

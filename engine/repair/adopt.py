@@ -20,7 +20,7 @@ from adapters.base import Adapter
 from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
-from engine.records import IndexSchema, SectionFailure, source_of
+from engine.records import IndexSchema, SectionFailure, index_url, source_of
 from engine.repair import recipe
 from engine.repair.books import Pulse, shard_folders, shard_of_folder
 from engine.runtime.generation import text_generation
@@ -124,7 +124,7 @@ class _Adoption:
                 given = {name: row[name] for name in self._schema.fields}
                 values = {name: value for name, value in given.items() if isinstance(value, str)}
         ledger = self._ledger
-        ledger.set("adapter", self._url)
+        ledger.set("adapter", index_url(self._url))
         ledger.set("identity", adapter.identity() or "")
         ledger.set("config", json.dumps(self._config(values).as_dict()))
         # The load may have been cut off before it was made searchable.
