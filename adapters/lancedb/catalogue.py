@@ -2,8 +2,8 @@
 
 `import lancedb` loads `lance_namespace_urllib3_client`: some 200 modules of pydantic models, 0.77 of the 1.29
 CPU seconds of the whole import, and 20 MB. A table in a folder needs none of them: they stand in annotations
-alone. Here each is a placeholder class. Called or asked for an attribute it loads the client for good and passes
-the request on, so a program that does use a catalogue gets the real one.
+alone. Here each is a placeholder class. Called or asked for an attribute it loads the client for good and
+passes the request on, so a program that does use a catalogue gets the real one.
 """
 
 from __future__ import annotations
