@@ -21,9 +21,10 @@ from engine.fleet.manifest import read_header
 from engine.machine import batch_job as job
 from engine.machine.cores import cores
 from engine.models.backend import BACKENDS, DTYPES, check_backend
-from engine.records import RECORD_FIELDS, index_url
+from engine.records import RECORD_FIELDS, ChunkerChoice, index_url
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
+DEFAULT_CHUNKER = "tokens"
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 #: Threads that a database's client may compute with while a run's other processes do.
@@ -54,8 +55,10 @@ class Config:
     device: str
     dtype: str
     workers: int
+    chunker: str
     chunk_size: int | None
     chunk_overlap: int
+    chunker_options: tuple[tuple[str, str], ...]
     buffer: int | None
     max_ram: int | None
     parser_memory: int | None
@@ -98,12 +101,18 @@ class Config:
             threads=CLIENT_THREADS,
         )
 
+    @property
+    def chunker_choice(self) -> ChunkerChoice:
+        """The chunker that cuts, with every option that was given for it."""
+        return ChunkerChoice(self.chunker, self.chunk_size, self.chunk_overlap, self.chunker_options)
+
     def as_dict(self) -> dict[str, object]:
         """The configuration for `summary.json`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["run_dir"] = str(self.run_dir)
         values["shard"] = "{}/{}".format(*self.shard)
         values["fields"] = dict(self.fields)
+        values["chunker_options"] = dict(self.chunker_options)
         return values
 
     @staticmethod
@@ -119,7 +128,8 @@ class Config:
             given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
             given["run_dir"] = Path(given["run_dir"])
             given["shard"] = _shard(given["shard"])
-            given["fields"] = tuple(sorted(given["fields"].items()))
+            for name in ("fields", "chunker_options"):
+                given[name] = tuple(sorted(given[name].items()))
             return Config(**given)
         except (TypeError, AttributeError, argparse.ArgumentTypeError) as error:
             raise UsageError(f"not a run's configuration: {error}") from None
@@ -174,9 +184,12 @@ def from_arguments(args: argparse.Namespace) -> Config:
         "include": tuple(args.include),
         "exclude": tuple(args.exclude),
         "fields": _constant_fields(args.field),
+        "chunker_options": _chunker_options(args.chunker_option),
         "images": not args.no_images,
     }
-    return Config(**{field.name: values[field.name] for field in fields(Config)})
+    config = Config(**{field.name: values[field.name] for field in fields(Config)})
+    config.chunker_choice.given()  # raises where one is given twice
+    return config
 
 
 def _check_fleet(args: argparse.Namespace) -> None:
@@ -261,6 +274,10 @@ def run_parser() -> CommandParser:
     add("--workers", type=count(1), default=default_workers(), metavar="N",
         help="most parser processes; there are as many of them as the model needs to be kept busy"
         " (default: cores less one, %(default)s here)")  # fmt: skip
+    add("--chunker", default=DEFAULT_CHUNKER, metavar="NAME",
+        help=f"how texts are cut (default {DEFAULT_CHUNKER})")  # fmt: skip
+    add("--chunker-option", action="append", default=[], metavar="NAME=VALUE",
+        help="an option of the chunker (repeatable)")  # fmt: skip
     add("--chunk-size", type=count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
     add("--chunk-overlap", type=count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
@@ -354,6 +371,14 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise UsageError(f"--field {pair}: {name} is one of the record's own fields")
         found[name] = value
     return tuple(sorted(found.items()))
+
+
+def _chunker_options(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    for pair in pairs:
+        if not re.fullmatch(r"\w+=.*", pair, re.DOTALL):
+            raise UsageError(f"--chunker-option {pair}: give NAME=VALUE")
+    options = (pair.partition("=") for pair in pairs)
+    return tuple(sorted((name, value) for name, _, value in options))
 
 
 def count(least: int) -> Callable[[str], int]:

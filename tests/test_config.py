@@ -53,7 +53,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     config = parse(
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --trust-remote-code --backend torch --device cuda:1 --dtype float16 --workers 3 --chunk-size 128"
-        " --chunk-overlap 16"
+        " --chunk-overlap 16 --chunker semantic --chunker-option buffer_size=2 --chunker-option threshold=a=b"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --lease-ttl 9 --file-timeout 10"
         " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --full"
@@ -73,8 +73,10 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         device="cuda:1",
         dtype="float16",
         workers=3,
+        chunker="semantic",
         chunk_size=128,
         chunk_overlap=16,
+        chunker_options=(("buffer_size", "2"), ("threshold", "a=b")),
         buffer=64 * 2**20,
         max_ram=8 * 2**30,
         parser_memory=2 * 2**30,
@@ -253,6 +255,12 @@ def test_a_constant_field_needs_a_plain_name_and_a_value(pair: str) -> None:
     assert refusal("corpus", "--field", pair) == expected
 
 
+def test_a_chunkers_option_has_a_value_and_is_given_once() -> None:
+    assert refusal("corpus", "--chunker-option", "size") == "--chunker-option size: give NAME=VALUE"
+    twice = refusal("corpus", "--chunk-size", "64", "--chunker-option", "size=32")
+    assert twice == "--chunker-option size=32: size is given twice, first as 64"
+
+
 @pytest.mark.parametrize("name", RECORD_FIELDS)
 def test_a_constant_field_can_not_take_the_name_of_a_record_s_own(name: str) -> None:
     expected = f"--field {name}=x: {name} is one of the record's own fields"
@@ -293,6 +301,7 @@ def test_a_configuration_comes_back_from_the_json_that_it_was_stored_as(tmp_path
     config = parse(
         "a caf\udce9 --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --chunk-size 128 --chunk-overlap 16 --max-ram 8GiB --shard 2/4 --file-timeout 10 --grace 0.5"
+        " --chunker mine --chunker-option by=words --chunker-option at=1"
         " --include *.txt --exclude x --no-images --limit 7"
         f" --field b=2 --field a=1=1 --quiet --run-dir {tmp_path}/run".split()
     )
@@ -306,7 +315,13 @@ def test_a_configuration_of_another_version_keeps_what_both_know() -> None:
     del stored["limit"]
     found = Config.from_dict({**stored, "no-longer": 1})
     assert (found.workers, found.limit, found.inputs) == (7, None, (os.path.abspath("corpus"),))
-    for broken in ({"shard": "four"}, {"shard": 4}, {"run_dir": 5}, {"fields": "a=b"}):
+    for broken in (
+        {"shard": "four"},
+        {"shard": 4},
+        {"run_dir": 5},
+        {"fields": "a=b"},
+        {"chunker_options": 3},
+    ):
         with pytest.raises(UsageError, match="not a run's configuration"):
             Config.from_dict(stored | broken)
 

@@ -138,9 +138,9 @@ class _Adoption:
 
     def _config(self, fields: dict[str, str]) -> Config:
         """The options of a run that would make these records, for a repair before the next run."""
-        size, overlap = recipe.sizes(self._schema, self._url)
-        options = ["--adapter", self._url, "--text-model", self._text.name]
-        options += ["--chunk-size", str(size), "--chunk-overlap", str(overlap)]
+        cuts = self._chunker.identity
+        options = ["--adapter", self._url, "--text-model", self._text.name, "--chunker", cuts.name]
+        options += [f"--chunker-option={name}={value}" for name, value in cuts.options]
         options += ["--image-model", self._image.name] if self._image else []
         options += [f"--field={name}={value}" for name, value in fields.items()]
         config = configuration.parse([str(self._run_dir), "--run-dir", str(self._run_dir), *options])
@@ -265,7 +265,7 @@ class _Adoption:
 
     def _generation(self, kind: str) -> str:
         if kind == "text":
-            return text_generation(self._chunker.name, self._text.digest)
+            return text_generation(self._chunker.identity.key, self._text.digest)
         return self._image.digest if self._image else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.chunkers.tokens import Chunker
+from engine import chunkers
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
@@ -31,7 +31,7 @@ class Generation:
         for note in self.text.notes:
             say(note)
         # A chunker holds a tokenizer, of which only parsers have a use.
-        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap).name
+        self._chunker = chunkers.make(self.text, config.chunker_choice).identity
         release()
         self._image: ImageSpec | None = None
 
@@ -47,7 +47,7 @@ class Generation:
     def name(self, kind: str) -> str | None:
         """All that shapes the records of a kind besides a file's content, as one word."""
         if kind == "text":
-            return text_generation(self._chunker, self.text.digest)
+            return text_generation(self._chunker.key, self.text.digest)
         spec = self.image()
         return spec.digest if spec else None
 
@@ -91,7 +91,7 @@ class Generation:
             return "always"
         if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
-        return "always" if opened.schema.chunker not in ("", self._chunker) else "misfit"
+        return "always" if opened.schema.chunker.key not in ("", self._chunker.key) else "misfit"
 
     def _check_filled(self, least: int, identity: str | None, opened: m.Opened) -> None:
         """Raise `UsageError` where the index is another one, or lacks what was acknowledged."""
@@ -114,5 +114,5 @@ class Generation:
 
 
 def text_generation(chunker: str, digest: str) -> str:
-    """The name of all that shapes text records, by the names of the chunker and of the model's weights."""
+    """The name of all that shapes text records: the chunker's key and the digest of the model."""
     return f"{chunker} {digest}"
