@@ -7,29 +7,28 @@ import hashlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adapters import SCHEMES, scheme_of
+import adapters
 from adapters.base import AdapterOptions
 from engine.errors import UsageError
 from engine.fleet.manifest import read_header
 from engine.machine import batch_job as job
 from engine.machine.cores import cores
 from engine.models.backend import BACKENDS, DTYPES, check_backend
-from engine.records import RECORD_FIELDS
+from engine.records import RECORD_FIELDS, ChunkerChoice, index_url
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
+DEFAULT_CHUNKER = "tokens"
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-#: Kinds of vector index that `--es-index-options` takes.
-ES_INDEX_OPTIONS = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
-
-#: Kinds of vector index that `--lancedb-index` takes.
-LANCEDB_INDEXES = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
+#: Threads that a database's client may compute with while a run's other processes do.
+CLIENT_THREADS = 1
 
 #: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
 BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -56,8 +55,10 @@ class Config:
     device: str
     dtype: str
     workers: int
+    chunker: str
     chunk_size: int | None
     chunk_overlap: int
+    chunker_options: tuple[tuple[str, str], ...]
     buffer: int | None
     max_ram: int | None
     parser_memory: int | None
@@ -71,9 +72,6 @@ class Config:
     database_deadline: float
     bulk_bytes: int
     bulk_concurrency: int
-    es_index_options: str | None
-    es_store_vectors: bool | None
-    lancedb_index: str | None
     full: bool
     grace: float
     include: tuple[str, ...]
@@ -96,15 +94,17 @@ class Config:
     @property
     def adapter_options(self) -> AdapterOptions:
         """The part that the adapter gets."""
-        index = self.lancedb_index if scheme_of(self.adapter) == "lancedb" else self.es_index_options
         return AdapterOptions(
             self.bulk_bytes,
             self.bulk_concurrency,
-            index,
-            self.es_store_vectors,
-            self.full,
             task="{}-of-{}".format(*self.shard) if self.fleet else None,
+            threads=CLIENT_THREADS,
         )
+
+    @property
+    def chunker_choice(self) -> ChunkerChoice:
+        """The chunker that cuts, with every option that was given for it."""
+        return ChunkerChoice(self.chunker, self.chunk_size, self.chunk_overlap, self.chunker_options)
 
     def as_dict(self) -> dict[str, object]:
         """The configuration for `summary.json`."""
@@ -112,6 +112,7 @@ class Config:
         values["run_dir"] = str(self.run_dir)
         values["shard"] = "{}/{}".format(*self.shard)
         values["fields"] = dict(self.fields)
+        values["chunker_options"] = dict(self.chunker_options)
         return values
 
     @staticmethod
@@ -127,7 +128,8 @@ class Config:
             given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
             given["run_dir"] = Path(given["run_dir"])
             given["shard"] = _shard(given["shard"])
-            given["fields"] = tuple(sorted(given["fields"].items()))
+            for name in ("fields", "chunker_options"):
+                given[name] = tuple(sorted(given[name].items()))
             return Config(**given)
         except (TypeError, AttributeError, argparse.ArgumentTypeError) as error:
             raise UsageError(f"not a run's configuration: {error}") from None
@@ -168,8 +170,7 @@ def from_arguments(args: argparse.Namespace) -> Config:
     if "" in args.inputs:
         # An unset variable of a shell, which must not stand for the working folder.
         raise UsageError("INPUT '' is empty: name a file or folder; the working folder is .")
-    check_url(args.adapter)
-    _check_database_options(args)
+    adapters.check(args.adapter)
     check_backend(args.backend, args.device, args.dtype)
     inputs = tuple(os.path.abspath(name) for name in args.inputs)
     run_dir = Path(args.run_dir) if args.run_dir else _default_run_dir(inputs, args.files_from, args.adapter)
@@ -183,22 +184,12 @@ def from_arguments(args: argparse.Namespace) -> Config:
         "include": tuple(args.include),
         "exclude": tuple(args.exclude),
         "fields": _constant_fields(args.field),
+        "chunker_options": _chunker_options(args.chunker_option),
         "images": not args.no_images,
     }
-    return Config(**{field.name: values[field.name] for field in fields(Config)})
-
-
-def _check_database_options(args: argparse.Namespace) -> None:
-    """What the other database is told would be lost on this one without a word."""
-    scheme = scheme_of(args.adapter)
-    given = {
-        "--lancedb-index": (args.lancedb_index, "elasticsearch"),
-        "--es-index-options": (args.es_index_options, "lancedb"),
-        "--es-store-vectors": (args.es_store_vectors, "lancedb"),
-    }
-    for name, (value, refused_by) in given.items():
-        if value is not None and scheme.startswith(refused_by):
-            raise UsageError(f"{name}: means nothing to {scheme}://, which --adapter names; leave it out")
+    config = Config(**{field.name: values[field.name] for field in fields(Config)})
+    config.chunker_choice.given()  # raises where one is given twice
+    return config
 
 
 def _check_fleet(args: argparse.Namespace) -> None:
@@ -242,15 +233,14 @@ def list_name(files_from: str | None) -> str | None:
     return files_from if files_from in (None, "-") else os.path.abspath(str(files_from))
 
 
-def check_url(url: str) -> None:
-    """Raises `UsageError` for an adapter URL with credentials, or of no known database."""
-    # Before anything that repeats the URL: a password must not reach a terminal or a log.
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise UsageError(
-            "--adapter: the URL holds credentials; give them in the environment instead "
-            "(ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY)"
-        )
-    scheme_of(url)
+class _AdapterHelp(argparse.Action):
+    """Prints what a database declares, and ends the command."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: str | None = None
+    ) -> NoReturn:
+        sys.stdout.write(adapters.help_text(str(values)) + "\n")
+        parser.exit()
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -271,8 +261,11 @@ def run_parser() -> CommandParser:
     add = parser.add_argument
     add("inputs", nargs="*", metavar="INPUT", help="files and folders")
     add("--files-from", metavar="LIST", help="a file with one path a line; - is standard input")
-    schemes = ", ".join(f"{name}://" for name in SCHEMES)
-    add("--adapter", default=DEFAULT_ADAPTER, metavar="URL", help=f"{schemes} (default {DEFAULT_ADAPTER})")
+    schemes = ", ".join(adapters.schemes())
+    add("--adapter", default=DEFAULT_ADAPTER, metavar="URL",
+        help=f"{schemes}; options of the database as ?NAME=VALUE (default {DEFAULT_ADAPTER})")  # fmt: skip
+    add("--help-adapter", action=_AdapterHelp, metavar="SCHEME",
+        help="the options of a database and what it can do, such as: lancedb")  # fmt: skip
     add("--run-dir", metavar="DIR", help="ledger, log, summary (default runs/<digest of inputs and adapter>)")
     add("--text-model", default=DEFAULT_TEXT_MODEL, metavar="NAME",
         help="hub id, local folder or stand-in:DIM[@TOKENS_PER_S] (default %(default)s)")  # fmt: skip
@@ -281,6 +274,10 @@ def run_parser() -> CommandParser:
     add("--workers", type=count(1), default=default_workers(), metavar="N",
         help="most parser processes; there are as many of them as the model needs to be kept busy"
         " (default: cores less one, %(default)s here)")  # fmt: skip
+    add("--chunker", default=DEFAULT_CHUNKER, metavar="NAME",
+        help=f"how texts are cut (default {DEFAULT_CHUNKER})")  # fmt: skip
+    add("--chunker-option", action="append", default=[], metavar="NAME=VALUE",
+        help="an option of the chunker (repeatable)")  # fmt: skip
     add("--chunk-size", type=count(1), metavar="TOKENS",
         help="largest chunk, special tokens included (default: the model's largest input)")  # fmt: skip
     add("--chunk-overlap", type=count(0), default=0, metavar="TOKENS", help="shared tokens (default 0)")
@@ -316,11 +313,6 @@ def run_parser() -> CommandParser:
         help="most bytes of one request to the database (default 8MiB)")  # fmt: skip
     add("--bulk-concurrency", type=count(1), default=2, metavar="N",
         help="most requests to the database at once (default 2)")  # fmt: skip
-    add("--es-index-options", choices=ES_INDEX_OPTIONS, help="vector index of a new Elasticsearch index")
-    add("--es-store-vectors", action=argparse.BooleanOptionalAction,
-        help="keep vectors in Elasticsearch's _source (default: where nothing else has them)")  # fmt: skip
-    add("--lancedb-index", choices=LANCEDB_INDEXES,
-        help="vector index of LanceDB (default: none, from 250,000 records on ivf_rq)")  # fmt: skip
     add("--full", action="store_true", help="load a new generation of the index beside the old one")
     add("--grace", type=seconds, default=60.0, metavar="SECONDS",
         help="longest drain after a stop signal (default 60)")  # fmt: skip
@@ -361,7 +353,9 @@ def default_workers() -> int:
 
 
 def _default_run_dir(inputs: Sequence[str], files_from: str | None, adapter: str) -> Path:
-    parts = "\0".join([*sorted(inputs), files_from or "", adapter]).encode("utf-8", "surrogateescape")
+    parts = "\0".join([*sorted(inputs), files_from or "", index_url(adapter)]).encode(
+        "utf-8", "surrogateescape"
+    )
     return Path("runs") / hashlib.sha256(parts).hexdigest()[:12]
 
 
@@ -377,6 +371,14 @@ def _constant_fields(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise UsageError(f"--field {pair}: {name} is one of the record's own fields")
         found[name] = value
     return tuple(sorted(found.items()))
+
+
+def _chunker_options(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    for pair in pairs:
+        if not re.fullmatch(r"\w+=.*", pair, re.DOTALL):
+            raise UsageError(f"--chunker-option {pair}: give NAME=VALUE")
+    options = (pair.partition("=") for pair in pairs)
+    return tuple(sorted((name, value) for name, _, value in options))
 
 
 def count(least: int) -> Callable[[str], int]:

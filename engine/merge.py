@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import adapters
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, check_url, engine_version, seconds
+from engine.config import CommandParser, engine_version, seconds
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
 from engine.runtime.limits.stop import RunStoppedError
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
         args = _parser().parse_args(argv)
-        check_url(args.adapter)
+        adapters.check(args.adapter)
         for name, value in CHILD_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

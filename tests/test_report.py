@@ -237,6 +237,6 @@ def test_the_command_says_where_the_page_is(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").touch()
     (tmp_path / "summary.json").write_text('{"run": 1, "status": "complete"}')
     command = [sys.executable, "-m", "engine.report", "--run-dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/report.html\n")
     checked((tmp_path / "report.html").read_text())

@@ -1,8 +1,7 @@
 """How fast is a model alone, and the device at multiplying? `… MODEL_FOLDER text|image DEVICE DTYPE SECONDS`.
 
 A process of its own; the last line is JSON: items a second, floating-point operations of an item, the
-device's peak at products of matrices in the model's numbers, what it is called, whether batches are run
-without padding, and how many times as fast torch's compiler makes the model (null: it wasn't asked).
+device's peak at products of matrices in the model's numbers, and what it is called.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import torch
 
 from benchmarks.speed.backends import flop
 from engine.models.load import load_image, load_text
+from engine.models.measure.throughput import image_throughput, text_throughput
 from engine.models.resolve import resolve_image, resolve_text
-from engine.models.throughput import image_throughput, text_throughput
 
 #: Rows and columns of the matrices, by kind of device.
 SIDES = {"cuda": 8_192}
@@ -65,9 +64,6 @@ def main() -> int:
     found = peak(model.device, model.dtype, float(seconds))
     name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
     told = {"rate": rate, "flop": each, "peak": found, "device": name, "dtype": str(model.dtype)}
-    told["packed"] = getattr(model, "packed", False)
-    gain = model.compiling.measure() if model.compiling is not None else None
-    told["compiled"] = gain.times if gain is not None else None
     print(json.dumps(told))
     return 0
 

@@ -71,6 +71,7 @@ def _arguments(
         "dtype": model.dtype,
         "backend": model.backend,
         "workers": workers,
+        "chunker": config.chunker,
         "chunk-size": config.chunk_size,
         "chunk-overlap": config.overlap,
     }
@@ -85,6 +86,7 @@ def _arguments(
         *(f"--{name}={value}" for name, value in options.items() if value is not None),
         *(f"--{name}" for name, wanted in flags.items() if wanted),
         *(f"--include={pattern}" for pattern in include),
+        *(f"--chunker-option={name}={value}" for name, value in config.chunker_options.items()),
         *(f"--field={name}={value}" for name, value in config.fields.items()),
     ]
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from engine.fleet.manifest import Header, Writer
-from engine.parsers.media import type_by_name
+from engine.parsers import type_by_name
 from engine.records import source_of
 from engine.stages.discover import Discovery, Found, FoundFile
 

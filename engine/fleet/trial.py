@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import adapters
+from engine.chunkers.tokenizer import load_tokens
 from engine.config import Config
 from engine.errors import EngineError
 from engine.fleet.census import SAMPLE_BYTES, Census
 from engine.models.resolve import resolve_text
-from engine.parsers.media import type_by_name
+from engine.parsers import type_by_name
 from engine.runtime.report.reading import read_only
-from engine.stages.tokens import load_tokens
 
 #: Bytes of a text that are taken: of larger ones the head.
 HEAD_BYTES = 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.cli.terminal import harmless
 from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
-from engine.models.fetch import check, fetch
+from engine.models.files.fetch import check, fetch
 
 #: Exit codes: all there and whole; it can't be done as asked, or a file is missing or differs.
 EXIT_DONE, EXIT_USAGE = 0, 2

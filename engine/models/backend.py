@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -113,26 +111,3 @@ def _processor() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def on_cpu(device: str) -> bool:
-    """Whether a model for this `--device` runs on the CPU."""
-    return device == "cpu" or (device == "auto" and not has_accelerator())
-
-
-def has_accelerator() -> bool:
-    """Whether torch may find a GPU here: asked of the drivers, since importing torch costs 250 MB to know."""
-    if sys.platform == "darwin":
-        return platform.machine() == "arm64"
-    return Path("/dev/kfd").exists() or _cuda_devices() > 0
-
-
-def _cuda_devices() -> int:
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    # Both give 0 for success; CUDA_VISIBLE_DEVICES is heeded by the driver itself.
-    found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return count.value if found else 0

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from engine.errors import EngineError
 from engine.records import Vector
 
-#: How many times its budget a packed batch takes where its results are laid side by side, for pooling.
-SPREAD = 4
-
 
 class TooLargeError(EngineError):
     """The inputs at `positions` don't fit in the device's memory, each even alone; the others are embedded.
@@ -23,16 +20,13 @@ class TooLargeError(EngineError):
         self.positions = positions
 
 
-def batches(
-    lengths: Sequence[int], budget: int, workers: int = 0, packed: bool = False
-) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], budget: int, workers: int = 0) -> Iterator[list[int]]:
     """Indices of `lengths` in batches, longest first, each index once.
 
-    A batch's size (`size_of`: with padding, unless it is `packed`) stays within `budget` tokens, and a packed
-    one's with padding within `SPREAD` times as many; an input that is longer alone is a batch of its own. The
-    longest comes first so that memory that doesn't suffice shows at once. Where so many `workers` take them
-    one by one, the last ones are smaller, half of a worker's share of what is left, so that all come to an
-    end together (as guided self-scheduling does it, Polychronopoulos and Kuck 1987).
+    A batch with its padding stays within `budget` tokens; an input that is longer alone is a batch of its
+    own. The longest comes first so that memory that doesn't suffice shows at once. Where so many `workers`
+    take them one by one, the last ones are smaller, half of a worker's share of what is left, so that all
+    come to an end together (as guided self-scheduling does it, Polychronopoulos and Kuck 1987).
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batch: list[int] = []
@@ -40,8 +34,7 @@ def batches(
     for index in order:
         most = min(budget, left // (2 * workers)) if workers else budget
         padded = (len(batch) + 1) * lengths[batch[0] if batch else index]
-        full = tokens + lengths[index] > most or padded > SPREAD * most if packed else padded > most
-        if batch and full:
+        if batch and padded > most:
             yield batch
             left -= tokens
             batch, tokens = [], 0
@@ -49,12 +42,6 @@ def batches(
         tokens += lengths[index]
     if batch:
         yield batch
-
-
-def size_of(lengths: Sequence[int], packed: bool) -> int:
-    """Tokens that are computed for a batch of inputs of these lengths: as many for each as for the longest,
-    unless they are packed one behind another."""
-    return sum(lengths) if packed else len(lengths) * max(lengths)
 
 
 def padded_length(longest: int, bucket: int, most: int | None) -> int:

@@ -10,18 +10,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from engine.errors import UsageError
-from engine.models.backend import NUMBERS, BackendChoice, check_backend, on_cpu, ways
-from engine.models.calibration import choose
-from engine.models.onnx_cache import NotExportedError, exported
+from engine.models.backend import NUMBERS, BackendChoice, check_backend, ways
+from engine.models.backends.onnx.cache import NotExportedError, exported
+from engine.models.devices import devices
+from engine.models.measure.calibration import choose
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
 
 #: What the libraries are called.
 LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
-
-#: Bytes that loading may take where torch's compiler, which takes a part of them, is in nobody's way.
-COMPILER_ROOM = 8 * 2**30
 
 #: Inputs of different lengths that OpenVINO embeds when it has loaded a text model.
 WARM_LENGTHS = 16
@@ -79,7 +77,7 @@ def load_text(
 ) -> TextEmbedder:
     """The model of the specification, or a stand-in.
 
-    `auto` takes torch on a GPU, and on a CPU what `engine.models.calibration` finds fastest there; without
+    `auto` takes torch on a GPU, and on a CPU what `measure.calibration` finds fastest there; without
     `measure`, as for one query, what is leanest. Where a model can't be exported torch runs it, and a note
     tells why. `room` is the bytes of memory that loading may take, and `say` is told what takes long, and
     what was chosen. Raises `UsageError` for what can't be had, and `DeviceLostError`.
@@ -89,8 +87,9 @@ def load_text(
         return StandInText(spec)
     if spec.int8:
         return _in_int8(spec, device, backend, room, say)
-    if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
-        return _by_torch(spec, device, dtype, (), measure, _compiles(room))
+    device = devices(device, backend)[0]
+    if backend == "torch" or not (backend in NUMBERS or device == "cpu"):
+        return _by_torch(spec, device, dtype)
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_text(spec, way, notes)
 
@@ -109,10 +108,11 @@ def load_image(
     if spec.folder is None:
         return StandInImage(spec)
     dtype = "float32" if dtype == "int8" else dtype
-    if backend == "torch" or not (backend in NUMBERS or on_cpu(device)):
-        from engine.models.clip import load_image_model
+    device = devices(device, backend)[0]
+    if backend == "torch" or not (backend in NUMBERS or device == "cpu"):
+        from engine.models.backends.torch.image import load_image_model
 
-        return load_image_model(spec, device, dtype, measure, _compiles(room))
+        return load_image_model(spec, device, dtype)
     way, notes = _way(spec, dtype, backend, room, say, measure)
     return open_image(spec, way, notes)
 
@@ -124,7 +124,7 @@ def open_text(spec: TextSpec, way: BackendChoice, notes: tuple[str, ...] = ()) -
     """
     if way.backend == "torch":
         return _by_torch(spec, "cpu", way.dtype, notes)
-    from engine.models.onnx_text import OnnxText, text_graph
+    from engine.models.backends.onnx.text import OnnxText, text_graph
 
     model = OnnxText(spec, text_graph(spec), _session(way))
     if way.backend == "openvino":
@@ -140,11 +140,11 @@ def open_image(spec: ImageSpec, way: BackendChoice, notes: tuple[str, ...] = ())
     """As `open_text`, for an image model."""
     model: Any
     if way.backend == "torch":
-        from engine.models.clip import load_image_model
+        from engine.models.backends.torch.image import load_image_model
 
         model = load_image_model(spec, "cpu", way.dtype)
     else:
-        from engine.models.onnx_image import OnnxImage
+        from engine.models.backends.onnx.image import OnnxImage
 
         model = OnnxImage(spec, exported(spec), _session(way))
     model.notes += notes
@@ -152,22 +152,10 @@ def open_image(spec: ImageSpec, way: BackendChoice, notes: tuple[str, ...] = ())
     return loaded
 
 
-def _compiles(room: int | None) -> bool:
-    """Only in a process of the engine, which is told its room: the compiler's settings are the process's."""
-    return room is not None and room >= COMPILER_ROOM
+def _by_torch(spec: TextSpec, device: str, dtype: str, notes: tuple[str, ...] = ()) -> TextEmbedder:
+    from engine.models.backends.torch.text_load import load_text_model
 
-
-def _by_torch(
-    spec: TextSpec,
-    device: str,
-    dtype: str,
-    notes: tuple[str, ...] = (),
-    measure: bool = False,
-    compiles: bool = False,
-) -> TextEmbedder:
-    from engine.models.text_load import load_text_model
-
-    model = load_text_model(spec, device, dtype, measure, compiles)
+    model = load_text_model(spec, device, dtype)
     model.notes += notes
     return model
 
@@ -201,17 +189,17 @@ def _export(spec: TextSpec | ImageSpec, room: int | None, say: Callable[[str], N
     if isinstance(spec, ImageSpec):
         exported(spec, room, say)
         return
-    from engine.models.onnx_text import text_graph
+    from engine.models.backends.onnx.text import text_graph
 
     text_graph(spec, room, say)
 
 
 def _session(way: BackendChoice) -> Callable[[Path], Any]:
     if way.backend == "openvino":
-        from engine.models.openvino_session import OpenVinoSession
+        from engine.models.backends.openvino import OpenVinoSession
 
         return partial(OpenVinoSession, dtype=way.dtype)
-    from engine.models.onnx_session import Session
+    from engine.models.backends.onnx.session import Session
 
     return Session
 
@@ -225,7 +213,7 @@ def _in_int8(
             f"text model {spec.name} is one of 8-bit integers, which --backend onnx alone runs, on a CPU"
         )
     try:
-        from engine.models.onnx_text import load_onnx_text
+        from engine.models.backends.onnx.text import load_onnx_text
 
         return load_onnx_text(spec, room, say)
     except (NotExportedError, ImportError) as error:

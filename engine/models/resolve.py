@@ -10,7 +10,7 @@ from pathlib import Path
 
 import engine
 from engine.errors import ModelNotFoundError, UsageError
-from engine.models import hub, image_folder, text_files, text_folder
+from engine.models.files import hub, image_folder, text_files, text_folder
 from engine.models.spec import ImageSpec, TextSpec
 
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from engine import chunkers
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
-from engine.records import IndexSchema
+from engine.records import IndexSchema, index_url
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
-from engine.stages.chunk import Chunker
 
 
 class Generation:
@@ -31,7 +31,7 @@ class Generation:
         for note in self.text.notes:
             say(note)
         # A chunker holds a tokenizer, of which only parsers have a use.
-        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap).name
+        self._chunker = chunkers.make(self.text, config.chunker_choice).identity
         release()
         self._image: ImageSpec | None = None
 
@@ -47,7 +47,7 @@ class Generation:
     def name(self, kind: str) -> str | None:
         """All that shapes the records of a kind besides a file's content, as one word."""
         if kind == "text":
-            return text_generation(self._chunker, self.text.digest)
+            return text_generation(self._chunker.key, self.text.digest)
         spec = self.image()
         return spec.digest if spec else None
 
@@ -76,7 +76,8 @@ class Generation:
             self._say(
                 f"the index holds {opened.count:,} records already, of which this run directory knows"
                 " nothing: several may fill one index; one that lost its ledger gets it back with"
-                f" python -m engine.verify --run-dir {config.run_dir} --adapter {config.adapter} --adopt"
+                f" python -m engine.verify --run-dir {config.run_dir} --adapter {index_url(config.adapter)}"
+                " --adopt"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
             # A run that meets no picture needs no image model.
@@ -90,7 +91,7 @@ class Generation:
             return "always"
         if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
-        return "always" if opened.schema.chunker not in ("", self._chunker) else "misfit"
+        return "always" if opened.schema.chunker.key not in ("", self._chunker.key) else "misfit"
 
     def _check_filled(self, least: int, identity: str | None, opened: m.Opened) -> None:
         """Raise `UsageError` where the index is another one, or lacks what was acknowledged."""
@@ -104,14 +105,14 @@ class Generation:
             what = f"holds {opened.count:,} records, fewer than the {least:,} that were acknowledged"
         else:
             return
-        config = self._config
+        config, index = self._config, index_url(self._config.adapter)
         raise UsageError(
-            f"--adapter {config.adapter}: the index that this run directory filled {what};"
+            f"--adapter {index}: the index that this run directory filled {what};"
             f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-            f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
+            f" --adapter {index} --repair (or index anew with --full, or another --run-dir)"
         )
 
 
 def text_generation(chunker: str, digest: str) -> str:
-    """The name of all that shapes text records, by the names of the chunker and of the model's weights."""
+    """The name of all that shapes text records: the chunker's key and the digest of the model."""
     return f"{chunker} {digest}"

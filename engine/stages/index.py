@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from engine.errors import HandOverError
-from engine.records import Kind, Record
+from engine.records import FieldValue, Kind, Record
 from engine.stages.segment import Segment
 
 #: Bytes of segments (as they are credited) that one bulk write holds where the caller doesn't say.
@@ -43,7 +43,7 @@ class IndexStage:
 
     adapter: Writes
     models: Mapping[Kind, str]
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     bulk_bytes: int = BULK_BYTES
     bulk_age_s: float = BULK_AGE_S

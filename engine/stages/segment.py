@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from engine.errors import HandOverError
-from engine.records import Kind, Pixels, Record, TokenIds, Vector
+from engine.records import FieldValue, Kind, Pixels, Record, TokenIds, Vector
 
 #: Sub-segments of one section that an ordinal can tell apart: ordinal = unit × 2^20 + sub-segment.
 SUBS_PER_UNIT = 2**20
@@ -47,8 +47,12 @@ class Segment:
     `attempt` is the dispatch that made it, `ordinal` its place in the file, `after` the ordinal before it
     (-1: none), `size` the most bytes that it takes between here and the acknowledgement. A text segment has
     `texts`, offsets and either `token_ids` (all in one int32 array, `lengths` long each) or None; a picture
-    has `pixels`. The inference stage adds `vectors`, float32 [n, d], a row for each chunk, and in
+    has `pixels`. `contexts` are the chunks' digests of what their vectors depend on besides their text, empty
+    where that is nothing. The inference stage adds `vectors`, float32 [n, d], a row for each chunk, and in
     `refused`, by position, why a chunk's row is none that may be written.
+
+    `document`, `title` and `fields` are those of the document that all chunks are from; `headings` has the
+    path above each chunk, or is empty where none has one.
     """
 
     attempt: int
@@ -73,6 +77,11 @@ class Segment:
     pixels: Pixels | None
     vectors: Vector | None = None
     refused: dict[int, str] = field(default_factory=dict)
+    contexts: list[str | None] = field(default_factory=list)
+    document: str | None = None
+    title: str | None = None
+    headings: list[str | None] = field(default_factory=list)
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
     #: Where a picture stands that doesn't travel inside; whoever moves segments between processes knows what
     #: that means.
     place: object = None
@@ -89,9 +98,10 @@ class Segment:
         ends = list(accumulate(self.lengths))
         return [self.token_ids[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
-    def records(self, model: str, indexed_at: datetime, fields: Mapping[str, str]) -> list[Record]:
+    def records(self, model: str, indexed_at: datetime, fields: Mapping[str, FieldValue]) -> list[Record]:
         """The records that the database shall hold: those of all chunks but the refused.
 
+        `fields` are the run's constant ones; they take the place of the document's own of the same name.
         Raises `HandOverError` where vectors and chunks differ in number.
         """
         if self.vectors is None or len(self.vectors) != len(self.ids):
@@ -100,6 +110,7 @@ class Segment:
             raise HandOverError("from the inference process to the indexer", what)
         mtime = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
         text = self.kind == "text"
+        values = {**self.fields, **fields} if self.fields else fields
         return [
             Record(
                 id=self.ids[i],
@@ -117,7 +128,10 @@ class Segment:
                 mtime=mtime,
                 size=self.file_size,
                 media_type=self.media_type,
-                fields=fields,
+                fields=values,
+                document=self.document,
+                title=self.title,
+                headings=self.headings[i] if self.headings else None,
             )
             for i in range(len(self.ids))
             if i not in self.refused

@@ -149,7 +149,7 @@ def test_the_last_lease_of_many_is_found_without_a_look_at_every_one(tmp_path: P
 
 def contend(folder: str, number: int, tasks: int, count: int, log: str, start: Barrier) -> None:
     """A process that takes leases until all are done; the first two die with their second one in hand."""
-    start.wait(60)
+    start.wait(120)
     begun = 0
     leases = Leases(RealFolder(Path(folder)), count, number, tasks, 1.0, {"pid": os.getpid()})
     resting = False
@@ -190,7 +190,7 @@ def test_processes_that_contend_and_die_take_each_lease_once_for_each_holder(tmp
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(120)
     assert [process.exitcode for process in processes] == [-9, -9, 0, 0, 0, 0]
     taken = Counter(line for log in logs for line in Path(log).read_text().splitlines())
     assert set(taken.values()) == {1}, "two processes had one lease at once"

@@ -64,7 +64,7 @@ class Node:
         assert mine
         for process in mine:
             process.kill()
-        psutil.wait_procs(mine, timeout=30)
+        psutil.wait_procs(mine, timeout=HANG_S)
 
     def client(self) -> Elasticsearch:
         return Elasticsearch(f"http://127.0.0.1:{self.port}")

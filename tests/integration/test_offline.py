@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.models.fetch import fetch
+from engine.models.files.fetch import fetch
 from engine.models.resolve import DEFAULT_TEXT_MODEL
 
 #: Seconds after which a command counts as hung.

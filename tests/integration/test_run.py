@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.integration.runs import Corpus, same_vectors, wait_until
+from tests.integration.runs import HANG_S, Corpus, same_vectors, wait_until
 
 PROSE = "Bees keep the hive warm. They dance to tell where flowers are.\n\n"
 
@@ -80,10 +80,10 @@ def test_a_vector_index_that_is_asked_for_later_is_made_though_no_file_changed(c
 
     assert corpus.run().code == 0
     assert indexes() == []
-    again = corpus.run("--lancedb-index", "ivf_flat")
+    again = corpus.run("--adapter", f"{corpus.url}?index=ivf_flat")
     assert (again.code, again.summary["chunks"]["indexed"]) == (0, 0)
     assert indexes() == ["IvfFlat"] * 2  # of texts and of pictures
-    assert corpus.run("--lancedb-index", "exact").code == 0
+    assert corpus.run("--adapter", f"{corpus.url}?index=exact").code == 0
     assert indexes() == []
 
 
@@ -219,7 +219,7 @@ def test_a_killed_parser_is_replaced_and_nothing_is_lost_or_doubled(tmp_path: Pa
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
                 wait_until(lambda pid=pid: pid not in children_by_score(process))  # type: ignore[misc]
-        assert process.wait(120) == 0
+        assert process.wait(HANG_S) == 0
         assert kills >= 1
         assert "was killed by SIGKILL" in log.read_text()
     records = corpus.records()
@@ -233,7 +233,7 @@ def test_a_signal_drains_the_run_and_the_same_command_goes_on(tmp_path: Path, nu
     with corpus.started("--buffer", "7MiB", text_model="stand-in:16@200000") as process:
         wait_for_records(corpus, 1)
         process.send_signal(number)
-        assert process.wait(60) == 75
+        assert process.wait(HANG_S) == 75
         assert "the same command goes on" in process.stderr.read()
     result = corpus.run()
     assert result.code == 0
@@ -247,7 +247,7 @@ def test_a_second_ctrl_c_stops_at_once_and_stays_resumable(tmp_path: Path) -> No
         process.send_signal(signal.SIGINT)
         wait_until(lambda: "SIGINT" in (corpus.run_dir / "run.log").read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 75
+        assert process.wait(HANG_S) == 75
         assert "interrupted twice" in process.stderr.read()
     result = corpus.run()
     assert result.code == 0
@@ -260,10 +260,8 @@ def test_children_die_with_their_supervisor(tmp_path: Path) -> None:
         wait_until(lambda: len(process.children()) >= 3)
         children = process.children()
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
-        wait_until(
-            lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 5
-        )
+        process.wait(HANG_S)
+        wait_until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
 
 
 def test_a_second_run_on_the_same_directory_is_refused(tmp_path: Path) -> None:
@@ -328,7 +326,7 @@ def test_a_signal_during_pruning_leaves_the_rest_to_the_same_command(tmp_path: P
     with corpus.started("--prune") as process:
         wait_until((corpus.run_dir / "status.json").exists)
         process.send_signal(signal.SIGTERM)
-        code = process.wait(60)
+        code = process.wait(HANG_S)
     left = len(corpus.records())
     assert (code, left) == (0, 1) or (code == 75 and left > 1)
     assert corpus.run("--prune").code == 0
@@ -358,7 +356,7 @@ def test_an_index_deleted_in_mid_run_ends_it_with_a_summary(tmp_path: Path) -> N
     with corpus.started(text_model="stand-in:16@40000") as process:
         wait_for_records(corpus, 1)
         shutil.rmtree(corpus.root / "db")
-        assert process.wait(60) == 1
+        assert process.wait(HANG_S) == 1
         assert "Traceback" not in process.stderr.read()
     assert json.loads((corpus.run_dir / "summary.json").read_text())["status"] == "error"
     assert not (corpus.run_dir / "status.json").exists()

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from engine.errors import UsageError
 from engine.models import backend
-from engine.models.backend import ONNX, BackendChoice, check_backend, on_cpu, ways
+from engine.models.backend import ONNX, BackendChoice, check_backend, ways
 
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without OpenVINO, a GPU, and instructions for bfloat16."""
-    for name in ("has_openvino", "computes_in_bfloat16", "has_accelerator"):
+    """A machine without OpenVINO and instructions for bfloat16."""
+    for name in ("has_openvino", "computes_in_bfloat16"):
         monkeypatch.setattr(backend, name, lambda: False)
 
 
@@ -79,14 +78,6 @@ def test_what_can_not_be_is_one_line_that_says_what_can(options: tuple[str, str,
     assert "\n" not in str(caught.value)
 
 
-def test_auto_is_the_cpu_only_where_there_is_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert on_cpu("auto")
-    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
-    assert not on_cpu("auto")
-    assert not on_cpu("cuda:1")
-    assert on_cpu("cpu")
-
-
 def test_instructions_for_bfloat16_are_those_of_the_processors_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for flags, expected in (("avx2 avx512f", False), ("avx512f avx512_bf16", True), ("asimd bf16", True)):
@@ -95,8 +86,3 @@ def test_instructions_for_bfloat16_are_those_of_the_processors_flags(monkeypatch
             patch.setattr(backend, "_processor", lambda flags=flags: {"flags": flags})
             assert backend.computes_in_bfloat16() is expected
     backend.computes_in_bfloat16.cache_clear()
-
-
-def test_a_machine_without_a_driver_has_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert backend.has_accelerator() == torch.cuda.is_available()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from engine.models.batching import SPREAD, batches, size_of
+from engine.models.batching import batches
 
 
 def test_every_input_is_in_one_batch_and_the_longest_comes_first() -> None:
@@ -42,18 +42,3 @@ def test_workers_that_take_batch_by_batch_find_the_last_ones_small() -> None:
 
 def test_without_a_budget_every_input_is_alone() -> None:
     assert list(batches([3, 9, 3], 0, workers=2)) == [[1], [0], [2]]
-
-
-def test_packed_batches_have_as_many_tokens_as_fit_whatever_their_lengths() -> None:
-    lengths = [900, 500, 400, 90, 10, 5]
-    assert list(batches(lengths, 1000, packed=True)) == [[0], [1, 2, 3, 4], [5]]
-    assert size_of(lengths, packed=True) == 1905
-    assert size_of(lengths, packed=False) == 5400
-
-
-def test_one_long_input_does_not_have_many_short_ones_laid_out_as_wide_as_it_is() -> None:
-    lengths = [8_000, *[24] * 1_000]
-    planned = list(batches(lengths, 32_000, packed=True))
-    assert all(len(batch) * max(lengths[index] for index in batch) <= SPREAD * 32_000 for batch in planned)
-    assert sorted(index for batch in planned for index in batch) == list(range(1_001))
-    assert [len(batch) for batch in planned] == [SPREAD * 4, 1_001 - SPREAD * 4]

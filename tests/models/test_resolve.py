@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from engine.errors import ModelNotFoundError, UsageError
-from engine.models import hub, image_folder, resolve, text_files
+from engine.models import resolve
+from engine.models.files import hub, image_folder, text_files
 from engine.models.resolve import DEFAULT_TEXT_MODEL, resolve_image, resolve_text
 from engine.models.spec import from_json, to_json
 from tests.models.conftest import edit

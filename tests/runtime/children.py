@@ -67,7 +67,7 @@ def soon(control: Connection, run_dir: str, how: str) -> None:
         if how == "company":
             mailbox.send(m.Note("now"))
         elif how == "alone":
-            time.sleep(60)
+            time.sleep(600)
         elif how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         elif how == "bug":
@@ -86,7 +86,7 @@ class Deadly:
         if job.path == "slow":
             time.sleep(1)
         if job.path == "stuck":
-            time.sleep(60)
+            time.sleep(600)
         while job.path in ("text", "endless"):
             segment = make_segment(1, size=100)
             segment.attempt = job.attempt
@@ -114,7 +114,7 @@ def at_work_on(
 
 def busy(control: Connection, run_dir: str) -> None:
     """Never look at the inbox."""
-    run_child(control, run_dir, lambda mailbox: time.sleep(60))
+    run_child(control, run_dir, lambda mailbox: time.sleep(600))
 
 
 def exits(control: Connection, run_dir: str, code: int) -> None:
@@ -141,7 +141,7 @@ def supervise(run_dir: str) -> None:
         time.sleep(0.01)
     sys.stdout.write(" ".join(str(child.pid) for child in children) + "\n")
     sys.stdout.flush()
-    time.sleep(60)
+    time.sleep(600)
 
 
 if __name__ == "__main__":

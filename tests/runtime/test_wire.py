@@ -23,7 +23,7 @@ from engine.stages.segment import Segment
 from tests.runtime import children
 
 #: Seconds after which a child that says nothing fails the test.
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 #: Rings whenever the child has said something.
 BELL = WakeEvent()

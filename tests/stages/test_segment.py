@@ -45,6 +45,17 @@ def test_a_text_record_has_its_chunk_its_place_and_its_own_vector() -> None:
     assert last.mtime == datetime(2024, 2, 29, 12, 30, 15, 123457, tzinfo=UTC)
 
 
+def test_a_record_says_which_document_it_is_from_and_what_stands_above_it() -> None:
+    segment = make_segment(2)
+    assert {(r.document, r.title, r.headings) for r in segment.records("model", NOW, {})} == {(None,) * 3}
+    segment.document, segment.title, segment.headings = "row 7", "Bees", [None, "Hive > Queen"]
+    segment.fields = {"year": 1901, "team": "theirs"}
+    first, second = segment.records("model", NOW, {"team": "blue"})
+    assert (first.document, first.title, first.headings) == ("row 7", "Bees", None)
+    assert second.headings == "Hive > Queen"
+    assert first.fields == second.fields == {"year": 1901, "team": "blue"}
+
+
 def test_a_picture_record_has_neither_text_nor_offsets() -> None:
     (record,) = make_segment(1, kind="image").records("clip", NOW, {})
     assert (record.kind, record.text, record.start, record.end) == ("image", None, None, None)

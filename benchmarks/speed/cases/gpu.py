@@ -1,11 +1,10 @@
 """How fast is a model on a GPU alone, how near does a whole run come, and how many cores feed it?
 
 For models of well-known shapes with random weights: items a second of the loaded model (tokens of full
-inputs, pictures), as a share of what the device reaches at products of matrices in the same numbers; whether
-its batches are run without padding, and what torch's compiler gives it; then in each round the whole of
-`engine.run` into LanceDB, end to end against the model alone; and the cores that the parsers would need to
-feed the model at its full rate, by their processor time for an item. `--device cpu --tiny` tries the case
-where there is no GPU.
+inputs, pictures), as a share of what the device reaches at products of matrices in the same numbers; then in
+each round the whole of `engine.run` into LanceDB, end to end against the model alone; and the cores that the
+parsers would need to feed the model at its full rate, by their processor time for an item. `--device cpu
+--tiny` tries the case where there is no GPU.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
         _, printed = timed([*command, args.device, args.dtype, str(PEAK_S)])
         options = [f"--{kind}-model", str(model), "--device", args.device, "--dtype", args.dtype]
         options += ["--backend", "torch"] + (["--workers", str(args.workers)] if args.workers else [])
-        engine.run(corpora[kind], *options)  # which finds the size of batches
+        engine.run(corpora[kind], *options)  # which times the model, and fills the caches
         runs = [engine.run(corpora[kind], *options) for _ in range(args.rounds)]
         _tell(outcome, kind, shape, answer(printed), runs)
     return outcome
@@ -94,8 +93,6 @@ def _tell(outcome: Outcome, kind: Kind, shape: str, alone: dict[str, Any], runs:
         "unit": "tokens/s" if kind == "text" else "images/s",
         "alone": f"{rate:,.0f}",
         "of peak": f"{rate * alone['flop'] / alone['peak']:.0%}",
-        "padding": "none" if alone["packed"] else "by batch",
-        "compiled ×": "" if alone["compiled"] is None else f"{alone['compiled']:.2f}",
         "end to end": spread(ends),
         "÷ its own bound": spread(bounds, ".3f"),
         "parsing cores": spread(feeding, ".1f"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from engine.models.batching import TooLargeError
 from engine.models.load import ImageEmbedder, TextEmbedder
-from engine.models.throughput import device_of, image_throughput, remembered, text_throughput
+from engine.models.measure.throughput import device_of, image_throughput, remembered, text_throughput
 from engine.records import Kind
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Mailbox
@@ -70,9 +70,6 @@ class Calibration:
 
     def _measured(self, kind: Kind, lengths: Sequence[int]) -> float:
         model, step = self.models[kind], self._mailbox.step
-        compiling = getattr(model, "compiling", None)
-        if self._asked and compiling is not None and (gain := compiling.measure()):
-            self._mailbox.send(m.Note(f"{kind} model: torch's compiler {gain}", detail=True))
 
         def measure() -> float:
             if isinstance(model, TextEmbedder):

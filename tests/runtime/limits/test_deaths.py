@@ -24,11 +24,14 @@ from engine.runtime.limits.deaths import (
 from engine.runtime.process.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
 from tests.runtime import children
 
+#: Seconds after which a child counts as hung.
+HANG_S = 120.0
+
 NO_KILLS = OomKills(Path("/nonexistent"))
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
@@ -81,11 +84,12 @@ def test_a_stopped_child_is_replaced_and_its_file_not_blamed(start: Callable[...
 
 def test_silence_is_counted_to_the_last_deadline(start: Callable[..., Child]) -> None:
     child = start(children.busy)
-    why = verdict(child, time.monotonic() + STUCK_DEADLINE_S + 10)
+    later = time.monotonic() + STUCK_DEADLINE_S + 10
+    why = verdict(child, later)
     assert why is not None
     assert why.reason == f"no progress for {STUCK_DEADLINE_S:g} s"
     child.excuse()
-    assert child.stuck_s(time.monotonic()) < 1
+    assert verdict(child, time.monotonic()) is None
 
 
 def test_a_pause_of_the_whole_process_is_noticed() -> None:
@@ -115,26 +119,26 @@ def test_a_crash_blames_the_file_and_a_kill_from_outside_does_not(
 ) -> None:
     child = start(children.busy)
     os.kill(child.pid, how)
-    child.process.join(30)
+    child.process.join(HANG_S)
     assert crash(child, NO_KILLS) == blamed
 
 
 def test_memory_blames_the_file(start: Callable[..., Child], tmp_path: Path) -> None:
     child = start(children.exits, OUT_OF_MEMORY)
-    child.process.join(30)
+    child.process.join(HANG_S)
     assert crash(child, NO_KILLS) == "its parser ran out of memory (--parser-memory)"
 
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_library_that_ends_its_process_blames_the_file(start: Callable[..., Child], code: int) -> None:
     child = start(children.exits, code)
-    child.process.join(30)
+    child.process.join(HANG_S)
     assert crash(child, NO_KILLS) == f"its parser exited with code {code}"
 
 
 def test_a_child_that_lost_its_supervisor_blames_no_file(start: Callable[..., Child]) -> None:
     child = start(children.exits, ORPHANED)
-    child.process.join(30)
+    child.process.join(HANG_S)
     assert crash(child, NO_KILLS) is None
 
 

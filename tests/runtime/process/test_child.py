@@ -37,10 +37,7 @@ from tests.runtime.conftest import Start
 from tests.stages.made import make_segment
 
 #: Seconds after which a process that should have spoken or ended fails the test. Spawning takes about one.
-PATIENCE_S = 30.0
-
-#: Seconds in which a child must be gone after its supervisor is.
-ORPHAN_DEADLINE_S = 5.0
+PATIENCE_S = 120.0
 
 
 def heard(child: Child, count: int) -> list[object]:
@@ -444,6 +441,6 @@ def test_children_are_gone_soon_after_their_supervisor_is_killed_and_the_directo
         processes = [psutil.Process(int(pid)) for pid in supervisor.stdout.readline().split()]
         assert len(processes) == 2
         supervisor.kill()
-    _, alive = psutil.wait_procs(processes, ORPHAN_DEADLINE_S)
+    _, alive = psutil.wait_procs(processes, PATIENCE_S)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
     RunLock(tmp_path).release()

@@ -23,7 +23,7 @@ def test_what_a_process_has_begun_and_ended_is_seen_though_it_was_killed(
     current_item = CurrentItem()
     assert (current_item.current, current_item.last) == (0, 0)
     for begun, ended, expected in [(7, False, (7, 7)), (2**40, True, (0, 2**40))]:
-        start(children.at_work_on, current_item, begun, ended).process.join(30)
+        start(children.at_work_on, current_item, begun, ended).process.join(120)
         assert (current_item.current, current_item.last) == expected
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.models import throughput
 from engine.models.batching import TooLargeError
-from engine.models.compiling import Gain
+from engine.models.measure import throughput
 from engine.models.spec import ImageSpec, TextSpec
 from engine.models.stand_in import StandInImage, StandInText
 from engine.runtime.process import messages as m
@@ -112,38 +111,3 @@ def test_inputs_that_do_not_fit_are_left_to_the_batches(monkeypatch: pytest.Monk
     calibration, sent = made(asked=True)
     calibration.run("text", [10])
     assert sent[-1].rate is None
-
-
-class Measured:
-    """What torch's compiler would give a model."""
-
-    def __init__(self, gain: Gain | None) -> None:
-        self.gain, self.on, self.calls = gain, gain is not None and gain.times > 1, 0
-
-    def measure(self) -> Gain | None:
-        self.calls += 1
-        return self.gain
-
-
-@pytest.mark.parametrize(
-    ("gain", "text"),
-    [
-        (Gain(1.25, 31.4), "text model: torch's compiler makes it 1.25 times as fast and takes 31 s"),
-        (
-            Gain(0.9, 8),
-            "text model: torch's compiler makes it 0.90 times as fast and takes 8 s, and isn't used",
-        ),
-        (Gain(0, 0), "text model: torch's compiler can't be used for it here"),
-        (None, None),
-    ],
-)
-def test_what_torchs_compiler_gives_is_measured_where_that_is_asked(
-    gain: Gain | None, text: str | None
-) -> None:
-    for asked in (False, True):
-        calibration, sent = made(asked, device="cuda:0")
-        found = calibration.models["text"].compiling = Measured(gain)  # type: ignore[union-attr]
-        calibration.run("text", [10, 20])
-        assert found.calls == asked
-        notes = [each for each in sent if isinstance(each, m.Note)]
-        assert notes == ([m.Note(text, detail=True)] if asked and text else [])

@@ -1,0 +1,219 @@
+"""Files and folders of this machine: plain paths, or `file://` URLs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from engine.errors import UsageError
+from engine.records import source_of
+from engine.sources.base import MOST_NS, Found, Item, LeftOut, Listing, OpenedItem, Rules, Source, Unreadable
+
+#: The skip rules of links that lead nowhere, by the error of following one; any other error is a failure.
+BROKEN_LINKS = {errno.ENOENT: "broken-symlink", errno.ENOTDIR: "broken-symlink", errno.ELOOP: "symlink-loop"}
+
+
+class LocalFile(OpenedItem):
+    """A file that is read where it lies."""
+
+    @property
+    def path(self) -> str:
+        return self.item.location
+
+    def stream(self) -> BinaryIO:
+        return open(self.item.location, "rb")
+
+
+class LocalSource(Source):
+    """Files by absolute path; a file's version is its modification time."""
+
+    def absolute(self, name: str) -> str:
+        return absolute_path(name)
+
+    def check(self, inputs: Sequence[str]) -> None:
+        for name in inputs:
+            try:
+                mode = os.stat(name).st_mode
+            except OSError as error:
+                message = f"input {name}: {reason(error)}; give files or folders that exist"
+                raise UsageError(message) from None
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                raise UsageError(f"input {name}: neither a file nor a folder")
+            if not os.access(name, os.R_OK):
+                raise UsageError(f"input {name}: permission denied; give files or folders that can be read")
+
+    def listing(self, inputs: Sequence[str], rules: Rules) -> LocalListing:
+        return LocalListing(inputs, rules)
+
+    def prefix(self, name: str) -> str | None:
+        return source_of(name).rstrip("/") + "/" if os.path.isdir(name) else None
+
+    def open(self, item: Item) -> LocalFile:
+        return LocalFile(item)
+
+    def now(self, item: Item) -> Item | None:
+        try:
+            return item_of(item.location, item.uri, os.stat(item.location))
+        except OSError:
+            return None
+
+
+class LocalListing(Listing):
+    """Inputs are absolute paths. Symbolic links to files are followed; links to folders are not, which makes
+    loops impossible.
+
+    A path that is an input itself is taken as such; any other belongs to the first input whose walk reaches
+    it, with no link and no hidden or excluded folder in between, and the later ones pass over it.
+    """
+
+    def __init__(self, inputs: Sequence[str], rules: Rules) -> None:
+        self._inputs = list(dict.fromkeys(inputs))
+        self._rules = rules
+        self._ranks = {name: rank for rank, name in enumerate(self._inputs)}
+
+    def __iter__(self) -> Iterator[Found]:
+        for name in self._inputs:
+            yield from self._input(name, os.path.basename(name))
+
+    def more(self, name: str) -> Iterator[Found]:
+        path = absolute_path(name)
+        if path in self._ranks:
+            return
+        if os.path.isdir(path) or not self._walkers(os.path.dirname(path), len(self._inputs)):
+            yield from self._input(path, name)
+
+    def _input(self, path: str, relative: str) -> Iterator[Found]:
+        """A file or a folder that was named: a link to a folder is followed here."""
+        if os.path.isdir(path):
+            yield from self._walk(path, self._walkers(path, self._rank(path)))
+        else:
+            yield from self._look(path, relative)
+
+    def _rank(self, path: str) -> int:
+        return self._ranks.get(path, len(self._inputs))
+
+    def _walkers(self, folder: str, rank: int) -> list[str]:
+        """The inputs before that rank whose own walk goes through the folder."""
+        walkers, above = [], folder
+        while True:
+            if self._ranks.get(above, rank) < rank and self._walks_to(above, folder):
+                walkers.append(above)
+            if above == (above := os.path.dirname(above)):
+                return walkers
+
+    def _walks_to(self, root: str, folder: str) -> bool:
+        """Whether the walk of the root, where nothing changes meanwhile, goes through a folder below it."""
+        part = folder
+        while len(part) > len(root):
+            hidden = not self._rules.hidden and os.path.basename(part).startswith(".")
+            if hidden or os.path.islink(part) or self._rules.excludes(_below(root, part)):
+                return False
+            part = os.path.dirname(part)
+        return True
+
+    def _walk(self, root: str, walkers: Sequence[str]) -> Iterator[Found]:
+        """Depth first with one open listing for each level, so that memory follows the depth alone.
+
+        `walkers` are earlier inputs that go through the root as well; what any of them meets is theirs.
+        """
+        rank, rules = self._rank(root), self._rules
+        levels = [] if walkers and not rules.exclude else [(self._entries(root), walkers)]
+        while levels:
+            listing, walkers = levels[-1]
+            entry = next(listing, None)
+            if entry is None:
+                levels.pop()
+                continue
+            if isinstance(entry, Unreadable):
+                if not walkers:
+                    yield entry
+                continue
+            path = entry.path
+            relative = _below(root, path)
+            rule = "hidden" if not rules.hidden and entry.name.startswith(".") else None
+            if rule is None and _is_folder(entry):
+                if not rules.excludes(relative):
+                    through = [each for each in walkers if not rules.excludes(_below(each, path))]
+                    if self._ranks.get(path, rank) < rank:
+                        through.append(path)
+                    # Patterns see the path below the input, so only they can leave something to this walk.
+                    if not through or rules.exclude:
+                        levels.append((self._entries(path), through))
+                    continue
+                rule = "excluded"
+            if walkers or path in self._ranks:
+                continue
+            if rule is None:
+                yield from self._look(path, relative)
+            elif rules.in_shard(source_of(path)):
+                yield LeftOut(source_of(path), rule)
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str] | Unreadable]:
+        """What the folder holds; where listing it fails, at once or on the way, the failure comes last."""
+        try:
+            with os.scandir(folder) as listing:
+                yield from listing
+        except OSError as error:
+            self.complete = False
+            yield Unreadable(source_of(folder), reason(error))
+
+    def _look(self, path: str, relative: str) -> Iterator[Found]:
+        uri = source_of(path)
+        if not self._rules.in_shard(uri):
+            return
+        if rule := self._rules.left_out(relative):
+            yield LeftOut(uri, rule)
+            return
+        if self._rules.known is not None and self._rules.known(path):
+            return
+        found = look_at(path, uri)
+        self.complete &= not isinstance(found, Unreadable)
+        yield found
+
+
+def absolute_path(name: str) -> str:
+    """The absolute path of a path or of a `file://` URL."""
+    if name.startswith("file://"):
+        name = unquote(name.removeprefix("file://"), errors="surrogateescape")
+    return os.path.abspath(name)
+
+
+def look_at(path: str, uri: str) -> Found:
+    """What lies at the path now; links to files are followed."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        rule = BROKEN_LINKS.get(error.errno or 0) if os.path.islink(path) else None
+        return LeftOut(uri, rule, reason(error)) if rule else Unreadable(uri, reason(error))
+    if stat.S_ISDIR(status.st_mode):
+        return LeftOut(uri, "symlink-to-folder")
+    if not stat.S_ISREG(status.st_mode):
+        return LeftOut(uri, "special-file")
+    return item_of(path, uri, status)
+
+
+def item_of(path: str, uri: str, status: os.stat_result) -> Item:
+    """The item that the file at the path is; its time is held to what the ledger can store."""
+    mtime_ns = max(-MOST_NS, min(MOST_NS, status.st_mtime_ns))
+    return Item(uri, status.st_size, str(mtime_ns), mtime_ns, path)
+
+
+def reason(error: OSError) -> str:
+    """What the system says, in lower case."""
+    return (error.strerror or str(error)).lower()
+
+
+def _below(root: str, path: str) -> str:
+    """The path as seen from the root above it."""
+    return path[len(root) :].lstrip("/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:  # a file system that has to be asked again; looking at the entry will tell
+        return False
