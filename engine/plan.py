@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from engine import config as configuration
+from engine.cli.options import from_arguments, list_name, run_parser
+from engine.cli.parser import count
 from engine.cli.terminal import harmless
 from engine.config import Config
 from engine.errors import EngineError, UsageError
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     could not be listed, 75 interrupted: the same command goes on."""
     try:
         args = _arguments(argv)
-        config = configuration.from_arguments(args)
+        config = from_arguments(args)
         manifest = Path(args.to).absolute() if args.to else config.run_dir / MANIFEST
         return plan(config, manifest, args)
     except UsageError as error:
@@ -64,13 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def plan(config: Config, manifest: Path, args: argparse.Namespace) -> int:
     """List, estimate, cut, print. Raises `EngineError` and `OSError`."""
     say = _silent if args.quiet else _say
-    check_inputs(config.inputs, config.files_from)
+    check_inputs(config.corpus.inputs, config.corpus.files_from)
+    corpus = config.corpus
     header = Header(
-        config.inputs,
-        configuration.list_name(config.files_from),
-        config.include,
-        config.exclude,
-        config.hidden,
+        corpus.inputs, list_name(corpus.files_from), corpus.include, corpus.exclude, corpus.hidden
     )
     try:
         manifest.parent.mkdir(parents=True, exist_ok=True)
@@ -161,16 +159,15 @@ def _alone(manifest: Path) -> Iterator[None]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = configuration.run_parser()
-    parser.prog = "python -m engine.plan"
-    parser.description = (
+    parser = run_parser(
+        "plan",
         "List a corpus once, estimate tokens, time, memory and index, and cut it into shares of equal work."
-        " Takes the options of engine.run, which the calibration runs with."
+        " Takes the options of engine.run, which the calibration runs with.",
     )
     add = parser.add_argument
-    add("--shards", type=configuration.count(1), required=True, metavar="N", help="how many tasks there are")
+    add("--shards", type=count(1), required=True, metavar="N", help="how many tasks there are")
     add("--to", metavar="FILE", help=f"the manifest (default {MANIFEST} in the run directory)")
-    add("--calibrate-seconds", type=configuration.count(0), default=60, metavar="S",
+    add("--calibrate-seconds", type=count(0), default=60, metavar="S",
         help="run over a sample for so long; 0: estimate nothing, balance by bytes (default 60)")  # fmt: skip
     add("--relist", action="store_true", help="list the corpus again, though there is a manifest of it")
     add("--json", action="store_true", help="print one JSON object")

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from engine.cli.options import check_url
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, check_url, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.repair.compare import Difference, Finding, Repaired
 from engine.run import CHILD_ENVIRONMENT
@@ -105,10 +106,8 @@ def _finding(finding: Finding, what: str) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.verify",
-        description="Compare what run directories have booked as acknowledged with what is in the database.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "verify", "Compare what run directories have booked as acknowledged with what is in the database."
     )
     add = parser.add_argument
     add("--run-dir", required=True, action="append", metavar="DIR",
@@ -118,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
         help="delete what is extra or wrong, and make again what is missing")  # fmt: skip
     add("--adopt", action="store_true", help="make a lost ledger anew from the records in the database")
     add("--json", action="store_true", help="one JSON object on standard output")
-    add("--version", action="version", version=engine_version())
     return parser
 
 

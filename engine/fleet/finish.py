@@ -25,6 +25,7 @@ from engine.errors import UsageError
 from engine.records import source_of
 from engine.repair.books import Book, Books, missing_shards, shard_folders, shard_of_folder
 from engine.repair.compare import Comparison, Difference
+from engine.runtime.database import adapter_options
 from engine.runtime.ledger.cleanup import Cleaner
 from engine.runtime.ledger.scratch import scratch
 from engine.runtime.ledger.store import FileRow, Ledger
@@ -165,7 +166,7 @@ def _has_begun(folder: Path) -> bool:
 
 def _options(books: Books) -> AdapterOptions:
     """What the tasks were told of the index, which is not written apart any more."""
-    return replace(Config.from_dict(_config(books.books[0])).adapter_options, task=None)
+    return replace(adapter_options(Config.from_dict(_config(books.books[0]))), task=None)
 
 
 def _check_one_fleet(run_dir: Path, books: Books) -> None:

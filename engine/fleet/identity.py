@@ -20,19 +20,19 @@ IDENTITY = "fleet.json"
 
 def fleet_folder(config: Config) -> Path:
     """The directory that was named by `--run-dir`, in which each task of several has its own."""
-    own = config.shard[1] > 1 or config.fleet
+    own = config.task.shard[1] > 1 or config.task.fleet
     return config.run_dir.parent.parent if own else config.run_dir
 
 
 def check_cut(config: Config) -> None:
     """Raises `UsageError` where the task takes a shard of a manifest that was cut into another number."""
-    if config.manifest is None or config.lease:
+    if config.task.manifest is None or config.task.lease:
         return
-    (number, tasks), cut = config.shard, read_table(Path(config.manifest))["tasks"]
+    (number, tasks), cut = config.task.shard, read_table(Path(config.task.manifest))["tasks"]
     if tasks != cut:
         raise UsageError(
-            f"--shard {number}/{tasks}: {config.manifest} was cut into {cut} shards; give I/{cut}, or plan"
-            f" again with --shards {tasks}"
+            f"--shard {number}/{tasks}: {config.task.manifest} was cut into {cut} shards; give I/{cut}, or"
+            f" plan again with --shards {tasks}"
         )
 
 
@@ -42,8 +42,8 @@ def check_fleet(config: Config) -> None:
     # First: what is refused for that must not say for ever what the fleet is.
     check_cut(config)
     folder = fleet_folder(config)
-    several = config.shard[1] > 1 or config.manifest is not None
-    _check_numbers(folder, config.shard[1])
+    several = config.task.shard[1] > 1 or config.task.manifest is not None
+    _check_numbers(folder, config.task.shard[1])
     known = _read(folder / IDENTITY)
     if known is None and not several:
         return
@@ -69,13 +69,15 @@ _TOLD = {
 
 
 def _identity(config: Config) -> dict[str, Any]:
-    manifest = None if config.manifest is None else read_table(Path(config.manifest))["digest"]
+    manifest = None if config.task.manifest is None else read_table(Path(config.task.manifest))["digest"]
     return {
-        "inputs": sorted(os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.inputs),
-        "files_from": config.files_from,
-        "shards": config.shard[1],
+        "inputs": sorted(
+            os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.corpus.inputs
+        ),
+        "files_from": config.corpus.files_from,
+        "shards": config.task.shard[1],
         "manifest": manifest,
-        "lease": config.lease,
+        "lease": config.task.lease,
     }
 
 

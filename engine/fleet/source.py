@@ -26,15 +26,15 @@ BOOK = "leases.json"
 def shard_files(config: Config) -> Iterator[Found]:
     """The files of this task's shard, each looked at when it is its turn. Raises `UsageError`."""
     check_cut(config)
-    shares = Shares(Path(config.manifest or ""), "shards")
-    return (_as_it_is(line) for line in shares.lines(config.shard[0]))
+    shares = Shares(Path(config.task.manifest or ""), "shards")
+    return (_as_it_is(line) for line in shares.lines(config.task.shard[0]))
 
 
 def planned_files(config: Config) -> Iterator[Found]:
     """Every file that this task may get: its shard's, or with leases all. Raises `UsageError`."""
-    if not config.lease:
+    if not config.task.lease:
         return shard_files(config)
-    return (_as_it_is(line) for line in read(Path(config.manifest or "")))
+    return (_as_it_is(line) for line in read(Path(config.task.manifest or "")))
 
 
 class LeasedFiles:
@@ -45,11 +45,11 @@ class LeasedFiles:
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._shares = Shares(Path(config.manifest or ""), "leases")
+        self._shares = Shares(Path(config.task.manifest or ""), "leases")
         folder = fleet_folder(config) / "leases" / self._shares.digest[:16]
-        number, tasks = config.shard
+        number, tasks = config.task.shard
         self._leases = Leases(
-            RealFolder(folder), len(self._shares), number, tasks, config.lease_ttl, _owner(), clock
+            RealFolder(folder), len(self._shares), number, tasks, config.task.lease_ttl, _owner(), clock
         )
         self._book = config.run_dir / BOOK
         self._leases.resume(_read_book(self._book, self._shares.digest))

@@ -25,20 +25,21 @@ class Generation:
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._config = config
         self._say = say
+        models, parsing = config.models, config.parsing
         self.text = resolve_text(
-            config.text_model, trust_remote_code=config.trust_remote_code, int8=config.dtype == "int8"
+            models.text_model, trust_remote_code=models.trust_remote_code, int8=models.dtype == "int8"
         )
         for note in self.text.notes:
             say(note)
         # A chunker holds a tokenizer, of which only parsers have a use.
-        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap).name
+        self._chunker = Chunker(self.text, parsing.chunk_size, parsing.chunk_overlap).name
         release()
         self._image: ImageSpec | None = None
 
     def image(self) -> ImageSpec | None:
         """The image model; None where this run leaves pictures out."""
-        if self._image is None and self._config.images:
-            self._image = resolve_image(self._config.image_model)
+        if self._image is None and self._config.parsing.images:
+            self._image = resolve_image(self._config.models.image_model)
             release()
             for note in self._image.notes:
                 self._say(note)
@@ -59,7 +60,7 @@ class Generation:
     def schema(self) -> IndexSchema:
         """What the index must be made for, as far as it is known by now."""
         image = self._image.info if self._image else None
-        names = tuple(name for name, _ in self._config.fields)
+        names = tuple(name for name, _ in self._config.database.fields)
         return IndexSchema(self.text.info, image, self._chunker, names)
 
     def check(self, ledger: Ledger, opened: m.Opened) -> m.Renew:
@@ -68,25 +69,25 @@ class Generation:
         Raises `UsageError` where it is not the one that was filled. An index that has pictures already has
         their model checked now, not at the first picture.
         """
-        config = self._config
+        config, url = self._config, self._config.database.adapter
         booked = ledger.booked()
-        if booked.least and not config.full:
+        if booked.least and not config.database.full:
             self._check_filled(booked.least, ledger.get("identity"), opened)
-        if opened.count and ledger.get("adapter") is None and not config.fleet:
+        if opened.count and ledger.get("adapter") is None and not config.task.fleet:
             self._say(
                 f"the index holds {opened.count:,} records already, of which this run directory knows"
                 " nothing: several may fill one index; one that lost its ledger gets it back with"
-                f" python -m engine.verify --run-dir {config.run_dir} --adapter {config.adapter} --adopt"
+                f" python -m engine.verify --run-dir {config.run_dir} --adapter {url} --adopt"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
             # A run that meets no picture needs no image model.
             with suppress(ModelNotFoundError):
                 self.image()
-        if config.fleet:
+        if config.task.fleet:
             return "never"  # its tasks fill one index, of which each would begin another
         if opened.resumed:
             return "misfit"  # never published, so that nobody misses what a new one leaves behind
-        if config.full:
+        if config.database.full:
             return "always"
         if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
@@ -104,11 +105,11 @@ class Generation:
             what = f"holds {opened.count:,} records, fewer than the {least:,} that were acknowledged"
         else:
             return
-        config = self._config
+        url, run_dir = self._config.database.adapter, self._config.run_dir
         raise UsageError(
-            f"--adapter {config.adapter}: the index that this run directory filled {what};"
-            f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-            f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
+            f"--adapter {url}: the index that this run directory filled {what};"
+            f" repair it with: python -m engine.verify --run-dir {run_dir}"
+            f" --adapter {url} --repair (or index anew with --full, or another --run-dir)"
         )
 
 

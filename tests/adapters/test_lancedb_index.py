@@ -18,9 +18,10 @@ from lancedb.index import BTree
 import adapters
 from adapters import vector_index
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
-from engine import config
+from engine.cli.options import LANCEDB_INDEXES, parse
 from engine.errors import UsageError
 from engine.records import Kind, Vector
+from engine.runtime.database import adapter_options
 from tests.adapters.contract import adapters_closed, stored, write
 from tests.records import make_records, make_schema, make_vectors
 
@@ -178,9 +179,9 @@ def test_an_index_that_somebody_else_made_stays_however_much_is_added(adapter: A
 def test_an_unknown_kind_is_refused_and_the_command_line_knows_all(url: str) -> None:
     with pytest.raises(UsageError, match="unknown vector index 'hnsw'; accepted are exact, ivf_rq"):
         adapters.connect(url, AdapterOptions(index_options="hnsw"))
-    assert config.LANCEDB_INDEXES == vector_index.KINDS
-    asked = config.parse(["x", "--adapter", url, "--lancedb-index", "exact"])
-    assert asked.adapter_options.index_options == "exact"
+    assert LANCEDB_INDEXES == vector_index.KINDS
+    asked = parse(["x", "--adapter", url, "--lancedb-index", "exact"])
+    assert adapter_options(asked).index_options == "exact"
 
 
 KILLED_WHILE_BUILDING = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import config as configuration
 from engine import plan
+from engine.cli.options import parse
 from engine.errors import UsageError
 from engine.fleet.identity import IDENTITY, check_fleet
 from engine.fleet.table import Shares
@@ -49,9 +49,9 @@ def test_a_wrong_number_of_tasks_is_refused_and_does_not_stay_with_the_run_direc
     assert plan.main(command) == 0
     shard = ["--manifest", manifest, "--fleet", "--shard", "0/4", *run]
     with pytest.raises(UsageError, match="was cut into 3 shards"):
-        check_fleet(configuration.parse(shard))
+        check_fleet(parse(shard))
     assert not (tmp_path / "run" / IDENTITY).exists()
-    check_fleet(configuration.parse([*shard, "--lease"]))
+    check_fleet(parse([*shard, "--lease"]))
     capsys.readouterr()
     assert slurm(["submit", "--manifest", manifest, "--tasks", "4", "--dry-run", *run]) == 2
     assert "was cut into 3 shards" in capsys.readouterr().err
