@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.errors import UsageError
-from engine.records import RECORD_FIELDS
+from engine.records import RECORD_FIELDS, ChunkerChoice
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
+DEFAULT_CHUNKER = "tokens"
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 #: Least bytes for a parser: libraries and tokenizer take about 110 MiB before the first file.
@@ -87,14 +88,25 @@ class CorpusConfig(_Checked):
 class ParsingConfig(_Checked):
     """How it is read and cut. A `chunk_size` of None is the model's largest input, in tokens."""
 
+    chunker: str = DEFAULT_CHUNKER
     chunk_size: int | None = _number(None, 1)
     chunk_overlap: int = _number(0, 0)
+    chunker_options: Pairs = field(default=(), metadata={"pairs": True})
     dedupe: bool = True
     images: bool = True
     exact_images: bool = False
     tolerate_truncated: bool = False
     file_timeout: float = _seconds(600.0)
     file_attempts: int = _number(2, 1)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        self.chunker_choice.given()  # raises where one is given twice
+
+    @property
+    def chunker_choice(self) -> ChunkerChoice:
+        """The chunker that cuts, with every option that was given for it."""
+        return ChunkerChoice(self.chunker, self.chunk_size, self.chunk_overlap, self.chunker_options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +272,9 @@ def option_name(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
-def sorted_pairs(values: Mapping[str, str]) -> Pairs:
-    """For a field of names and values."""
-    return tuple(sorted(values.items()))
+def sorted_pairs(values: Mapping[str, object]) -> Pairs:
+    """For a field of names and values, the values as text."""
+    return tuple(sorted((name, str(value)) for name, value in values.items()))
 
 
 def _from_json(each: dataclasses.Field[Any], value: Any) -> Any:

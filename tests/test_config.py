@@ -81,6 +81,7 @@ def test_a_configuration_comes_back_from_the_json_that_it_was_stored_as(tmp_path
     config = parse(
         "a caf\udce9 --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --chunk-size 128 --chunk-overlap 16 --max-ram 8GiB --shard 2/4 --file-timeout 10 --grace 0.5"
+        " --chunker mine --chunker-option by=words --chunker-option at=1"
         " --es-index-options hnsw --no-es-store-vectors --include *.txt --exclude x --no-images --limit 7"
         f" --field b=2 --field a=1=1 --quiet --run-dir {tmp_path}/run".split()
     )
@@ -98,6 +99,12 @@ def test_a_configuration_of_another_version_keeps_what_both_know() -> None:
         None,
         (os.path.abspath("corpus"),),
     )
-    for broken in ({"shard": "four"}, {"shard": 4}, {"run_dir": 5}, {"fields": "a=b"}):
+    for broken in (
+        {"shard": "four"},
+        {"shard": 4},
+        {"run_dir": 5},
+        {"fields": "a=b"},
+        {"chunker_options": 3},
+    ):
         with pytest.raises(UsageError, match="not a run's configuration"):
             Config.from_dict(stored | broken)

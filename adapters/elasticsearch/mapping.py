@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters.schema import from_json, model_of, to_json
 from engine.errors import SchemaMismatchError
-from engine.records import IndexSchema, ModelInfo
+from engine.records import ChunkerIdentity, IndexSchema, ModelInfo
 
 #: Key of this engine's entry in the mapping's `_meta`.
 META_KEY = "vector_streaming_engine"
@@ -75,7 +75,7 @@ def stored_schema(mapping: Mapping[str, Any], where: str) -> IndexSchema:
     meta = mapping.get("_meta") or {}
     if META_KEY in meta:
         return from_json(meta[META_KEY], where)
-    plain = IndexSchema(None, None, "")
+    plain = IndexSchema(None, None, ChunkerIdentity.from_key(""))
     check_fits(mapping, plain, where)
     return plain
 

@@ -76,7 +76,12 @@ def _configuration(
     return Config(
         CorpusConfig((os.path.abspath(folder),), include=tuple(include)),
         ParsingConfig(
-            config.chunk_size, config.overlap, images=config.images, exact_images=config.exact_images
+            config.chunker,
+            config.chunk_size,
+            config.overlap,
+            sorted_pairs(config.chunker_options),
+            images=config.images,
+            exact_images=config.exact_images,
         ),
         ModelConfig(
             model.text_model,

@@ -115,9 +115,12 @@ OPTIONS = (
     Option("corpus.prune", "on", "delete the records of files that left the corpus"),
     Option("corpus.skip_failed", "on", "don't try again what failed before"),
 
+    Option("parsing.chunker", "text", "how texts are cut", "NAME"),
     Option("parsing.chunk_size", "count", "largest chunk, special tokens included", "TOKENS",
         "the model's largest input"),
     Option("parsing.chunk_overlap", "count", "tokens that a chunk shares with the one before", "TOKENS"),
+    Option("parsing.chunker_options", "pairs", "an option of the chunker (repeatable)", "NAME=VALUE",
+        flag="--chunker-option"),
     Option("parsing.dedupe", "switch", "embed equal chunks and pictures once, and write them for each place"),
     Option("parsing.images", "off", "leave pictures out"),
     Option("parsing.exact_images", "on", "decode pictures in full, as open_clip does"),
@@ -244,13 +247,14 @@ def _value(option: Option, found: Any) -> Any:
         return tuple(found)
     if option.kind != "pairs":
         return found
-    pairs = {}
+    pairs = []
     for pair in found:
         name, separator, value = pair.partition("=")
         if not separator:
             raise UsageError(f"{option.name} {pair}: give NAME=VALUE, the name of letters, digits and _")
-        pairs[name] = value
-    return sorted_pairs(pairs)
+        pairs.append((name, value))
+    # Of constant fields the last one counts; a chunker's option that comes twice is refused.
+    return sorted_pairs(dict(pairs)) if option.field == "fields" else tuple(sorted(pairs))
 
 
 def _check_database_options(config: Config) -> None:

@@ -146,9 +146,9 @@ class _Adoption:
 
     def _config(self, fields: dict[str, str]) -> Config:
         """The options of a run that would make these records, for a repair before the next run."""
-        size, overlap = recipe.sizes(self._schema, self._url)
+        cuts = self._chunker.identity
         return Config(
-            parsing=ParsingConfig(chunk_size=size, chunk_overlap=overlap),
+            parsing=ParsingConfig(cuts.name, chunker_options=sorted_pairs(dict(cuts.options))),
             models=ModelConfig(self._text.name, self._image.name if self._image else None),
             database=DatabaseConfig(self._url, sorted_pairs(fields)),
             memory=MemoryConfig(default_workers()),
@@ -275,7 +275,7 @@ class _Adoption:
 
     def _generation(self, kind: str) -> str:
         if kind == "text":
-            return text_generation(self._chunker.name, self._text.digest)
+            return text_generation(self._chunker.identity.key, self._text.digest)
         return self._image.digest if self._image else ""
 
 

@@ -106,7 +106,7 @@ class Comparison:
         self._books = books
         self._adapter = adapter
         self.difference = Difference(vectors_checked=adapter.gives_vectors())
-        #: Every chunker that made records.
+        #: The key of every chunker that made records.
         self._chunkers: set[str] = set()
         self._db: sqlite3.Connection = scratch(books.books[0].run_dir, _TABLES)
         try:
@@ -144,7 +144,8 @@ class Comparison:
         if schema is None:
             return
         # The newest first: it made most of them.
-        chunkers = [schema.chunker, *sorted(self._chunkers - {schema.chunker})]
+        newest = schema.chunker.key
+        chunkers = [newest, *sorted(self._chunkers - {newest})]
         difference = self.difference
         for row in self._adapter.scan(with_embeddings=difference.vectors_checked):
             difference.in_database += 1

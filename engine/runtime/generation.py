@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.chunkers.tokens import Chunker
+from engine import chunkers
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
@@ -25,14 +25,14 @@ class Generation:
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._config = config
         self._say = say
-        models, parsing = config.models, config.parsing
+        models = config.models
         self.text = resolve_text(
             models.text_model, trust_remote_code=models.trust_remote_code, int8=models.dtype == "int8"
         )
         for note in self.text.notes:
             say(note)
         # A chunker holds a tokenizer, of which only parsers have a use.
-        self._chunker = Chunker(self.text, parsing.chunk_size, parsing.chunk_overlap).name
+        self._chunker = chunkers.make(self.text, config.parsing.chunker_choice).identity
         release()
         self._image: ImageSpec | None = None
 
@@ -48,7 +48,7 @@ class Generation:
     def name(self, kind: str) -> str | None:
         """All that shapes the records of a kind besides a file's content, as one word."""
         if kind == "text":
-            return text_generation(self._chunker, self.text.digest)
+            return text_generation(self._chunker.key, self.text.digest)
         spec = self.image()
         return spec.digest if spec else None
 
@@ -91,7 +91,7 @@ class Generation:
             return "always"
         if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
-        return "always" if opened.schema.chunker not in ("", self._chunker) else "misfit"
+        return "always" if opened.schema.chunker.key not in ("", self._chunker.key) else "misfit"
 
     def _check_filled(self, least: int, identity: str | None, opened: m.Opened) -> None:
         """Raise `UsageError` where the index is another one, or lacks what was acknowledged."""
@@ -114,5 +114,5 @@ class Generation:
 
 
 def text_generation(chunker: str, digest: str) -> str:
-    """The name of all that shapes text records, by the names of the chunker and of the model's weights."""
+    """The name of all that shapes text records: the chunker's key and the digest of the model."""
     return f"{chunker} {digest}"

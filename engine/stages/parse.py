@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.base import Chunker
 from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
 from engine.parsers.reading import Progress, hash_file, no_progress
@@ -195,7 +195,7 @@ class ParseStage:
         batch: list[Chunk] = []
         size = shared
         sentinel: list[Chunk | None] = [None]
-        for number, chunk in enumerate(chain(_guarded(self.chunker.chunks(section.text)), sentinel)):
+        for number, chunk in enumerate(chain(_guarded(self.chunker.chunks(section)), sentinel)):
             if number < start.chunks and chunk is not None:
                 continue
             cost = self._cost(chunk, section) if chunk is not None else 0
@@ -228,13 +228,14 @@ class ParseStage:
         size: int,
         media_type: str,
     ) -> Segment:
-        spec, chunker = self.text_spec, self.chunker.name
+        where = (job.source, section.page)
+        made_by = (self.chunker.identity.key, self.text_spec.digest)
         starts = [section.start + chunk.start for chunk in chunks]
         ends = [section.start + chunk.end for chunk in chunks]
         hashes = [text_hash(chunk.text) for chunk in chunks]
         ids = [
-            record_id(job.source, section.page, start, end, content, chunker, spec.digest, section.document)
-            for start, end, content in zip(starts, ends, hashes, strict=True)
+            record_id(*where, start, end, content, *made_by, section.document, chunk.context)
+            for start, end, content, chunk in zip(starts, ends, hashes, chunks, strict=True)
         ]
         token_ids: list[TokenIds] = [chunk.token_ids for chunk in chunks if chunk.token_ids is not None]
         return Segment(
@@ -258,6 +259,7 @@ class ParseStage:
             lengths=[chunk.tokens for chunk in chunks],
             token_ids=np.concatenate(token_ids) if len(token_ids) == len(chunks) else None,
             pixels=None,
+            contexts=[chunk.context for chunk in chunks] if any(chunk.context for chunk in chunks) else [],
             document=section.document,
             title=_label(section.title),
             headings=[_label(section.headings_at(c.start)) for c in chunks] if section.headings else [],

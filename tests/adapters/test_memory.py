@@ -8,7 +8,7 @@ import pytest
 import adapters
 from adapters import memory
 from engine.errors import UsageError
-from engine.records import IndexSchema
+from engine.records import ChunkerIdentity, IndexSchema
 from tests.adapters.contract import AdapterContract
 
 
@@ -38,7 +38,7 @@ def test_words_are_not_searched_for() -> None:
 
 def test_two_names_are_two_indices() -> None:
     first, second = adapters.connect("memory://first"), adapters.connect("memory://second")
-    first.ensure_schema(IndexSchema(None, None, "any"))
+    first.ensure_schema(IndexSchema(None, None, ChunkerIdentity.from_key("any")))
     assert first.identity() is not None
     assert second.identity() is None
     memory.drop("first")

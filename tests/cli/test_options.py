@@ -59,7 +59,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     config = parse(
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --trust-remote-code --backend torch --device cuda:1 --dtype float16 --workers 3 --chunk-size 128"
-        " --chunk-overlap 16"
+        " --chunk-overlap 16 --chunker semantic --chunker-option buffer_size=2 --chunker-option threshold=a=b"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --lease-ttl 9 --file-timeout 10"
         " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
@@ -80,8 +80,10 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             skip_failed=True,
         ),
         ParsingConfig(
+            chunker="semantic",
             chunk_size=128,
             chunk_overlap=16,
+            chunker_options=(("buffer_size", "2"), ("threshold", "a=b")),
             dedupe=False,
             images=False,
             exact_images=True,
@@ -282,6 +284,13 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str) -> None:
 def test_a_constant_field_needs_a_plain_name_and_a_value(pair: str) -> None:
     expected = f"--field {pair}: give NAME=VALUE, the name of letters, digits and _"
     assert refusal("corpus", "--field", pair) == expected
+
+
+def test_a_chunkers_option_has_a_value_and_is_given_once() -> None:
+    message = "--chunker-option size: give NAME=VALUE, the name of letters, digits and _"
+    assert refusal("corpus", "--chunker-option", "size") == message
+    twice = refusal("corpus", "--chunk-size", "64", "--chunker-option", "size=32")
+    assert twice == "--chunker-option size=32: size is given twice, first as 64"
 
 
 @pytest.mark.parametrize("name", RECORD_FIELDS)

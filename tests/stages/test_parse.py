@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.parsers import sections
 from engine.parsers import text as text_parser
 from engine.parsers.reading import hash_file
-from engine.records import Section, SectionFailure, TextSection
+from engine.records import Chunk, Section, SectionFailure, TextSection
 from engine.stages import parse as module
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
@@ -45,7 +45,7 @@ SMALL_SEGMENT = 8_000
 def stage(
     chunk_size: int | None = None, images: Callable[[], ImageSpec | None] = lambda: IMAGES
 ) -> ParseStage:
-    return ParseStage(SPEC, Chunker(SPEC, chunk_size), images)
+    return ParseStage(SPEC, TokenChunker(SPEC, chunk_size), images)
 
 
 def job_of(path: Path | str, **more: object) -> FileJob:
@@ -270,7 +270,7 @@ def test_any_text_goes_on_after_any_of_its_segments_with_the_same_ids(
     @given(text=texts, size=st.integers(10, 60), share=st.floats(0, 0.9), chosen=st.floats(0, 1))
     def holds(text: str, size: int, share: float, chosen: float) -> None:
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        of = ParseStage(SPEC, Chunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
+        of = ParseStage(SPEC, TokenChunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
         whole, _, _ = parsed(job_of(path), of)
         if whole:
             number = int(chosen * (len(whole) - 1))
@@ -304,6 +304,30 @@ def test_a_document_of_failed_pages_alone_is_not_without_text(
 # Ids
 
 
+class Placed(TokenChunker):
+    """Chunks whose vectors depend on where they stand, or on nothing."""
+
+    place: str | None = None
+
+    def chunks(self, section: TextSection) -> Iterator[Chunk]:
+        for chunk in super().chunks(section):
+            yield replace(chunk, context=self.place)
+
+
+def test_what_a_vector_depends_on_besides_its_text_is_part_of_its_id_and_goes_along(tmp_path: Path) -> None:
+    path = tmp_path / "poem.txt"
+    path.write_text(prose(7, 400))
+    chunker = Placed(SPEC, 16)
+    of = ParseStage(SPEC, chunker, lambda: None)
+    found = {}
+    for chunker.place in (None, "aa", "bb"):
+        (segment,) = parsed(job_of(path), of)[0]
+        assert segment.contexts == ([] if chunker.place is None else [chunker.place] * len(segment.ids))
+        found[chunker.place] = set(segment.ids)
+    assert found[None] == {each for segment in parsed(job_of(path), stage(16))[0] for each in segment.ids}
+    assert len(set.union(*found.values())) == 3 * len(found[None])
+
+
 def test_ids_are_the_same_each_time_and_in_each_place_of_the_machine(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -317,7 +341,7 @@ def test_ids_differ_by_source_position_chunker_and_model(tmp_path: Path) -> None
     path = tmp_path / "twice.txt"
     path.write_text("one and the same words. \n\n" * 60)
     job = job_of(path)
-    of_other_model = ParseStage(replace(SPEC, digest="another"), Chunker(SPEC, 16), lambda: None)
+    of_other_model = ParseStage(replace(SPEC, digest="another"), TokenChunker(SPEC, 16), lambda: None)
     sets = [
         [record for segment in segments for record in segment.ids]
         for segments in (

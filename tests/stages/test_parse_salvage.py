@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_image, resolve_text
 from engine.parsers import pdf as pdf_parser
 from engine.parsers.sections import encodable
@@ -33,7 +33,7 @@ TEXT = "Größe und Länge, "
 def parsed(path: Path, done: Segment | None = None, **options: Any) -> list[Any]:
     """Everything that the stage makes of a file, or what it makes after the segment that is done."""
     status = os.stat(path)
-    stage = ParseStage(SPEC, Chunker(SPEC), lambda: IMAGES, **options)
+    stage = ParseStage(SPEC, TokenChunker(SPEC), lambda: IMAGES, **options)
     job = FileJob(1, str(path), "/corpus/file", status.st_size, status.st_mtime_ns)
     if done is not None:
         job = replace(job, last=done.ordinal, checkpoint=done.checkpoint)
