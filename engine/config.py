@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.errors import UsageError
-from engine.records import RECORD_FIELDS, ChunkerChoice
+from engine.records import RECORD_FIELDS, ChunkerChoice, index_url
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
 DEFAULT_CHUNKER = "tokens"
@@ -136,9 +136,6 @@ class DatabaseConfig(_Checked):
     bulk_bytes: int = _number(8 * 2**20, 1, "bytes")
     bulk_concurrency: int = _number(2, 1)
     database_deadline: float = _seconds(900.0)
-    es_index_options: str | None = None
-    es_store_vectors: bool | None = None
-    lancedb_index: str | None = None
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
@@ -263,8 +260,8 @@ DEVICES = "auto, cpu, cuda, cuda:N or mps, or several by commas"
 
 def default_run_dir(inputs: Iterable[str], files_from: str | None, adapter: str) -> Path:
     """A folder below `runs`, the same for the same corpus and database, whatever the other options."""
-    parts = "\0".join([*sorted(inputs), files_from or "", adapter]).encode("utf-8", "surrogateescape")
-    return Path("runs") / hashlib.sha256(parts).hexdigest()[:12]
+    parts = "\0".join([*sorted(inputs), files_from or "", index_url(adapter)])
+    return Path("runs") / hashlib.sha256(parts.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def option_name(field_name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli.options import check_url
+import adapters
 from engine.cli.parser import command_parser, seconds
 from engine.cli.terminal import harmless
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
         args = _parser().parse_args(argv)
-        check_url(args.adapter)
+        adapters.check(args.adapter)
         for name, value in CHILD_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -291,3 +291,8 @@ def source_of(path: str) -> str:
     except UnicodeEncodeError:
         return re.sub("[\udc80-\udcff]", lambda m: f"%{ord(m.group()) - 0xDC00:02X}", name)
     return name
+
+
+def index_url(url: str) -> str:
+    """What of an adapter URL names the index: all but the query, which holds the database's options."""
+    return url.partition("?")[0]

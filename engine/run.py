@@ -12,19 +12,13 @@ from engine.machine import batch_job as job
 from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread; of LanceDB no
-#: warnings on standard error, few threads and little read ahead (left to itself it compacts with a task for
-#: each core); and none of multiprocessing's warnings about a semaphore of tqdm's that a killed process leaves
-#: to be cleaned up.
+#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and none of
+#: multiprocessing's warnings about a semaphore of tqdm's that a killed process leaves to be cleaned up.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
-    "LANCEDB_LOG": "error",
-    "LANCE_CPU_THREADS": "1",
-    "LANCE_IO_THREADS": "2",
-    "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20),
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
 }
 

@@ -82,6 +82,11 @@ def find(
         raise UsageError(f"-k {k}: give a whole number of at least 1")
     check_backend(backend, device, dtype)
     with closing(adapters.connect(url, AdapterOptions(exact=exact))) as adapter:
+        able = adapter.capabilities
+        if hybrid and not able.words:
+            raise UsageError(f"--hybrid: {url}: {adapters.lacking('words')}")
+        if filters != NO_FILTERS and not able.filters:
+            raise UsageError(f"--source-prefix, --media-type: {url}: {adapters.lacking('filters')}")
         schema = adapter.schema()
         if schema is None:
             raise UsageError(
@@ -253,8 +258,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--kind", choices=KINDS, help="only texts, or only pictures (default: both)")
     add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as /data/manuals/")
     add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
-    add("--hybrid", action="store_true", help="merge nearness with shared words (BM25; Elasticsearch only)")
-    add("--exact", action="store_true", help="compare all vectors, without an index (not Elasticsearch)")
+    add(
+        "--hybrid",
+        action="store_true",
+        help="merge nearness with shared words (BM25), where the database can",
+    )
+    add("--exact", action="store_true", help="compare all vectors, without an index, where the database can")
     add("--json", action="store_true", help="one JSON object on standard output")
     add_model_options(parser)
     return parser

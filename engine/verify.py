@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from engine.cli.options import check_url
+import adapters
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
         args = _parser().parse_args(argv)
-        check_url(args.adapter)
+        adapters.check(args.adapter)
         if args.adopt and (args.repair or len(args.run_dir) > 1):
             raise UsageError("--adopt: give it one --run-dir, and no --repair")
         folders = [Path(name).absolute() for name in args.run_dir]
@@ -89,7 +89,7 @@ def as_lines(difference: Difference, repaired: Repaired = Repaired()) -> Iterato
     if repaired.not_made.count:
         yield from _finding(repaired.not_made, "files could not be made again; failures.jsonl says why")
     if not difference.vectors_checked:
-        yield "vectors were not compared: this index does not give them back (--no-es-store-vectors)"
+        yield "vectors were not compared: this index does not give them back"
     if difference.pending:
         yield f"{difference.pending:,} files have not come to an end: the same engine.run command goes on"
     yield "ledger and database agree" if difference.agrees else "ledger and database differ"

@@ -82,7 +82,7 @@ def test_a_configuration_comes_back_from_the_json_that_it_was_stored_as(tmp_path
         "a caf\udce9 --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --chunk-size 128 --chunk-overlap 16 --max-ram 8GiB --shard 2/4 --file-timeout 10 --grace 0.5"
         " --chunker mine --chunker-option by=words --chunker-option at=1"
-        " --es-index-options hnsw --no-es-store-vectors --include *.txt --exclude x --no-images --limit 7"
+        " --include *.txt --exclude x --no-images --limit 7"
         f" --field b=2 --field a=1=1 --quiet --run-dir {tmp_path}/run".split()
     )
     assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config

@@ -396,7 +396,7 @@ class TestCommand:
         assert asked == [False, True]
         capsys.readouterr()
         assert search.main(["bees", "--adapter", "elasticsearch://127.0.0.1:1/x", "--exact"]) == 2
-        assert "--exact: Elasticsearch searches by its vector index alone" in capsys.readouterr().err
+        assert "--exact: this database can't compare all vectors" in capsys.readouterr().err
 
     def test_a_database_that_goes_away_is_exit_code_2(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -30,7 +30,7 @@ import numpy as np
 from elasticsearch import Elasticsearch, helpers
 from elasticsearch.serializer import OrjsonSerializer
 
-from adapters.elasticsearch import documents, mapping
+from adapters.elasticsearch import INDEX_KINDS, documents, mapping
 from adapters.elasticsearch.bulk import BulkSender
 from adapters.elasticsearch.location import Location
 from engine.records import ChunkerIdentity, IndexSchema, ModelInfo, Record
@@ -163,7 +163,7 @@ def create_index(url: str, index: str) -> None:
     with Elasticsearch(url) as client:
         client.indices.create(
             index=index,
-            mappings=mapping.mappings(schema, mapping.INDEX_OPTIONS[0]),
+            mappings=mapping.mappings(schema, INDEX_KINDS[0]),
             settings={"refresh_interval": "-1", "number_of_replicas": 0},
         )
 

@@ -25,7 +25,6 @@ import numpy as np
 from elasticsearch import ApiError, Elasticsearch
 
 import adapters
-from adapters.base import AdapterOptions
 from engine.errors import EngineError
 from engine.models.load import load_text
 from engine.models.resolve import resolve_text
@@ -111,7 +110,7 @@ def main() -> int:
             name = f"recall-{kind.replace('_', '-')}"
             client.indices.delete(index=f"{name}-000001", ignore_unavailable=True)
             url = f"{args.url.replace('http://', 'elasticsearch://')}/{name}"
-            adapter = adapters.connect(url, AdapterOptions(index_options=kind, store_vectors=False))
+            adapter = adapters.connect(f"{url}?index={kind}&store_vectors=false")
             try:
                 adapter.ensure_schema(IndexSchema(spec.info, None, ChunkerIdentity.from_key("recall")))
                 adapter.prepare()

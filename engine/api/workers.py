@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import adapters
 from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
-from engine.cli.options import check_url
 from engine.config import (
     Config,
     CorpusConfig,
@@ -72,7 +72,7 @@ def _configuration(
     run_dir: str | None,
 ) -> Config:
     """The configuration of the same run. Raises `UsageError`."""
-    check_url(url)
+    adapters.check(url)
     return Config(
         CorpusConfig((os.path.abspath(folder),), include=tuple(include)),
         ParsingConfig(

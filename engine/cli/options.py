@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import adapters
 from engine.cli.parser import CommandParser, command_parser, count, seconds, short_bytes, size
@@ -22,10 +22,6 @@ from engine.fleet.manifest import read_header
 from engine.machine import batch_job
 from engine.machine.cores import default_workers
 from engine.models.backend import BACKENDS, DTYPES, check_backend
-
-#: Kinds of vector index that `--es-index-options` and `--lancedb-index` take.
-ES_INDEX_OPTIONS = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
-LANCEDB_INDEXES = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
 
 #: Headings of the help and of docs/options.md, by the configuration's groups.
 HEADINGS = {
@@ -141,19 +137,14 @@ OPTIONS = (
     Option("models.calibrate", "on",
         "time the models alone at first, on chunks of this corpus's lengths, and keep it"),
 
-    Option("database.adapter", "text", ", ".join(f"{name}://" for name in adapters.SCHEMES), "URL"),
+    Option("database.adapter", "text",
+        ", ".join(adapters.schemes()) + "; options of the database as ?NAME=VALUE", "URL"),
     Option("database.fields", "pairs", "a constant field of each record (repeatable)", "NAME=VALUE",
         flag="--field"),
     Option("database.full", "on", "load a new generation of the index beside the old one"),
     Option("database.bulk_bytes", "size", "most bytes of one request to the database", "BYTES"),
     Option("database.bulk_concurrency", "count", "most requests to the database at once", "N"),
     Option("database.database_deadline", "seconds", "longest wait for a database that went away", "SECONDS"),
-    Option("database.es_index_options", "text", "vector index of a new Elasticsearch index", "",
-        "int8_hnsw", ES_INDEX_OPTIONS),
-    Option("database.es_store_vectors", "switch", "keep vectors in Elasticsearch's _source", "",
-        "where nothing else has them"),
-    Option("database.lancedb_index", "text", "vector index of LanceDB", "",
-        "none, from 250,000 records on ivf_rq", LANCEDB_INDEXES),
 
     Option("memory.workers", "count",
         "most parser processes; there are as many as the model needs to be kept busy", "N", "cores less one"),
@@ -188,6 +179,8 @@ def run_parser(
     """The options of `engine.run`, for a command that takes them as well."""
     parser = command_parser(command, description)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="files and folders")
+    parser.add_argument("--help-adapter", action=_AdapterHelp, metavar="SCHEME",
+        help="the options of a database and what it can do, such as: lancedb")  # fmt: skip
     for group, heading in HEADINGS.items():
         add_options(parser.add_argument_group(heading), (each for each in OPTIONS if each.group == group))
     return parser
@@ -223,7 +216,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
 
 def from_arguments(args: argparse.Namespace) -> Config:
     """The configuration of what `run_parser` has parsed. Raises `UsageError`."""
-    check_url(args.adapter)
+    adapters.check(args.adapter)
     values = {each.field: _value(each, getattr(args, each.field)) for each in OPTIONS}
     named = values.pop("run_dir")
     values["inputs"] = tuple(os.path.abspath(name) if name else "" for name in args.inputs)
@@ -233,7 +226,6 @@ def from_arguments(args: argparse.Namespace) -> Config:
     if "" in config.corpus.inputs:
         # An unset variable of a shell, which must not stand for the working folder.
         raise UsageError("INPUT '' is empty: name a file or folder; the working folder is .")
-    _check_database_options(config)
     check_backend(config.models.backend, config.models.device, config.models.dtype)
     if config.task.fleet:
         _check_fleet(config, named)
@@ -255,19 +247,6 @@ def _value(option: Option, found: Any) -> Any:
         pairs.append((name, value))
     # Of constant fields the last one counts; a chunker's option that comes twice is refused.
     return sorted_pairs(dict(pairs)) if option.field == "fields" else tuple(sorted(pairs))
-
-
-def _check_database_options(config: Config) -> None:
-    """Reject options of another database instead of ignoring them."""
-    scheme, database = adapters.scheme_of(config.database.adapter), config.database
-    given = {
-        "--lancedb-index": (database.lancedb_index, "elasticsearch"),
-        "--es-index-options": (database.es_index_options, "lancedb"),
-        "--es-store-vectors": (database.es_store_vectors, "lancedb"),
-    }
-    for name, (value, refused_by) in given.items():
-        if value is not None and scheme.startswith(refused_by):
-            raise UsageError(f"{name}: means nothing to {scheme}://, which --adapter names; leave it out")
 
 
 def _check_fleet(config: Config, run_dir: str | None) -> None:
@@ -323,15 +302,14 @@ def list_name(files_from: str | None) -> str | None:
     return files_from if files_from in (None, "-") else os.path.abspath(str(files_from))
 
 
-def check_url(url: str) -> None:
-    """Raises `UsageError` for an adapter URL with credentials, or of no known database."""
-    # Before anything that repeats the URL: a password must not reach a terminal or a log.
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise UsageError(
-            "--adapter: the URL holds credentials; give them in the environment instead "
-            "(ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY)"
-        )
-    adapters.scheme_of(url)
+class _AdapterHelp(argparse.Action):
+    """Prints what a database declares, and ends the command."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: str | None = None
+    ) -> NoReturn:
+        sys.stdout.write(adapters.help_text(str(values)) + "\n")
+        parser.exit()
 
 
 def _reader(option: Option) -> Callable[[str], Any]:

@@ -97,7 +97,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         unfinished += cut_off
         difference, gathered, removed = None, 0, 0
         if not unfinished:
-            with books.database(url, _options(books)) as adapter:
+            with books.database(*_database(books, url)) as adapter:
                 gathered = adapter.gather()
                 steps.end("gather")
                 if leased:
@@ -164,9 +164,11 @@ def _has_begun(folder: Path) -> bool:
         return "no such table" not in str(error)
 
 
-def _options(books: Books) -> AdapterOptions:
-    """What the tasks were told of the index, which is not written apart any more."""
-    return replace(adapter_options(Config.from_dict(_config(books.books[0]))), task=None)
+def _database(books: Books, url: str) -> tuple[str, AdapterOptions]:
+    """URL and options of the index, which is not written apart any more; a URL without options of its own
+    gets those of the tasks'."""
+    config = Config.from_dict(_config(books.books[0]))
+    return (url if "?" in url else config.database.adapter), replace(adapter_options(config), task=None)
 
 
 def _check_one_fleet(run_dir: Path, books: Books) -> None:

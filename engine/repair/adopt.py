@@ -28,7 +28,7 @@ from engine.config import (
 )
 from engine.errors import UsageError
 from engine.machine.cores import default_workers
-from engine.records import IndexSchema, SectionFailure, source_of
+from engine.records import IndexSchema, SectionFailure, index_url, source_of
 from engine.repair import recipe
 from engine.repair.books import Pulse, shard_folders, shard_of_folder
 from engine.runtime.generation import text_generation
@@ -132,7 +132,7 @@ class _Adoption:
                 given = {name: row[name] for name in self._schema.fields}
                 values = {name: value for name, value in given.items() if isinstance(value, str)}
         ledger = self._ledger
-        ledger.set("adapter", self._url)
+        ledger.set("adapter", index_url(self._url))
         ledger.set("identity", adapter.identity() or "")
         ledger.set("config", json.dumps(self._config(values).as_dict()))
         # The load may have been cut off before it was made searchable.

@@ -105,7 +105,7 @@ class Comparison:
     def __init__(self, books: Books, adapter: Adapter) -> None:
         self._books = books
         self._adapter = adapter
-        self.difference = Difference(vectors_checked=adapter.gives_vectors())
+        self.difference = Difference(vectors_checked=adapter.capabilities.vectors != "none")
         #: The key of every chunker that made records.
         self._chunkers: set[str] = set()
         self._db: sqlite3.Connection = scratch(books.books[0].run_dir, _TABLES)

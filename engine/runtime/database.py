@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from adapters import scheme_of
 from adapters.base import AdapterOptions
 from engine.config import Config
+
+#: Threads that a database's client may compute with while a run's other processes do.
+CLIENT_THREADS = 1
 
 
 def adapter_options(config: Config) -> AdapterOptions:
     """The adapter's part of the options."""
-    database = config.database
-    lancedb = scheme_of(database.adapter) == "lancedb"
     return AdapterOptions(
-        database.bulk_bytes,
-        database.bulk_concurrency,
-        database.lancedb_index if lancedb else database.es_index_options,
-        database.es_store_vectors,
-        database.full,
+        config.database.bulk_bytes,
+        config.database.bulk_concurrency,
         task=config.task.name if config.task.fleet else None,
+        threads=CLIENT_THREADS,
     )

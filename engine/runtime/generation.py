@@ -11,7 +11,7 @@ from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
-from engine.records import IndexSchema
+from engine.records import IndexSchema, index_url
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 
@@ -77,7 +77,8 @@ class Generation:
             self._say(
                 f"the index holds {opened.count:,} records already, of which this run directory knows"
                 " nothing: several may fill one index; one that lost its ledger gets it back with"
-                f" python -m engine.verify --run-dir {config.run_dir} --adapter {url} --adopt"
+                f" python -m engine.verify --run-dir {config.run_dir} --adapter {index_url(url)}"
+                " --adopt"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
             # A run that meets no picture needs no image model.
@@ -105,11 +106,11 @@ class Generation:
             what = f"holds {opened.count:,} records, fewer than the {least:,} that were acknowledged"
         else:
             return
-        url, run_dir = self._config.database.adapter, self._config.run_dir
+        config, index = self._config, index_url(self._config.database.adapter)
         raise UsageError(
-            f"--adapter {url}: the index that this run directory filled {what};"
-            f" repair it with: python -m engine.verify --run-dir {run_dir}"
-            f" --adapter {url} --repair (or index anew with --full, or another --run-dir)"
+            f"--adapter {index}: the index that this run directory filled {what};"
+            f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
+            f" --adapter {index} --repair (or index anew with --full, or another --run-dir)"
         )
 
 

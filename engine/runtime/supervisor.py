@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
-from adapters import scheme_of
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
 from engine.machine import batch_job as batch
 from engine.machine.memory import MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
+from engine.records import index_url
 from engine.runtime.flow.admission import Admission
 from engine.runtime.flow.credits import Credits
 from engine.runtime.flow.intake import Intake
@@ -188,9 +188,10 @@ class Supervisor:
         """The database first: a model is not loaded for one that is not there or doesn't fit."""
         config, ledger = self._config, self._ledger
         known = ledger.get("adapter")
-        if known not in (None, config.database.adapter):
+        index = index_url(config.database.adapter)
+        if known not in (None, index):
             raise UsageError(
-                f"--run-dir {config.run_dir}: its ledger is of {known}, not of {config.database.adapter};"
+                f"--run-dir {config.run_dir}: its ledger is of {known}, not of {index};"
                 " name another --run-dir"
             )
         # A job has waited for its place, and shall not lose it to a database that is away for a while.
@@ -214,12 +215,11 @@ class Supervisor:
             self._will_change_index()
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
         self._pipeline.room = self._limit.size - taken
-        before = json.loads(ledger.get("config") or "{}").get("lancedb_index")
-        wanted = config.database.lancedb_index
-        if scheme_of(config.database.adapter) == "lancedb" and wanted not in (None, before):
-            # Asked for now, so it is made also where there is nothing to write.
+        before = json.loads(ledger.get("config") or "{}").get("adapter")
+        if config.database.adapter not in (index, before):
+            # Its options are asked for now, so they are put into effect also where there is nothing to write.
             self._will_change_index()
-        ledger.set("adapter", config.database.adapter)
+        ledger.set("adapter", index)
         if not self._repair:
             ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()

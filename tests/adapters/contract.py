@@ -73,7 +73,6 @@ class AdapterContract:
         assert adapter.identity() is None
         assert adapter.schema() is None
         assert adapter.count() == 0
-        assert adapter.gives_vectors()
         assert list(adapter.scan()) == []
         assert adapter.search("text", make_vectors(1)[0], 5) == []
 
@@ -114,7 +113,6 @@ class AdapterContract:
 
     def test_a_scan_gives_the_ids_that_delete_takes(self, index: Adapter) -> None:
         write(index, make_records(5))
-        assert index.gives_vectors()
         assert index.delete([str(row["id"]) for row in index.scan()]) == 5
         assert index.count() == 0
 

@@ -62,8 +62,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --chunk-overlap 16 --chunker semantic --chunker-option buffer_size=2 --chunker-option threshold=a=b"
         " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --lease-ttl 9 --file-timeout 10"
         " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
-        " --bulk-bytes 1MiB --bulk-concurrency 4 --es-index-options hnsw --no-es-store-vectors --full"
-        " --lancedb-index ivf_sq"
+        " --bulk-bytes 1MiB --bulk-concurrency 4 --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --no-dedupe --tolerate-truncated --prune --skip-failed --limit 7 --dry-run"
         f" --field b=2 --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
@@ -107,9 +106,6 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             bulk_bytes=2**20,
             bulk_concurrency=4,
             database_deadline=20.0,
-            es_index_options="hnsw",
-            es_store_vectors=False,
-            lancedb_index="ivf_sq",
         ),
         MemoryConfig(workers=3, buffer=64 * 2**20, max_ram=8 * 2**30, parser_memory=2 * 2**30),
         TaskConfig(shard=(2, 4), lease_ttl=9.0),
@@ -272,11 +268,18 @@ def test_an_unknown_database_is_named_with_those_that_are_known() -> None:
     assert refusal("corpus", "--adapter", "vectors").startswith("--adapter vectors: unknown database")
 
 
-@pytest.mark.parametrize("scheme", ["elasticsearch", "elasticsearch+https", "mysql"])
-def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "told"),
+    [
+        ("elasticsearch", "ELASTICSEARCH_PASSWORD"),
+        ("elasticsearch+https", "ELASTICSEARCH_PASSWORD"),
+        ("mysql", "leave them out"),
+    ],
+)
+def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str, told: str) -> None:
     message = refusal("corpus", "--adapter", f"{scheme}://user:geheim@host:9200/index")
     assert "credentials" in message
-    assert "ELASTICSEARCH_PASSWORD" in message
+    assert told in message
     assert "geheim" not in message
 
 
@@ -310,20 +313,23 @@ def test_the_version_is_told_and_nothing_else_done(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"{engine.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    ("adapter", "option", "name"),
-    [
-        ("elasticsearch://localhost/x", ["--lancedb-index", "exact"], "--lancedb-index"),
-        ("elasticsearch+https://localhost/x", ["--lancedb-index", "ivf_rq"], "--lancedb-index"),
-        ("lancedb://x", ["--es-index-options", "hnsw"], "--es-index-options"),
-        ("lancedb://x", ["--no-es-store-vectors"], "--es-store-vectors"),
-    ],
-)
-def test_an_option_of_another_database_is_refused(adapter: str, option: list[str], name: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        parse(["corpus", "--adapter", adapter, *option])
-    scheme = adapter.partition("://")[0]
-    assert str(refused.value) == f"{name}: means nothing to {scheme}://, which --adapter names; leave it out"
+def test_options_of_a_database_are_checked_at_once() -> None:
+    for adapter, told in {
+        "lancedb://x?index=hnsw": "option index='hnsw' is not accepted; accepted are exact, ivf_rq,",
+        "lancedb://x?store_vectors=true": "unknown option 'store_vectors'; accepted are index",
+        "elasticsearch://host/x?store_vectors=1": "option store_vectors='1' is not accepted; accepted are",
+    }.items():
+        message = refusal("corpus", "--adapter", adapter)
+        assert message.startswith(f"--adapter {adapter.partition('?')[0]}: {told}")
+
+
+def test_the_options_of_a_database_are_told_and_nothing_else_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help-adapter", "lancedb"])
+    assert ended.value.code == 0
+    assert "index=exact|ivf_rq|ivf_sq|ivf_flat" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="mysql: unknown database; accepted are lancedb, "):
+        parse(["--help-adapter", "mysql"])
 
 
 def test_a_backend_without_the_device_or_number_format_is_refused_at_once() -> None:

@@ -204,7 +204,7 @@ def main() -> int:
     """The process that publishes: URL and kind of index."""
     return_large_blocks()
     url, kind = sys.argv[1:]
-    adapter: Any = adapters.connect(url, AdapterOptions(index_options=kind))
+    adapter: Any = adapters.connect(f"{url}?index={kind}", AdapterOptions(threads=1))
     adapter.count()
     before = peak = pss_bytes(os.getpid())
     done = threading.Event()

@@ -14,13 +14,16 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
-from adapters.lancedb import IDS_PER_FILTER, LanceAdapter, _conditions
+from adapters.base import NO_FILTERS, Adapter, Filters
+from adapters.lancedb import DATABASE
+from adapters.lancedb.adapter import LanceAdapter
+from adapters.lancedb.table import IDS_PER_FILTER, id_conditions
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
@@ -41,12 +44,13 @@ class StagedLance(Adapter):
     """
 
     scheme = "lancedb"
+    capabilities = replace(DATABASE.capabilities, single_writer=False)
     bulk_age_s = LanceAdapter.bulk_age_s
 
-    def __init__(self, directory: Path, options: AdapterOptions) -> None:
-        self._directory = directory
-        self._options = options
-        self._index = LanceAdapter(directory, options)
+    def __init__(self, index: LanceAdapter, task: str) -> None:
+        self._directory = index.table.directory
+        self._task = task
+        self._index = index
         self._part: LanceAdapter | None = None
         self._deleted: Any = None
         self._written_for: str | None = None
@@ -74,8 +78,8 @@ class StagedLance(Adapter):
         listed = self._listed(ids)
         gathered = [one for one in self._index.present(ids) if one not in listed]
         if gathered:
-            with part._errors():
-                table = self._deleted_table(part) or part._database().create_table(
+            with part.table.errors():
+                table = self._deleted_table(part) or part.table.database().create_table(
                     DELETED, schema=pa.schema([pa.field("id", pa.string())]), exist_ok=True
                 )
                 self._deleted = table
@@ -120,9 +124,7 @@ class StagedLance(Adapter):
             if self._part is not None:
                 self._part.close()
             self._written_for, self._deleted = identity, None
-            self._part = LanceAdapter(
-                self._directory / STAGING / (identity or "none") / str(self._options.task), self._options
-            )
+            self._part = LanceAdapter(self._directory / STAGING / (identity or "none") / self._task)
         return self._part
 
     def _writable(self) -> LanceAdapter:
@@ -146,8 +148,8 @@ class StagedLance(Adapter):
         table = self._deleted_table(part)
         found: set[str] = set()
         if table is not None:
-            with part._errors():
-                for condition in _conditions(ids):
+            with part.table.errors():
+                for condition in id_conditions(ids):
                     found.update(_ids(table.search().where(condition).limit(None).to_arrow()))
         return found
 
@@ -176,7 +178,7 @@ def gather(index: LanceAdapter, directory: Path) -> int:
 
 def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
     new = 0
-    with closing(LanceAdapter(path, AdapterOptions())) as part:
+    with closing(LanceAdapter(path)) as part:
         # What a task of another run directory would append from now on would be lost with the part.
         part.prepare()
         schema = part.schema()
@@ -185,7 +187,7 @@ def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
             # First: a file may have turned back to what it was, whose records are written again then.
             deleted = _deleted_of(part)
             if deleted is not None:
-                with part._errors():
+                with part.table.errors():
                     for batch in deleted.search().limit(None).to_batches(IDS_PER_FILTER):
                         ids = _ids(batch)
                         index.delete(ids)
@@ -232,9 +234,9 @@ def _deleted_of(part: LanceAdapter) -> Any:
     """The table of ids that a part wants deleted; None where there is none."""
     if part.schema() is None:
         return None
-    with part._errors():
-        names = part._database().list_tables().tables
-        return part._database().open_table(DELETED) if DELETED in names else None
+    with part.table.errors():
+        names = part.table.database().list_tables().tables
+        return part.table.database().open_table(DELETED) if DELETED in names else None
 
 
 def _ids(rows: Any) -> list[str]:

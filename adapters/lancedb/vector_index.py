@@ -24,9 +24,6 @@ EXACT = "exact"
 #: product quantisation takes 14 times as long.
 INDEXES: dict[str, Any] = {"ivf_rq": IvfRq, "ivf_sq": IvfSq, "ivf_flat": IvfFlat}
 
-#: What `AdapterOptions.index_options` may name.
-KINDS = (EXACT, *INDEXES)
-
 #: `ivf_rq` takes multiples of this many dimensions alone, and a bit for each tells little where they are few.
 RQ_DIMENSIONS, RQ_LEAST = 8, 128
 
@@ -52,18 +49,12 @@ PROBES, REFINE = 64, 20
 ALL_PROBES = 1 << 20
 
 
-def check(url: str, kind: str | None) -> None:
-    """Raises `UsageError` where there is no such kind of index."""
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"--adapter {url}: unknown vector index {kind!r}; accepted are {', '.join(KINDS)}")
-
-
 def check_dimensions(where: str, kind: str | None, dimensions: int) -> None:
     """Raises `UsageError` where an index of that kind can't be made of vectors of so many dimensions."""
     if INDEXES.get(kind or EXACT) is IvfRq and dimensions % RQ_DIMENSIONS:
         raise UsageError(
-            f"--lancedb-index {kind}: {where} is to hold vectors of {dimensions} dimensions, and it takes"
-            f" multiples of {RQ_DIMENSIONS} alone; ivf_sq takes any"
+            f"{where}: option index={kind} takes vectors of a multiple of {RQ_DIMENSIONS} dimensions, the"
+            f" model's have {dimensions}; index=ivf_sq takes any"
         )
 
 
