@@ -165,9 +165,6 @@ class TaskConfig(_Checked):
 
     shard: tuple[int, int] = (0, 1)
     fleet: bool = False
-    manifest: str | None = None
-    lease: bool = False
-    lease_ttl: float = _seconds(120.0)
 
     @property
     def name(self) -> str:

@@ -18,7 +18,6 @@ import adapters
 from engine.cli.parser import CommandParser, command_parser, count, seconds, short_bytes, size
 from engine.config import DEVICES, GROUPS, LOG_LEVELS, Config, ModelConfig, sorted_pairs
 from engine.errors import UsageError
-from engine.fleet.manifest import read_header
 from engine.machine import batch_job
 from engine.machine.cores import default_workers
 from engine.models.backend import BACKENDS, DTYPES, check_backend
@@ -158,9 +157,6 @@ OPTIONS = (
     Option("task.shard", "shard", "only this share of the files, I from 0; auto: a SLURM array task's share",
         "I/N", "0/1, all of them"),
     Option("task.fleet", "on", "one task of several at once; engine.merge ends what they began"),
-    Option("task.manifest", "text", "take this share's files from a manifest of engine.plan", "FILE"),
-    Option("task.lease", "on", "take pieces of the manifest by turns with other tasks"),
-    Option("task.lease_ttl", "seconds", "silence after which a task's lease is another's", "SECONDS"),
 
     Option("run_dir", "text", "ledger, log, summary", "DIR", "runs/<digest of inputs and adapter>"),
     Option("run.grace", "seconds", "longest drain after a stop signal", "SECONDS"),
@@ -220,7 +216,7 @@ def from_arguments(args: argparse.Namespace) -> Config:
     values = {each.field: _value(each, getattr(args, each.field)) for each in OPTIONS}
     named = values.pop("run_dir")
     values["inputs"] = tuple(os.path.abspath(name) if name else "" for name in args.inputs)
-    config = _with_manifest(Config().changed(**values))
+    config = Config().changed(**values)
     if not config.corpus.inputs and config.corpus.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
     if "" in config.corpus.inputs:
@@ -258,48 +254,6 @@ def _check_fleet(config: Config, run_dir: str | None) -> None:
         if given:
             after = "; engine.merge --prune does it" if name == "prune" else ""
             raise UsageError(f"--fleet: not with --{name}, which one task alone can't do{after}")
-
-
-def _with_manifest(config: Config) -> Config:
-    """Take what was listed, and how, from the manifest. Raises `UsageError` where the command has others."""
-    corpus = config.corpus
-    if config.task.manifest is None:
-        if config.task.lease:
-            raise UsageError("--lease: leases are of a manifest; give --manifest FILE, made by engine.plan")
-        return config
-    manifest = os.path.abspath(config.task.manifest)
-    header = read_header(Path(manifest))
-    if corpus.prune:
-        raise UsageError(
-            "--prune can't go with --manifest, which is older than the corpus: it is for the one who finishes"
-        )
-    given = {
-        "INPUT": (corpus.inputs, header.inputs),
-        "--files-from": (list_name(corpus.files_from), header.files_from),
-        "--include": (corpus.include, header.include),
-        "--exclude": (corpus.exclude, header.exclude),
-        "--hidden": (corpus.hidden, header.hidden),
-    }
-    for name, (here, there) in given.items():
-        if here and here != there:
-            told = there if isinstance(there, str) else ", ".join(there) if isinstance(there, tuple) else ""
-            raise UsageError(
-                f"{name}: {manifest} was listed {f'with {told}' if told else 'without it'};"
-                " leave it out, or plan again"
-            )
-    return config.changed(
-        manifest=manifest,
-        inputs=header.inputs,
-        files_from=header.files_from,
-        include=header.include,
-        exclude=header.exclude,
-        hidden=header.hidden,
-    )
-
-
-def list_name(files_from: str | None) -> str | None:
-    """The absolute path of a list of files; `-` stays."""
-    return files_from if files_from in (None, "-") else os.path.abspath(str(files_from))
 
 
 class _AdapterHelp(argparse.Action):

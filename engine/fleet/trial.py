@@ -25,7 +25,7 @@ from engine.config import Config
 from engine.errors import EngineError
 from engine.fleet.census import SAMPLE_BYTES, Census
 from engine.models.resolve import resolve_text
-from engine.parsers.media import type_by_name
+from engine.parsers import type_by_name
 from engine.runtime.report.reading import read_only
 
 #: Bytes of a text that are taken: of larger ones the head.
@@ -70,8 +70,6 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         adapter=f"lancedb://{work}/index",
         run_dir=work / "run",
         shard=(0, 1),
-        manifest=None,
-        lease=False,
         include=(),
         exclude=(),
         full=False,

@@ -14,7 +14,6 @@ from dataclasses import asdict, replace
 from engine.cli.options import parse
 from engine.cli.terminal import harmless
 from engine.errors import UsageError
-from engine.fleet.identity import check_cut
 from engine.machine.batch_job import REQUEUE_CODE
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
@@ -58,13 +57,13 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     if checked.corpus.files_from == "-":
         raise UsageError("--files-from -: tasks have no standard input; name a file that all nodes can read")
     place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{args.tasks}"]
-    check_cut(parse([*given, *place, *FLEET]))
+    parse([*given, *place, *FLEET])
     corpus = checked.corpus
     narrowed = corpus.include or corpus.exclude or corpus.files_from or not checked.parsing.images
-    if args.prune and (narrowed or checked.task.manifest):
+    if args.prune and narrowed:
         raise UsageError(
-            "--prune: not with --include, --exclude, --no-images, --files-from or --manifest: the finishing"
-            " job can't tell then what has left the corpus, and would end without publishing"
+            "--prune: not with --include, --exclude, --no-images or --files-from: the finishing job can't"
+            " tell then what has left the corpus, and would end without publishing"
         )
     for text in (str(checked.run_dir), os.getcwd(), *more):
         if not text.isprintable():

@@ -1,14 +1,19 @@
 import io
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ParseError
 from engine.machine.allocator import release, resident_bytes
-from engine.parsers import html, sections
-from engine.parsers.html import find_page_encoding, page_text, parse
+from engine.parsers import sections
+from engine.parsers.html import page as html
+from engine.parsers.html.page import Page, find_page_encoding
+from tests.parsers import parsing
+
+parse = partial(parsing.text_sections, "text/html")
 
 SENTENCE = (
     "Paragraph {} speaks of <b>rivers</b>, lakes and <a href='/x'>seas</a> at some length, as articles do."
@@ -24,7 +29,7 @@ ARTICLE = (
 
 def extract(markup: str) -> str:
     """A page's text; its markup comes in one piece."""
-    return "".join(page_text(lambda: iter([markup]), len(markup)))
+    return "".join(Page(lambda: iter([markup]), len(markup)).texts())
 
 
 def decode(data: bytes) -> str:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import SkipFileError
-from engine.parsers import detect
+from tests.parsers.parsing import detect
 from tests.parsers.pdf_writer import Page, pdf
 
 
