@@ -223,8 +223,8 @@ def _parse(path: str, chunk: bool) -> tuple[int, str]:
                 end = f"{item.outcome} {item.rule} {item.message}".strip()
         return count, end
     try:
-        options = parsers.ParseOptions(image)
-        for _ in parsers.parse(path, parsers.detect(path), options):
+        file, options = parsers.LocalFile(path), parsers.ParseOptions(lambda: image)
+        for _ in parsers.parse(file, parsers.detect(file, path), options):
             count += 1
     except ParseError as error:
         return count, f"{error.error_type}: {error}"

@@ -225,7 +225,7 @@ def _error_of(end: FileEnd) -> ParseError | SkipFileError | None:
 def _is_text(path: str) -> bool:
     """Whether the content is of a type that the text model embeds; anything doubtful is for the parser."""
     with suppress(OSError, SkipFileError):
-        return parsers.kind_of(parsers.detect(path)) == "text"
+        return "text" in parsers.kinds_of(parsers.detect(parsers.LocalFile(path), path))
     return False
 
 

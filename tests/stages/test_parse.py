@@ -21,7 +21,7 @@ from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.parsers import sections
 from engine.parsers import text as text_parser
-from engine.parsers.reading import hash_file
+from engine.parsers.reading import LocalFile, Opened, hash_content
 from engine.records import Chunk, Section, SectionFailure, TextSection
 from engine.stages import parse as module
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
@@ -97,7 +97,9 @@ def pages() -> list[TextSection]:
 def give(monkeypatch: pytest.MonkeyPatch, sections: Sequence[Section]) -> None:
     """A parser that yields these sections, and goes on after any of them."""
 
-    def parse(path: str, media_type: str, options: object, resume: str | None = None) -> Iterator[Section]:
+    def parse(
+        opened: Opened, media_type: str, options: object, resume: str | None = None
+    ) -> Iterator[Section]:
         tokens = [None if isinstance(each, SectionFailure) else each.resume for each in sections]
         yield from sections[tokens.index(resume) + 1 if resume else 0 :]
 
@@ -416,7 +418,7 @@ def test_a_file_without_anything_to_embed_is_skipped_by_its_rule(
 def test_a_file_of_known_content_is_unchanged_and_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("some text")
-    segments, _, end = parsed(job_of(path, known_hash=hash_file(str(path))))
+    segments, _, end = parsed(job_of(path, known_hash=hash_content(LocalFile(str(path)))))
     assert (segments, end.outcome, end.bytes_read) == ([], "unchanged", 9)
     assert parsed(job_of(path, known_hash="of another content"))[2].outcome == "parsed"
 
@@ -494,11 +496,15 @@ def test_a_picture_is_one_segment_of_its_pixels(tmp_path: Path) -> None:
     path = tmp_path / "red.png"
     Image.new("RGB", (30, 20), "red").save(path)
     (segment,), _, end = parsed(job_of(path))
-    assert (end.kind, end.media_type, end.content_hash) == ("image", "image/png", hash_file(str(path)))
+    assert (end.kind, end.media_type, end.content_hash) == (
+        "image",
+        "image/png",
+        hash_content(LocalFile(str(path))),
+    )
     assert segment.pixels is not None
     assert segment.pixels.shape == (*IMAGES.size, 3)
     assert np.array_equal(segment.pixels[0, 0], [255, 0, 0])
-    assert (segment.hashes, segment.texts, segment.tokens) == ([hash_file(str(path))], [], 0)
+    assert (segment.hashes, segment.texts, segment.tokens) == ([hash_content(LocalFile(str(path)))], [], 0)
     assert segment.size > segment.pixels.nbytes
 
 
@@ -509,12 +515,12 @@ def test_a_picture_that_was_replaced_after_it_was_hashed_is_not_handed_on(
     Image.new("RGB", (20, 10), "red").save(path)
     job = job_of(path)
 
-    def hashed(path: str, *rest: object) -> str:
-        content = hash_file(path)
+    def hashed(opened: Opened, *rest: object) -> str:
+        content = hash_content(opened)
         Image.new("RGB", (30, 30), "blue").save(path)
         return content
 
-    monkeypatch.setattr("engine.parsers.image.hash_file", hashed)
+    monkeypatch.setattr("engine.parsers.image.decode.hash_content", hashed)
     segments, _, end = parsed(job)
     assert (segments, end.outcome) == ([], "changed")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_image, resolve_text
-from engine.parsers import pdf as pdf_parser
+from engine.parsers.pdf import pages as pdf_parser
 from engine.parsers.sections import encodable
 from engine.records import SectionFailure
 from engine.stages.parse import FileEnd, FileJob, ParseStage
@@ -78,7 +78,7 @@ def _frames(count: int) -> bytes:
         # Hashed in blocks of 1 MiB and decoded in blocks of 128 KiB.
         ("long.txt", lambda n: b"words\n" * (n * 2**20 // 6), 9),
         # Hashed in blocks of 1 MiB; read in blocks of 128 KiB, and once more to look for the main text.
-        ("long.html", lambda n: b"<html>" + b"<!-- words -->" * (n * 2**20 // 14 - 1), 17),
+        ("long.html", lambda n: b"<html>words" + b"<!-- words -->" * (n * 2**20 // 14 - 1), 17),
     ],
 )
 def test_every_page_frame_and_block_is_a_sign_of_progress_whatever_comes_of_it(

@@ -108,7 +108,7 @@ def _up_to(paths: Sequence[Path], size: float) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    sections = parsers.parse(str(path), "text/html", parsers.ParseOptions())
+    sections = parsers.parse(parsers.LocalFile(str(path)), "text/html", parsers.ParseOptions())
     return "".join(section.text for section in sections if isinstance(section, TextSection))
 
 

@@ -17,10 +17,12 @@ import pypdfium2.raw as pdfium
 
 from engine.errors import ParseError, SkipFileError
 from engine.machine.allocator import release, resident_bytes
-from engine.parsers.reading import Progress, no_progress
+from engine.parsers.outline import Outline
+from engine.parsers.pdf.bookmarks import bookmarks, placed, title_of
+from engine.parsers.pdf.streams import check_streams
+from engine.parsers.pdf.tables import Table, may_have_table, read_tables
+from engine.parsers.reading import Opened, Progress
 from engine.parsers.sections import cut, encodable, from_token, to_token
-from engine.parsers.streams import check_streams
-from engine.parsers.tables import Table, may_have_table, read_tables
 from engine.records import SectionFailure, TextSection
 
 #: PDFium keeps what it reads of a page for the document's life (2 to 6 KB of text). It is opened anew when
@@ -50,8 +52,8 @@ _LINE_HYPHEN = re.compile(r"[\ufffe\x02][\r\n]*(?=(\w?))")
 _UNWANTED = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
-def parse(
-    path: str, resume: str | None = None, progress: Progress = no_progress
+def sections(
+    opened: Opened, progress: Progress, resume: str | None = None
 ) -> Iterator[TextSection | SectionFailure]:
     """The text of each page that has any. A broken page is a SectionFailure; the others go on.
 
@@ -62,12 +64,22 @@ def parse(
     unit, first, offset = (int(at.get(key, 0)) for key in ("unit", "page", "start"))
     something = resume is not None
     broken = 0
-    with open(path, "rb") as file:
+    with open(opened.path, "rb") as file:
         check_streams(file.fileno(), progress)
+        with closing(_open(file)) as document:
+            title, marks = title_of(document), bookmarks(document, progress)
+        outline = Outline()
+        for index in sorted(index for index in marks if index < first):
+            for level, heading in marks[index]:
+                outline.add(0, level, heading)
+        outline.take(0, 1)
         for index, text in _page_texts(file, first):
             progress()
             # By the page's number alone, so that a page that fails now and then moves no other page's units.
             unit = max(unit, index * UNITS_OF_A_PAGE)
+            readable = text if isinstance(text, str) else ""
+            for place, level, heading in placed(marks.get(index, ()), readable):
+                outline.add(place, level, heading)
             if isinstance(text, ParseError):
                 something = True
                 broken += 1
@@ -75,14 +87,20 @@ def parse(
                     raise ParseError("damaged-pdf", f"{broken} pages in a row can't be read: {text}")
                 yield SectionFailure(unit, index + 1, text.error_type, str(text))
                 unit += 1
-                continue
-            broken = 0
-            for start, end in cut(text, offset if index == first else 0):
+            else:
+                broken = 0
+            begin = offset if index == first else 0
+            outline.take(0, begin)
+            for start, end in cut(readable, begin):
                 something = True
                 unit += 1
                 # A page that is done is not even loaded again.
-                token = to_token(unit=unit, page=index + (end == len(text)), start=end % len(text))
-                yield TextSection(unit - 1, index + 1, start, text[start:end], token)
+                token = to_token(unit=unit, page=index + (end == len(readable)), start=end % len(readable))
+                headings = outline.take(start, end)
+                yield TextSection(
+                    unit - 1, index + 1, start, readable[start:end], token, title=title, headings=headings
+                )
+            outline.take(len(readable), len(readable) + 1)
     if not something:
         raise SkipFileError("pdf-without-text")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import io
 import logging
-import os
 import re
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -15,8 +17,9 @@ from lxml.html import HtmlElement, HTMLParser, document_fromstring
 
 from engine.errors import ParseError
 from engine.parsers.encoding import MARK_UNDECODABLE, UNDECODABLE, byte_order_mark, find_encoding
-from engine.parsers.page_text import PageText, texts
-from engine.parsers.reading import Progress, no_progress
+from engine.parsers.html.page_text import PageText, texts
+from engine.parsers.outline import Outline, one_line
+from engine.parsers.reading import Opened, Progress, no_progress
 from engine.parsers.sections import cut_pieces, encodable, from_token, to_token
 from engine.records import TextSection
 
@@ -62,50 +65,77 @@ _NOT_OF_PAGES = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined"
 _PAGE_END = re.compile(r"</(?:body|html)[\t\n\f\r ]*>", re.I)
 
 
-def parse(path: str, resume: str | None = None, progress: Progress = no_progress) -> Iterator[TextSection]:
+def sections(opened: Opened, progress: Progress, resume: str | None = None) -> Iterator[TextSection]:
     """The sections of a page's text. A resumed parse reads the page from its beginning once more.
 
     Raises ParseError `html-too-deep` or `damaged-html`, and OSError.
     """
     at = from_token(resume) if resume else {}
     unit, counted = int(at.get("unit", 0)), int(at.get("replaced", 0))
-    with open(path, "rb") as file:
+    with opened.stream() as file:
         encoding, mark = str(at.get("encoding", "")), int(at.get("mark", 0))
         if not encoding:
             encoding, mark = find_page_encoding(file, progress)
-        page = _Page(file, encoding, mark, progress)
-        size = os.fstat(file.fileno()).st_size
-        for start, text in cut_pieces(page_text(page.markup, size, progress), int(at.get("start", 0))):
+        markup = _Markup(file, encoding, mark, progress)
+        page = Page(markup.pieces, file.seek(0, io.SEEK_END), progress)
+        first = int(at.get("start", 0))
+        for start, text in cut_pieces(page.texts(), first):
+            if start == first:
+                page.outline.take(0, start)
             unit += 1
-            token = to_token(
-                unit=unit, start=start + len(text), encoding=encoding, mark=mark, replaced=page.replaced
+            end = start + len(text)
+            token = to_token(unit=unit, start=end, encoding=encoding, mark=mark, replaced=markup.replaced)
+            yield TextSection(
+                unit - 1,
+                None,
+                start,
+                text,
+                token,
+                markup.replaced - counted,
+                title=page.title,
+                headings=page.outline.take(start, end),
             )
-            yield TextSection(unit - 1, None, start, text, token, page.replaced - counted)
-            counted = page.replaced
+            counted = markup.replaced
 
 
-def page_text(
-    markup: Callable[[], Iterator[str]], size: int, progress: Progress = no_progress
-) -> Iterator[str]:
-    """The text of a page of `size` bytes in pieces; `markup` begins to read it, in pieces too.
+class Page:
+    """A page of `size` bytes; `markup` begins to read it, in pieces.
 
     The main text is taken where it has `MIN_MAIN_TEXT` characters and `MIN_MAIN_SHARE` of the page's, and
     isn't looked for in pages that are too large.
     """
-    page = PageText()
-    pieces = texts(markup(), page)
-    if size <= MAX_MAIN_TEXT_BYTES:
-        held, length = [], 0
+
+    def __init__(
+        self, markup: Callable[[], Iterator[str]], size: int, progress: Progress = no_progress
+    ) -> None:
+        self._markup, self._size, self._progress = markup, size, progress
+        #: The title element's text, or else the first h1; known with the first piece of text.
+        self.title: str | None = None
+        #: The headings in the text as far as it has been read.
+        self.outline = Outline()
+
+    def texts(self) -> Iterator[str]:
+        """The page's text in pieces. Raises ParseError."""
+        page = PageText()
+        pieces = texts(self._markup(), page)
+        held, length, whole = [], 0, True
         for piece in pieces:
             held.append(piece)
             length += len(piece)
             if length > MAX_MAIN_TEXT_PAGE or page.elements > MAX_MAIN_TEXT_ELEMENTS:
+                whole = False
                 break
-        else:
-            yield _main_text("".join(markup()), "".join(held), progress)
-            return
-        yield from held
-    yield from pieces
+        headings = page.outline.coming
+        self.title = page.title or page.outline.first()
+        self.outline = page.outline
+        text = "".join(held)
+        if whole and text and self._size <= MAX_MAIN_TEXT_BYTES:
+            main = _main_text("".join(self._markup()), text, self._progress)
+            if main != text:
+                self.outline = _headings_in(main, headings)
+            text = main
+        yield text
+        yield from pieces
 
 
 def find_page_encoding(file: BinaryIO, progress: Progress = no_progress) -> tuple[str, int]:
@@ -130,14 +160,14 @@ def find_page_encoding(file: BinaryIO, progress: Progress = no_progress) -> tupl
     return find_encoding(file)
 
 
-class _Page:
+class _Markup:
     """Markup that is read in pieces, as often as is wanted; what can't be decoded is counted."""
 
     def __init__(self, file: BinaryIO, encoding: str, mark: int, progress: Progress) -> None:
         self._read = (file, encoding, mark, MARK_UNDECODABLE, progress)
         self.replaced = 0
 
-    def markup(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str]:
         """From its beginning."""
         self.replaced = 0
         for piece in _decoded(*self._read):
@@ -154,11 +184,27 @@ def _decoded(file: BinaryIO, encoding: str, start: int, errors: str, progress: P
     yield decoder.decode(b"", final=True)
 
 
+def _headings_in(main: str, headings: list[tuple[int, int, str]]) -> Outline:
+    """Where a page's headings stand in its main text: as lines of their own, in the page's order."""
+    places: dict[str, list[int]] = {}
+    for place, (_, _, heading) in enumerate(headings):
+        places.setdefault(unicodedata.normalize("NFC", heading), []).append(place)
+    outline, at, last = Outline(), 0, -1
+    for line in main.split("\n"):
+        found = places.get(one_line(line), [])
+        following = bisect_right(found, last)
+        if following < len(found):
+            last = found[following]
+            outline.add(at + len(line) - len(line.lstrip()), headings[last][1], headings[last][2])
+        at += len(line) + 1
+    return outline
+
+
 def _main_text(markup: str, whole: str, progress: Progress) -> str:
     """The main text of a page whose whole text this is, or that."""
     page = _tree(markup)
     progress()
-    if page is None or not whole:
+    if page is None:
         return whole
     try:
         main = trafilatura.extract(page, include_comments=False, include_tables=True) or ""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from lxml import etree
 from lxml.html import HTMLParser
 
 from engine.errors import ParseError
-from engine.parsers.bare_markup import COMMENT, BareMarkup
+from engine.parsers.html.bare_markup import COMMENT, BareMarkup
+from engine.parsers.outline import MAX_SOURCE_CHARS, Outline, one_line
 
 #: Deepest nesting that is followed: libxml2's own limit for documents of any size.
 MAX_DEPTH = 2048
@@ -29,6 +32,7 @@ _PARAGRAPHS = frozenset({
 })  # fmt: skip
 _KEEPS_LINES = frozenset({"pre", "textarea"})
 _CELLS = frozenset({"td", "th"})
+_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 
 # What isn't a single blank already.
 _SPACE = re.compile(r"[^\S ]\s*| \s+")
@@ -36,8 +40,20 @@ _BLANKS_OF_A_LINE = re.compile(r"[\t\r\f\v\xa0][ \t\r\f\v\xa0]*| [ \t\r\f\v\xa0]
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
 
+@dataclass(slots=True)
+class _Heading:
+    """The page's title (level 0), or a heading, as far as it has come; `at` is its offset in the text."""
+
+    level: int
+    depth: int
+    text: str = ""
+    at: int = 0
+    ended: bool = False
+
+
 class PageText:
     """All that a page says, without scripts and styles: blocks on their own lines, cells parted by ` | `.
+    Its title and its headings are known when their text is.
 
     Each piece of markup is read by a parser of its own, which is given the elements that were open where the
     piece before ended: libxml2 keeps all it was ever fed, and a note of each fault in it.
@@ -47,27 +63,31 @@ class PageText:
         self._newlines = io.IncrementalNewlineDecoder(None, translate=True)
         self._bare = BareMarkup()
         self._lines = _Lines()
-        self._outline = _Outline()
+        self._events = _Events()
+        self._headings: deque[_Heading] = deque()
+        #: The text of the title element.
+        self.title: str | None = None
+        self.outline = Outline()
 
     @property
     def elements(self) -> int:
         """How many elements there were so far."""
-        return self._outline.elements
+        return self._events.elements
 
     def feed(self, markup: str, last: bool = False) -> str:
         """The text that this piece adds. Raises ParseError `html-too-deep` or `damaged-html`."""
         bare = self._bare.feed(self._newlines.decode(markup, final=last), last)
         if not bare:
             return ""
-        outline = self._outline
+        events = self._events
         # The stubs want all that a target may have; lxml takes what is there.
-        target: Any = outline
+        target: Any = events
         parser = HTMLParser(target=target, encoding="utf-8", huge_tree=True, remove_comments=True)
         try:
-            outline.listening = False
-            if opened := outline.opened():
+            events.listening = False
+            if opened := events.opened():
                 parser.feed(opened.encode())
-            outline.listening = True
+            events.listening = True
             parser.feed(bare.encode())
             if last:
                 parser.close()
@@ -76,7 +96,30 @@ class PageText:
                 parser.feed(COMMENT.encode())
         except etree.LxmlError as error:
             raise ParseError("damaged-html", f"not readable HTML: {error}") from error
-        return self._lines.add(outline.taken())
+        return "".join(self._tidied(events.taken()))
+
+    def _tidied(self, parts: list[str | _Heading]) -> Iterator[str]:
+        """The text of these parts; headings go to the outline once they are over."""
+        text: list[str] = []
+        for part in parts:
+            if isinstance(part, str):
+                text.append(part)
+            else:
+                yield self._lines.add("".join(text))
+                text.clear()
+                # Those without any text are told no offset, and must not pile up.
+                self._lines.marked = [
+                    each for each in self._lines.marked if not each.ended or each.text.strip()
+                ]
+                self._lines.marked.append(part)
+                self._headings.append(part)
+        yield self._lines.add("".join(text))
+        while self._headings and self._headings[0].ended:
+            heading = self._headings.popleft()
+            if heading.level:
+                self.outline.add(heading.at, heading.level, heading.text)
+            else:
+                self.title = self.title or one_line(heading.text) or None
 
 
 def texts(pieces: Iterable[str], page: PageText) -> Iterator[str]:
@@ -86,7 +129,7 @@ def texts(pieces: Iterable[str], page: PageText) -> Iterator[str]:
     yield page.feed("", last=True)
 
 
-class _Outline:
+class _Events:
     """What libxml2 calls: keeps the open elements, and turns what comes into text with separators."""
 
     def __init__(self) -> None:
@@ -98,7 +141,8 @@ class _Outline:
         self._kept_lines = 0
         # The depth of the element whose content is dropped; 0 for none.
         self._dropped = 0
-        self._parts: list[str] = []
+        self._parts: list[str | _Heading] = []
+        self._heading: _Heading | None = None
 
     def opened(self) -> str:
         """Markup after which a parser is where the last one ended."""
@@ -110,9 +154,10 @@ class _Outline:
             else markup
         )
 
-    def taken(self) -> str:
-        text, self._parts = "".join(self._parts), []
-        return text
+    def taken(self) -> list[str | _Heading]:
+        """What came since the last call: text, and headings where they begin."""
+        parts, self._parts = self._parts, []
+        return parts
 
     def start(self, tag: str, _attributes: object) -> None:
         if not self.listening:
@@ -136,12 +181,24 @@ class _Outline:
             self._parts.append(" | ")
         elif tag in _DROPPED:
             self._dropped = len(self._open)
+        if tag in _HEADINGS or (tag == "title" and "svg" not in self._open):
+            self._end_heading()
+            self._heading = _Heading(0 if tag == "title" else int(tag[1]), len(self._open))
+            self._parts.append(self._heading)
+        elif self._heading is not None and (tag in _PARAGRAPHS or tag in _LINES):
+            self._heading.text += " "
+
+    def _end_heading(self) -> None:
+        if self._heading is not None:
+            self._heading.ended, self._heading = True, None
 
     def end(self, tag: str) -> None:
         if not self.listening:
             return
         if self._dropped == len(self._open):
             self._dropped = 0
+        if self._heading is not None and self._heading.depth == len(self._open):
+            self._end_heading()
         self._open.pop()
         self._has_child.pop()
         if tag in _PARAGRAPHS and not self._dropped:
@@ -150,7 +207,10 @@ class _Outline:
 
     def data(self, text: str) -> None:
         if self.listening and not self._dropped:
-            self._parts.append(text if self._kept_lines else _SPACE.sub(" ", text))
+            text = text if self._kept_lines else _SPACE.sub(" ", text)
+            self._parts.append(text)
+            if self._heading is not None:
+                self._heading.text += text[: max(0, MAX_SOURCE_CHARS - len(self._heading.text))]
 
     def close(self) -> None:
         """Nothing is left open that would matter."""
@@ -162,6 +222,9 @@ class _Lines:
     def __init__(self) -> None:
         # The last character that was handed on, and the blank space after it.
         self._last = self._held = ""
+        self._length = 0
+        #: Headings whose first character is still to come; they are told its offset.
+        self.marked: list[_Heading] = []
 
     def add(self, text: str) -> str:
         """What is sure with this piece: all up to its last character that isn't blank."""
@@ -175,6 +238,10 @@ class _Lines:
         # The last character stands before it, so that a line that goes on keeps its blanks.
         tidy = _tidy(self._last + text[:end])[len(self._last) :]
         self._last = tidy[-1]
+        for heading in self.marked:
+            heading.at = self._length + len(tidy) - len(tidy.lstrip())
+        self.marked.clear()
+        self._length += len(tidy)
         return tidy
 
 

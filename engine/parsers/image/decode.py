@@ -22,8 +22,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from engine.errors import ParseError
 from engine.models.spec import ImageSpec
-from engine.parsers import jpeg
-from engine.parsers.reading import Progress, hash_file, no_progress
+from engine.parsers.base import ParseOptions
+from engine.parsers.image import scans
+from engine.parsers.reading import Opened, hash_content
 from engine.parsers.sections import from_token, to_token
 from engine.records import PictureSection, Pixels, SectionFailure
 
@@ -82,22 +83,16 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
 }
 
 
-def parse(
-    path: str,
-    media_type: str,
-    spec: ImageSpec,
-    exact: bool = False,
-    tolerate_truncated: bool = False,
-    resume: str | None = None,
-    progress: Progress = no_progress,
+def sections(
+    opened: Opened, media_type: str, spec: ImageSpec, options: ParseOptions, resume: str | None = None
 ) -> Iterator[PictureSection | SectionFailure]:
     """The picture in a file, or the frames of a TIFF that has several (its pages).
 
     Raises ParseError `too-many-pixels`, `too-many-scans` or `damaged-image` (for one frame of several, a
     SectionFailure stands in its place), `too-many-frames` after the last frame that is taken, and OSError.
     """
-    content_hash = hash_file(path, progress)
-    with open(path, "rb") as file:
+    content_hash = hash_content(opened, options.progress)
+    with opened.stream() as file:
         with _errors_as_parse_error():
             image = _open(file, media_type)
         several = media_type == "image/tiff" and getattr(image, "is_animated", False)
@@ -115,7 +110,7 @@ def parse(
                 with _errors_as_parse_error():
                     if not _find_frame(image, frame):
                         return
-                    pixels, truncated = _decode(image, spec, exact, tolerate_truncated)
+                    pixels, truncated = _decode(image, spec, options.exact_images, options.tolerate_truncated)
             except ParseError as error:
                 if page is None:
                     raise
@@ -124,7 +119,7 @@ def parse(
                     return  # where it should tell of the next frame
             else:
                 yield PictureSection(frame, page, pixels, content_hash, to_token(frame=frame + 1), truncated)
-            progress()
+            options.progress()
 
 
 def prepare(image: Image, spec: ImageSpec) -> Pixels:
@@ -165,7 +160,7 @@ def _decode(
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(f"{width} x {height}", exact and isinstance(image, JpegImageFile))
     if progressive and isinstance(image, JpegImageFile) and image.fp is not None:
-        if jpeg.more_scans_than(image.fp, MAX_SCANNED_PIXELS // (width * height)):
+        if scans.more_scans_than(image.fp, MAX_SCANNED_PIXELS // (width * height)):
             raise ParseError("too-many-scans", f"its {width} x {height} pixels are refined by too many scans")
         if not exact:
             _spare_scans(image, size, spec)
@@ -234,10 +229,10 @@ def _spare_scans(image: JpegImageFile, size: tuple[int, int], spec: ImageSpec) -
     width, height = _least_size(image, size, spec)
     if image.fp is None or image.width < width or image.height < height:
         return
-    components = jpeg.components(image.layer, image.quantization, image.decoderconfig[0])
-    end = jpeg.end_of_needed(jpeg.scans(image.fp), components)
+    components = scans.components(image.layer, image.quantization, image.decoderconfig[0])
+    end = scans.end_of_needed(scans.scans(image.fp), components)
     if end is not None:
-        image.fp = cast(IO[bytes], jpeg.Until(image.fp, end))
+        image.fp = cast(IO[bytes], scans.Until(image.fp, end))
 
 
 def _least_size(image: JpegImageFile, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
