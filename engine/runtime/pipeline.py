@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
+from engine.runtime.database import adapter_options
 from engine.runtime.flow.lanes import Lane, ParserSlot, share_out
 from engine.runtime.flow.staffing import HELD_UP, LOOK_S, look, staffed
 from engine.runtime.limits.cgroup import usable_cores
@@ -45,12 +46,12 @@ class Pipeline:
     def __init__(self, config: Config, text_spec: TextSpec, lanes: Sequence[Lane]) -> None:
         self._config = config
         self._text_spec = text_spec
-        self._images: m.UseImages | None = None if config.images else m.UseImages(None)
+        self._images: m.UseImages | None = None if config.parsing.images else m.UseImages(None)
         self._started = 0
         #: Bytes that each inference process may take while it loads its model.
         self.room = 2**63
         #: Bytes of each parser.
-        self.parser_memory = config.parser_memory or MOST_PARSER_MEMORY
+        self.parser_memory = config.memory.parser_memory or MOST_PARSER_MEMORY
         #: What the processes had spent at the last look at their number, and when it was.
         self._spent: dict[str, tuple[str, Stats]] = {}
         self._looked_at = 0.0
@@ -70,10 +71,11 @@ class Pipeline:
 
     def start_indexer(self, patient: bool, identity: str | None) -> Child:
         """The first process: it opens the database and says what it found."""
+        config = self._config
         options = indexer.IndexerOptions(
-            self._config.adapter, self._config.fields, self._config.adapter_options, patient, identity
+            config.database.adapter, config.database.fields, adapter_options(config), patient, identity
         )
-        self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options, wake=self.wake)
+        self.indexer = Child("indexer", indexer.main, str(config.run_dir), options, wake=self.wake)
         log.info("indexer started, process %d", self.indexer.pid)
         return self.indexer
 
@@ -92,9 +94,9 @@ class Pipeline:
             writer,
             current_item,
             self._text_spec,
-            config.chunker_choice,
-            config.exact_images,
-            config.tolerate_truncated,
+            config.parsing.chunker_choice,
+            config.parsing.exact_images,
+            config.parsing.tolerate_truncated,
             self.parser_memory,
             wake=self.wake,
         )
@@ -116,9 +118,9 @@ class Pipeline:
             str(config.run_dir),
             writer,
             self._text_spec,
-            (lane.device, config.dtype, config.backend),
-            config.dedupe,
-            config.calibrate,
+            (lane.device, config.models.dtype, config.models.backend),
+            config.parsing.dedupe,
+            config.models.calibrate,
             wake=self.wake,
         )
         writer.close()

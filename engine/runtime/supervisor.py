@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
+from engine import parsers
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
 from engine.machine import batch_job as batch
@@ -76,12 +77,12 @@ class Supervisor:
         self._config = config
         self._repair = repair
         self._pruning: Iterator[None] | None = None
-        self._lanes = make_lanes(devices_of(config))
+        self._lanes = make_lanes(devices_of(config.models))
         #: How many parsers there may be: one for each device at least.
-        self._workers = max(config.workers, len(self._lanes))
-        buffer = config.buffer or default_buffer(self._workers, len(self._lanes))
+        self._workers = max(config.memory.workers, len(self._lanes))
+        buffer = config.memory.buffer or default_buffer(self._workers, len(self._lanes))
         self._credits = Credits(buffer, share_out(self._workers, self._lanes))
-        self._limit = limit_of(config.max_ram, os.environ)
+        self._limit = limit_of(config.memory.max_ram, os.environ)
         #: What is granted before it is made could be more than there is room for.
         self._plan: Plan | None = None
         #: Bytes that each inference process may still come to take, by its lane.
@@ -90,8 +91,8 @@ class Supervisor:
         self._restarts = Restarts()
         self._away = Away()
         self._image_search: Background[ImageSpec | None] | None = None
-        self._stop = StopRequest(config.grace, batch.ends_at(os.environ))
-        self._database = DatabaseWait(config.database_deadline)
+        self._stop = StopRequest(config.run.grace, batch.ends_at(os.environ))
+        self._database = DatabaseWait(config.database.database_deadline)
         self._ram = RamGuard()
         self._speed = Speed()
         self._last_commit = self._last_status = self._last_flush = 0.0
@@ -108,8 +109,9 @@ class Supervisor:
     def _run(self) -> int:
         config = self._config
         with ExitStack() as stack:
-            check_inputs(config.inputs, None if config.manifest else config.files_from)
-            self._progress = report.ProgressLine(config.quiet)
+            check_inputs(config.corpus.inputs, config.corpus.files_from)
+            parsers.check()
+            self._progress = report.ProgressLine(config.run.quiet)
             stack.callback(self._progress.close)
             self._generation = Generation(config, self._progress.say)
             # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
@@ -117,7 +119,7 @@ class Supervisor:
             self._lock = rundir.claim(config.run_dir, self._progress.say, self._stop.check_asked)
             stack.callback(self._lock.release)
             stack.callback(rundir.remove_status, config.run_dir)
-            stack.callback(rundir.log_to(config.run_dir, config.log_level))
+            stack.callback(rundir.log_to(config.run_dir, config.run.log_level))
             self._ledger = Ledger(config.run_dir)
             stack.callback(self._ledger.close)
             skipped = stack.enter_context(rundir.open_skipped(config.run_dir))
@@ -127,8 +129,8 @@ class Supervisor:
                 self._invocation,
                 self._generation.name,
                 skipped,
-                config.skip_failed,
-                config.file_attempts,
+                config.corpus.skip_failed,
+                config.parsing.file_attempts,
             )
             self._intake = Intake(config, self._accounts)
             self._cleaner = Cleaner(self._ledger)
@@ -138,7 +140,7 @@ class Supervisor:
             self._admission = Admission(
                 config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
             )
-            trace = stack.enter_context(rundir.open_trace(config.memory_trace))
+            trace = stack.enter_context(rundir.open_trace(config.run.memory_trace))
             self._memory = MemorySampler(self._pipeline.pids, self._limit.size, trace)
             self._reporter = Reporter(
                 config,
@@ -192,14 +194,14 @@ class Supervisor:
         """The database first: a model is not loaded for one that is not there or doesn't fit."""
         config, ledger = self._config, self._ledger
         known = ledger.get("adapter")
-        index = index_url(config.adapter)
+        index = index_url(config.database.adapter)
         if known not in (None, index):
             raise UsageError(
                 f"--run-dir {config.run_dir}: its ledger is of {known}, not of {index};"
                 " name another --run-dir"
             )
         # A job has waited for its place, and shall not lose it to a database that is away for a while.
-        patient = known is not None or config.fleet or batch.name(os.environ) is not None
+        patient = known is not None or config.task.fleet or batch.name(os.environ) is not None
         self._pipeline.start_indexer(patient, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)
@@ -220,7 +222,7 @@ class Supervisor:
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
         self._pipeline.room = (self._limit.size - taken) // len(self._pipeline.lanes)
         before = json.loads(ledger.get("config") or "{}").get("adapter")
-        if config.adapter not in (index, before):
+        if config.database.adapter not in (index, before):
             # Its options are asked for now, so they are put into effect also where there is nothing to write.
             self._will_change_index()
         ledger.set("adapter", index)
@@ -344,7 +346,7 @@ class Supervisor:
             self._ledger.set("unpublished", "")
         elif isinstance(message, m.Note):
             log.info("%s", message.text)
-            if not (message.detail and self._config.quiet):
+            if not (message.detail and self._config.run.quiet):
                 self._progress.say(message.text)
         elif (found := self._pipeline.find(child.name)) is not None:
             self._admission.handle(*found, message)
@@ -397,8 +399,8 @@ class Supervisor:
             sum(models) + lacking * max(models, default=0),
             sum(growth) + (lanes - len(growth)) * max(growth, default=0),
         )
-        bulk = config.bulk_bytes * config.bulk_concurrency
-        requested = Requested(self._workers, config.parser_memory, config.buffer, bulk, lanes)
+        bulk, memory = config.database.bulk_bytes * config.database.bulk_concurrency, config.memory
+        requested = Requested(self._workers, memory.parser_memory, memory.buffer, bulk, lanes)
         first = self._plan is None
         try:
             made = plan(self._limit, costs, requested)
@@ -416,7 +418,7 @@ class Supervisor:
         self._credits.resize(made.buffer, {lane.name: lane.workers for lane in pipeline.lanes})
         for line in made.lines(self._limit):
             log.info("%s", line)
-            if first and not config.quiet:
+            if first and not config.run.quiet:
                 self._progress.say(line)
 
     def _use_images(self) -> None:
@@ -599,7 +601,6 @@ class Supervisor:
             self._last_commit = now
             self._accounts.flush()
             self._ledger.commit()
-            self._intake.committed()
             self._clean()
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
@@ -655,7 +656,7 @@ class Supervisor:
         self._ledger.commit()
         self._end_processes("parse")
         # The tasks of a fleet leave that to its last job.
-        if self._complete and self._ledger.get("unpublished") and not self._config.fleet:
+        if self._complete and self._ledger.get("unpublished") and not self._config.task.fleet:
             self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from engine.config import Config
+from engine.config import ModelConfig
 from engine.models.devices import devices
 from engine.runtime.flow.pace import Pace, Room
 from engine.runtime.flow.staffing import Staffing
@@ -170,10 +170,10 @@ class Lane:
         slot.jobs.clear()
 
 
-def devices_of(config: Config) -> list[str]:
+def devices_of(models: ModelConfig) -> list[str]:
     """The device of each lane. For texts that no device embeds `auto` is a single one."""
-    found = devices(config.device, config.backend)
-    return found[:1] if config.device == "auto" and config.text_model.startswith(STAND_IN) else found
+    found = devices(models.device, models.backend)
+    return found[:1] if models.device == "auto" and models.text_model.startswith(STAND_IN) else found
 
 
 def make_lanes(devices: Sequence[str]) -> list[Lane]:

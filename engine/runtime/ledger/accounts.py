@@ -98,8 +98,6 @@ class Active:
     #: other chunks or another model.
     unended: bool = False
     doubtful: bool = False
-    #: The lease that it came with, and its place in it.
-    lease: tuple[int, int] | None = None
     #: The lane that has, or may have, something of it.
     lane: str | None = None
     attempts: list[int] = field(default_factory=list)
@@ -149,8 +147,6 @@ class Accounts:
         self.shared = False
         #: Files on their way.
         self.active = 0
-        #: The files with a lease that have come to their end since somebody has emptied this.
-        self.ended: list[tuple[int, int]] = []
         #: Files that changed while they were read, to be dispatched once more.
         self.again: deque[FoundFile] = deque()
         self._changes: dict[str, int] = {}
@@ -229,8 +225,6 @@ class Accounts:
         doubt = self._ledger.open_attempt(row.id, known=current)
         active = Active(row, found.path, found.size, found.mtime_ns, version, started=current)
         active.unended, active.doubtful = doubt is not None, doubt == DOUBTFUL
-        active.lease, active.may_have_unbooked_records = found.lease, found.shared
-        active.doubtful |= found.shared and found.changed
         self.active += 1
         if found.size == 0:
             active.end = FileEnd("skipped", rule="empty")
@@ -432,8 +426,6 @@ class Accounts:
         for attempt in active.attempts:
             del self._attempts[attempt]
         self.active -= 1
-        if active.lease is not None:
-            self.ended.append(active.lease)
         row = active.row
         if end.outcome == "unchanged":
             self._ledger.touch(row.id, active.size, active.mtime_ns)
@@ -496,13 +488,7 @@ class Accounts:
             return False
         if changes < CHANGED_ATTEMPTS:
             self._changes[source] = changes
-            lease = active.lease
-            if lease is not None:
-                self.ended.remove(lease)
-            shared = active.may_have_unbooked_records
-            self.again.append(
-                FoundFile(path, source, status.st_size, modified_ns(status), lease, shared, shared)
-            )
+            self.again.append(FoundFile(path, source, status.st_size, modified_ns(status)))
             return True
         if end is not None:
             end.rule, end.message = "changed-while-read", f"it changed during each of {changes} attempts"
