@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 
-#: Exit code of a run that goes on when it is started again, which clusters may list as `RequeueExit`.
-REQUEUE_CODE = 75
+from engine.errors import EXIT_STOPPED
 
 #: Seconds that SLURM has for an answer within a job; tries to have one requeued, and seconds between them.
 ASK_S, TRIES, PAUSE_S = 20.0, 3, 2.0
@@ -69,7 +68,7 @@ def requeue(environment: Mapping[str, str]) -> bool:
     from engine.slurm import client
 
     try:
-        if client.requeues(REQUEUE_CODE):
+        if client.requeues(EXIT_STOPPED):
             return False
         if int(environment.get("SLURM_RESTART_COUNT") or 0) >= MOST_RESTARTS:
             print(f"engine.run: job {job} has been run again {MOST_RESTARTS} times", file=sys.stderr)
