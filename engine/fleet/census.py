@@ -74,7 +74,9 @@ class Census:
 def take_census(config: Config) -> Census:
     """One listing of the corpus. The same listing gives the same sample. Raises `UsageError`."""
     census, chance = Census(), random.Random(0)
-    for item in Discovery(config.inputs, config.files_from, config.include, config.exclude, config.hidden):
+    corpus = config.corpus
+    listing = Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden)
+    for item in listing:
         if isinstance(item, FoundFile):
             name = type_by_name(item.source)
             weight = 1.0 if name.startswith("image/") else float(item.size)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,12 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
 
     Raises `EngineError`; `UsageError` where the database can't be reached, or has no way to delete an index.
     """
-    query = config.adapter[len(index_url(config.adapter)) :]
-    url = f"{index_url(config.adapter).rstrip('/')}-plan-{uuid4().hex[:8]}{query}"
+    named = config.database.adapter
+    query = named[len(index_url(named)) :]
+    url = f"{index_url(named).rstrip('/')}-plan-{uuid4().hex[:8]}{query}"
     _drop(url)  # What can't be done at the end is refused now.
     taken = {source_of(path): (file, size) for file, path, size in _sample(census, work)}
-    trial = replace(
-        config,
+    trial = config.changed(
         inputs=(),
         files_from=str(work / "sample.list"),
         adapter=url,
@@ -221,10 +221,11 @@ def _look_at_index(config: Config, made: Trial) -> None:
 
     What a record's tokens cost is the run's own sum, in which content that came twice was embedded once.
     """
-    tokens = load_tokens(resolve_text(config.text_model, trust_remote_code=config.trust_remote_code))
+    models = config.models
+    tokens = load_tokens(resolve_text(models.text_model, trust_remote_code=models.trust_remote_code))
     records: dict[str, int] = {}
     counted: dict[str, list[int]] = {}
-    with closing(adapters.connect(config.adapter, config.adapter_options)) as adapter:
+    with closing(adapters.connect(config.database.adapter)) as adapter:
         if (identity := adapter.identity()) is None:
             return
         adapter.resume(identity)

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from engine import config as configuration
+from engine.cli.options import parse
 from engine.cli.terminal import harmless
+from engine.config import Config
 from engine.errors import UsageError
 from engine.fleet.shards import SHARDS_PER_TASK, heaviest_first, work_of_shards
 from engine.machine.batch_job import REQUEUE_CODE, SlurmError, call, settings
@@ -47,14 +48,12 @@ def submit(args: argparse.Namespace, given: Sequence[str], more: Sequence[str]) 
         fleet.check_same(known, wanted)
         _refuse_while_queued(known)
     grace = _grace(given)
-    check_inputs(checked.inputs, checked.files_from)
+    check_inputs(checked.corpus.inputs, checked.corpus.files_from)
     order = tuple(heaviest_first(work_of_shards(checked, wanted.tasks)))
     return _start(replace(wanted, grace=grace, order=order), range(wanted.tasks), args.wait)
 
 
-def _wanted(
-    args: argparse.Namespace, given: Sequence[str], more: Sequence[str]
-) -> tuple[Fleet, configuration.Config]:
+def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str]) -> tuple[Fleet, Config]:
     """The fleet that is asked for, and the configuration that its tasks have in common. Raises `UsageError`
     for what `engine.run` would refuse in each task."""
     if not (args.tasks or args.concurrent):
@@ -64,12 +63,13 @@ def _wanted(
     for word in given:
         if (option := word.partition("=")[0]) in OWN:
             raise UsageError(f"{option}: not an option for the tasks of a fleet (see --help)")
-    checked = configuration.parse([*given, *named])
-    if checked.files_from == "-":
+    checked = parse([*given, *named])
+    if checked.corpus.files_from == "-":
         raise UsageError("--files-from -: tasks have no standard input; name a file that all nodes can read")
     place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{tasks}"]
-    configuration.parse([*given, *place, *FLEET])
-    narrowed = checked.include or checked.exclude or not checked.images or checked.files_from
+    parse([*given, *place, *FLEET])
+    corpus = checked.corpus
+    narrowed = corpus.include or corpus.exclude or corpus.files_from or not checked.parsing.images
     if args.prune and narrowed:
         raise UsageError(
             "--prune: not with --include, --exclude, --no-images or --files-from: the finishing job can't"
@@ -82,10 +82,10 @@ def _wanted(
     wanted = Fleet(
         run_dir=checked.run_dir,
         folder=os.getcwd(),
-        adapter=checked.adapter,
+        adapter=checked.database.adapter,
         tasks=tasks,
         arguments=tuple(given),
-        inputs=checked.inputs,
+        inputs=checked.corpus.inputs,
         prune=args.prune,
         requested=Requested(**{name: getattr(args, name) for name in names}, more=tuple(more)),
     )
