@@ -5,6 +5,7 @@
 - `table`: the open table, and what it was made with.
 - `arrow`: records as Arrow columns.
 - `vector_index`: when a vector index is built, of which kind, and how it is searched.
+- `catalogue`: keeps the library from loading what a table in a folder doesn't need.
 - `presence`: which ids the table holds, as far as a few bits each can tell.
 - `staging`: several writers, each with a table of its own until `gather`.
 - `adapter`: the contract of `adapters.base` on top of them.
@@ -18,6 +19,7 @@ from typing import Any
 
 from adapters.base import Adapter, AdapterOptions, Capabilities
 from adapters.database import Database, Option
+from adapters.lancedb import catalogue
 
 #: Words of the option `index`: no index, and the kinds that `vector_index` builds.
 INDEX_KINDS = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
@@ -36,6 +38,7 @@ def _connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> Adapt
         environment["LANCE_DEFAULT_IO_BUFFER_SIZE"] = str(READ_AHEAD_BYTES)
     for name, value in environment.items():
         os.environ.setdefault(name, value)
+    catalogue.defer()
     from adapters.lancedb.adapter import connect
 
     return connect(url, options, own)
