@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 import adapters
 from adapters.base import AdapterOptions
 from engine.errors import UsageError
-from engine.fleet.manifest import read_header
 from engine.machine import batch_job as job
 from engine.machine.cores import cores
 from engine.models.backend import BACKENDS, DTYPES, check_backend
@@ -64,9 +63,6 @@ class Config:
     parser_memory: int | None
     shard: tuple[int, int]
     fleet: bool
-    manifest: str | None
-    lease: bool
-    lease_ttl: float
     file_timeout: float
     file_attempts: int
     database_deadline: float
@@ -161,10 +157,6 @@ def parse(argv: Sequence[str] | None = None) -> Config:
 
 def from_arguments(args: argparse.Namespace) -> Config:
     """The configuration of a command line that was parsed. Raises `UsageError`."""
-    if args.manifest is not None:
-        _use_manifest(args)
-    elif args.lease:
-        raise UsageError("--lease: leases are of a manifest; give --manifest FILE, made by engine.plan")
     if not args.inputs and args.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")
     if "" in args.inputs:
@@ -200,37 +192,6 @@ def _check_fleet(args: argparse.Namespace) -> None:
         if getattr(args, name):
             after = "; engine.merge --prune does it" if name == "prune" else ""
             raise UsageError(f"--fleet: not with --{name}, which one task alone can't do{after}")
-
-
-def _use_manifest(args: argparse.Namespace) -> None:
-    """Take what was listed, and how, from the manifest. Raises `UsageError` where the command has others."""
-    args.manifest = os.path.abspath(args.manifest)
-    header = read_header(Path(args.manifest))
-    if args.prune:
-        raise UsageError(
-            "--prune can't go with --manifest, which is older than the corpus: it is for the one who finishes"
-        )
-    given = {
-        "INPUT": (tuple(os.path.abspath(name) for name in args.inputs), header.inputs),
-        "--files-from": (list_name(args.files_from), header.files_from),
-        "--include": (tuple(args.include), header.include),
-        "--exclude": (tuple(args.exclude), header.exclude),
-        "--hidden": (args.hidden, header.hidden),
-    }
-    for name, (here, there) in given.items():
-        if here and here != there:
-            told = there if isinstance(there, str) else ", ".join(there) if isinstance(there, tuple) else ""
-            raise UsageError(
-                f"{name}: {args.manifest} was listed {f'with {told}' if told else 'without it'};"
-                " leave it out, or plan again"
-            )
-    args.inputs, args.files_from = list(header.inputs), header.files_from
-    args.include, args.exclude, args.hidden = header.include, header.exclude, header.hidden
-
-
-def list_name(files_from: str | None) -> str | None:
-    """The absolute path of a list of files; `-` stays."""
-    return files_from if files_from in (None, "-") else os.path.abspath(str(files_from))
 
 
 class _AdapterHelp(argparse.Action):
@@ -299,10 +260,6 @@ def run_parser() -> CommandParser:
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="only this share of the files, I from 0")
     add("--fleet", action="store_true",
         help="one task of several at once; engine.merge ends what they began")  # fmt: skip
-    add("--manifest", metavar="FILE", help="take this share's files from a manifest of engine.plan")
-    add("--lease", action="store_true", help="take pieces of the manifest by turns with other tasks")
-    add("--lease-ttl", type=seconds, default=120.0, metavar="SECONDS",
-        help="silence after which a task's lease is another's (default 120)")  # fmt: skip
     add("--file-timeout", type=seconds, default=600.0, metavar="SECONDS",
         help="longest parsing of one file without progress (default 600)")  # fmt: skip
     add("--file-attempts", type=count(1), default=2, metavar="N",

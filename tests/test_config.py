@@ -54,7 +54,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         "a b --files-from - --adapter memory://x --text-model stand-in:8 --image-model stand-in:4"
         " --trust-remote-code --backend torch --device cuda:1 --dtype float16 --workers 3 --chunk-size 128"
         " --chunk-overlap 16 --chunker semantic --chunker-option buffer_size=2 --chunker-option threshold=a=b"
-        " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --lease-ttl 9 --file-timeout 10"
+        " --buffer 64MiB --max-ram 8GiB --parser-memory 2GiB --shard 2/4 --file-timeout 10"
         " --file-attempts 3 --memory-trace trace.jsonl --calibrate"
         " --bulk-bytes 1MiB --bulk-concurrency 4 --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
@@ -82,9 +82,6 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         parser_memory=2 * 2**30,
         shard=(2, 4),
         fleet=False,
-        manifest=None,
-        lease=False,
-        lease_ttl=9.0,
         file_timeout=10.0,
         file_attempts=3,
         database_deadline=20.0,

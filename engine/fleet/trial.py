@@ -71,8 +71,6 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         adapter=f"lancedb://{work}/index",
         run_dir=work / "run",
         shard=(0, 1),
-        manifest=None,
-        lease=False,
         include=(),
         exclude=(),
         full=False,

@@ -82,9 +82,9 @@ class MarkdownParser(Parser):
         headings, title = Headings(), None
         for section in text.sections(opened, options.progress):
             headings.feed(section.text, section.start)
-            taken = headings.outline.take(section.start, section.start + len(section.text))
             if not section.unit:
-                title = headings.title or next((path[0] for _, path in taken if path), None)
+                title = headings.title or headings.outline.first()
+            taken = headings.outline.take(section.start, section.start + len(section.text))
             if section.unit >= first:
                 yield replace(section, title=title, headings=taken)
 
@@ -104,11 +104,13 @@ class Headings:
         #: Whether the last section ended inside a line.
         self._inside_line = False
         # What is open at the end of the last line: the mark of a fence, what ends a block of HTML, the width
-        # of a list item's margin, whether a paragraph inside of that may go on in a line without margin
-        # ("lazily"), and a paragraph of the document itself with its offset.
+        # of a list item's margin, whether code is open inside of it, whether a paragraph there, or in a
+        # quotation, may go on in a line that is not marked so ("lazily"), and a paragraph of the document
+        # itself with its offset.
         self._fence = ""
         self._html: re.Pattern[str] | None = None
         self._margin = 0
+        self._item_code = False
         self._lazy = False
         self._paragraph: tuple[int, str] | None = None
 
@@ -145,7 +147,8 @@ class Headings:
         """One line, without its indentation."""
         blank = not line
         if self._margin and (blank or indent >= self._margin):
-            self._lazy = not blank and _is_paragraph(line)
+            self._item_code ^= _FENCE.match(line) is not None
+            self._lazy = not blank and not self._item_code and _is_paragraph(line)
             return
         goes_on = indent >= 4 or _is_paragraph(line) or (_SETEXT.match(line) and not _BREAK.match(line))
         if self._lazy and not blank and goes_on:
@@ -182,7 +185,9 @@ class Headings:
             self._html = None if html.search(line) else html
         elif item := _margin(line, paragraph is not None):
             self._margin = indent + item
-            self._lazy = _is_paragraph(line[item:].lstrip(" "))
+            content = line[item:].lstrip(" ")
+            self._item_code = _FENCE.match(content) is not None
+            self._lazy = _is_paragraph(content)
         else:
             return False
         self._paragraph = None

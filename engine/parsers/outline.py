@@ -39,6 +39,10 @@ class Outline:
         """(offset, level, heading) of those that no section has taken yet."""
         return list(self._coming)
 
+    def first(self) -> str | None:
+        """The first heading of level 1 among those that are coming: a title where a document tells none."""
+        return next((text for _, level, text in self._coming if level == 1), None)
+
     def take(self, start: int, end: int) -> tuple[tuple[int, tuple[str, ...]], ...]:
         """The `headings` of the section from `start` to `end`, the next: (offset in the section, path).
 

@@ -102,8 +102,6 @@ def to_make(books: Books) -> Iterator[Config]:
             # The ledger tells which files are its own; into the index itself, since the fleet was merged.
             shard=(0, 1),
             fleet=False,
-            manifest=None,
-            lease=False,
             include=(),
             exclude=(),
             images=True,

@@ -104,7 +104,7 @@ class Supervisor:
     def _run(self) -> int:
         config = self._config
         with ExitStack() as stack:
-            check_inputs(config.inputs, None if config.manifest else config.files_from)
+            check_inputs(config.inputs, config.files_from)
             self._progress = report.ProgressLine(config.quiet)
             stack.callback(self._progress.close)
             self._generation = Generation(config, self._progress.say)
@@ -494,7 +494,6 @@ class Supervisor:
             self._last_commit = now
             self._accounts.flush()
             self._ledger.commit()
-            self._intake.committed()
             self._clean()
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now

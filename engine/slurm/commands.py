@@ -14,7 +14,6 @@ from dataclasses import asdict, replace
 from engine import config as configuration
 from engine.cli.terminal import harmless
 from engine.errors import UsageError
-from engine.fleet.identity import check_cut
 from engine.machine.batch_job import REQUEUE_CODE
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
@@ -58,12 +57,12 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     if checked.files_from == "-":
         raise UsageError("--files-from -: tasks have no standard input; name a file that all nodes can read")
     place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{args.tasks}"]
-    check_cut(configuration.parse([*given, *place, *FLEET]))
+    configuration.parse([*given, *place, *FLEET])
     narrowed = checked.include or checked.exclude or not checked.images or checked.files_from
-    if args.prune and (narrowed or checked.manifest):
+    if args.prune and narrowed:
         raise UsageError(
-            "--prune: not with --include, --exclude, --no-images, --files-from or --manifest: the finishing"
-            " job can't tell then what has left the corpus, and would end without publishing"
+            "--prune: not with --include, --exclude, --no-images or --files-from: the finishing job can't"
+            " tell then what has left the corpus, and would end without publishing"
         )
     for text in (str(checked.run_dir), os.getcwd(), *more):
         if not text.isprintable():

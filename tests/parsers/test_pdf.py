@@ -248,3 +248,40 @@ def test_a_page_tree_that_leads_back_to_itself_is_not_walked(tmp_path: Path) -> 
     with pytest.raises(ParseError, match="it claims 100,000 pages in") as error:
         list(parse(_write(tmp_path, tree(5, 10))))
     assert error.value.error_type == "damaged-pdf"
+
+
+def test_bookmarks_are_headings_where_their_words_stand_on_their_page(tmp_path: Path) -> None:
+    pages = [
+        Page().lines(72, 700, ["A book of bees", "words"]),
+        Page().lines(72, 700, ["goes on", "1.2 The Hive", "wax", "Honey", "sweet"]),
+        Page(),
+        Page().lines(72, 700, ["the last page"]),
+    ]
+    marks = [
+        (1, "Part one", None),
+        (2, "A book of bees", 0),
+        (2, "The hive", 1),
+        (2, "Honey", 1),
+        (2, "Not in the text", 1),
+        (1, " ", 1),
+        (1, "Part two", 2),
+    ]
+    path = _write(tmp_path, pdf(pages, title=" Bees,\tall\x01 ", bookmarks=marks))
+    found = [section for section in parse(path) if isinstance(section, TextSection)]
+    assert {section.title for section in found} == {"Bees, all"}
+    lines = [[(s.text[at:].split("\n")[0], " > ".join(path)) for at, path in s.headings] for s in found]
+    assert lines == [
+        [("A book of bees", "Part one > A book of bees")],
+        [
+            ("goes on", "Part one > A book of bees"),
+            ("1.2 The Hive", "Part one > The hive"),
+            ("Honey", "Part one > Not in the text"),
+        ],
+        [("the last page", "Part two")],
+    ]
+
+
+def test_a_pdf_without_title_or_bookmarks_has_neither(tmp_path: Path) -> None:
+    (section,) = parse(_write(tmp_path, pdf([Page().text(72, 700, "words")], title="  ")))
+    assert isinstance(section, TextSection)
+    assert (section.title, section.headings) == (None, ())

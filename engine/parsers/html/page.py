@@ -126,7 +126,7 @@ class Page:
                 whole = False
                 break
         headings = page.outline.coming
-        self.title = page.title or next((text for _, level, text in headings if level == 1), None)
+        self.title = page.title or page.outline.first()
         self.outline = page.outline
         text = "".join(held)
         if whole and text and self._size <= MAX_MAIN_TEXT_BYTES:

@@ -1,14 +1,29 @@
 import io
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import filetype
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from engine.errors import SkipFileError
-from tests.parsers.parsing import detect
+from engine import parsers
+from engine.errors import SkipFileError, UsageError
+from engine.parsers.base import Format, Head, Parser
+from engine.parsers.detection import Detector
+from engine.parsers.image import ImageParser
+from engine.records import Section, TextSection
+from tests.parsers.parsing import detect, parse
 from tests.parsers.pdf_writer import Page, pdf
+
+PICTURES = {
+    b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBPVP8 ", b"RIFF\x10\0\0\0WAVEfmt ",
+    b"GIF89a", b"II*\0\x08\0\0\0\0\0", b"MM\0*\0\0\0\x08CR", b"MM\0*\0\0\0\x08\0\0", b"BM\x10\0\0\0",
+    b"II\xbc\x01",
+}  # fmt: skip
 
 
 def _write(folder: Path, name: str, data: bytes) -> str:
@@ -108,3 +123,48 @@ def test_an_animated_png_is_a_png(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     assert detect(str(path)) == "image/png"
+
+
+@given(st.binary(max_size=60), st.sampled_from(sorted(PICTURES)), st.integers(0, 14))
+def test_pictures_are_told_by_the_marks_that_the_library_knows(data: bytes, mark: bytes, at: int) -> None:
+    head = mark[:at] + data
+    known = filetype.guess_mime(head)
+    declared = {"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/bmp"}
+    found = Detector(ImageParser.formats)._by_magic(Head(head, ""), "binary")
+    assert found == ("image/png" if known == "image/apng" else known if known in declared else "")
+
+
+class _Notebooks(Parser):
+    name = "notebooks"
+    formats = (Format("application/x-notebook", ("ipynb",), text=True),)
+    kinds = frozenset({"text", "image"})
+
+    def parse(self, *_: object) -> Iterator[Section]:
+        yield TextSection(0, None, 0, "cells", "token", document="one")
+
+
+def test_a_parser_of_another_package_adds_a_format_and_takes_its_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = (*parsers._parsers(), _Notebooks())
+    caches = (parsers._parsers, parsers._detector, parsers._parser_of)
+    try:
+        monkeypatch.setattr(parsers, "_parsers", lambda: both)
+        for cached in caches[1:]:
+            cached.cache_clear()
+        path = tmp_path / "a.ipynb"
+        path.write_text("{}")
+        assert detect(path) == parsers.type_by_name("a.ipynb") == "application/x-notebook"
+        assert parsers.kinds_of("application/x-notebook") == {"text", "image"}
+        (section,) = parse("application/x-notebook", path)
+        assert isinstance(section, TextSection)
+        assert section.document == "one"
+        assert parsers.suffixes("image") == ["jpg", "jpeg", "jpe", "png", "webp", "gif", "tif", "tiff", "bmp"]
+    finally:
+        for cached in caches[1:]:
+            cached.cache_clear()
+
+
+def test_a_type_that_no_parser_reads_is_an_error_that_names_the_parsers() -> None:
+    with pytest.raises(UsageError, match="application/x-nothing: no parser reads it; parsers are text, mark"):
+        parsers.kinds_of("application/x-nothing")
