@@ -90,17 +90,20 @@ class Rules:
         """Whether the item belongs to this run's shard."""
         return shard_of(uri, self.shard[1]) == self.shard[0]
 
-    def select(self, uri: str, location: str, relative: str, look: Callable[[], Found]) -> Iterator[Found]:
-        """What a listing gives for an item: what `look` sees, the rule that leaves it out, or nothing.
+    def select(
+        self, uri: str, location: str, relative: str, item: Item | Callable[[], Found]
+    ) -> Iterator[Found]:
+        """What a listing gives for an item: itself, the rule that leaves it out, or nothing.
 
-        `relative` is its name below the input. Nothing is looked at that is another shard's or known.
+        `relative` is its name below the input; an item that has to be looked at first is a call. Nothing is
+        looked at that is another shard's or known.
         """
         if not self.in_shard(uri):
             return
         if rule := self.left_out(relative):
             yield LeftOut(uri, rule)
         elif self.known is None or not self.known(location):
-            yield look()
+            yield item() if callable(item) else item
 
 
 class OpenedItem(ABC):

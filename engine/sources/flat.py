@@ -1,4 +1,4 @@
-"""A source that only says what each input holds: rules, overlaps and failures are the same for all of them."""
+"""Sources that only say what an input holds: rules, overlaps and failures are the same for all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class FlatListing(Listing):
             for item in self._source.items(name):
                 if not item.uri.startswith(others):
                     relative = item.uri.removeprefix(prefix)
-                    yield from self._rules.select(item.uri, item.location, relative, lambda seen=item: seen)
+                    yield from self._rules.select(item.uri, item.location, relative, item)
         except OSError as error:
             self.complete = False
             yield Unreadable(name, error.strerror or str(error))
