@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import config as configuration
+from engine.cli.options import from_arguments, run_parser
+from engine.cli.parser import count
 from engine.cli.terminal import harmless
 from engine.config import Config
 from engine.errors import EngineError, UsageError
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     could not be listed, 75 interrupted."""
     try:
         args = _arguments(argv)
-        return plan(configuration.from_arguments(args), args)
+        return plan(from_arguments(args), args)
     except UsageError as error:
         print(f"engine.plan: {harmless(str(error))}", file=sys.stderr)
         return 2
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def plan(config: Config, args: argparse.Namespace) -> int:
     """List, estimate, print. Raises `EngineError` and `OSError`."""
-    check_inputs(config.inputs, config.files_from)
+    check_inputs(config.corpus.inputs, config.corpus.files_from)
     census = take_census(config)
     guess = None
     if args.calibrate_seconds and census.size:
@@ -66,15 +67,14 @@ def plan(config: Config, args: argparse.Namespace) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = configuration.run_parser()
-    parser.prog = "python -m engine.plan"
-    parser.description = (
+    parser = run_parser(
+        "plan",
         "Estimate tokens, time, memory and index of a corpus, from a listing and a run over a sample."
-        " Takes the options of engine.run, which that run has."
+        " Takes the options of engine.run, which that run has.",
     )
     add = parser.add_argument
-    add("--shards", type=configuration.count(1), default=1, metavar="N", help="tasks to share it out to")
-    add("--calibrate-seconds", type=configuration.count(0), default=60, metavar="S",
+    add("--shards", type=count(1), default=1, metavar="N", help="tasks to share it out to")
+    add("--calibrate-seconds", type=count(0), default=60, metavar="S",
         help="run over a sample for so long; 0: only list (default 60)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_intermixed_args(argv)

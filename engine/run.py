@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from engine import config as configuration
 from engine.errors import EngineError, UsageError
 from engine.machine import batch_job as job
 from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError
@@ -26,11 +25,14 @@ CHILD_ENVIRONMENT = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    # Imported late: the engine's processes import this module too, and need none of it.
+    from engine.cli.options import parse
+
     try:
-        config = configuration.parse(argv)
+        config = parse(argv)
         for name, value in CHILD_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        if config.dry_run:
+        if config.run.dry_run:
             from engine.cli.dry_run import dry_run
 
             return dry_run(config)

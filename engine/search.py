@@ -19,8 +19,10 @@ import numpy as np
 
 import adapters
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from engine.cli.options import add_model_options
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import DEFAULT_ADAPTER, CommandParser, add_model_options, engine_version
+from engine.config import DEFAULT_ADAPTER
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.backend import check_backend
 from engine.models.load import load_image, load_text
@@ -221,10 +223,28 @@ def as_json(query: str, hits: Hits) -> str:
     found = {
         "query": query,
         "text": [
-            {"id": hit.id, "source": hit.source, "page": hit.page, "score": hit.score, "text": hit.text}
+            {
+                "id": hit.id,
+                "source": hit.source,
+                "document": hit.document,
+                "page": hit.page,
+                "title": hit.title,
+                "headings": hit.headings,
+                "score": hit.score,
+                "text": hit.text,
+            }
             for hit in hits.get("text", [])
         ],
-        "image": [{"id": hit.id, "source": hit.source, "score": hit.score} for hit in hits.get("image", [])],
+        "image": [
+            {
+                "id": hit.id,
+                "source": hit.source,
+                "document": hit.document,
+                "title": hit.title,
+                "score": hit.score,
+            }
+            for hit in hits.get("image", [])
+        ],
     }
     return json.dumps(found)
 
@@ -246,10 +266,8 @@ def as_lines(query: str, hits: Hits) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.search",
-        description="Search an index by meaning: texts, and pictures by words that describe them.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "search", "Search an index by meaning: texts, and pictures by words that describe them."
     )
     add = parser.add_argument
     add("query", metavar="QUERY", help="what to look for, in quotes")
@@ -266,7 +284,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--exact", action="store_true", help="compare all vectors, without an index, where the database can")
     add("--json", action="store_true", help="one JSON object on standard output")
     add_model_options(parser)
-    add("--version", action="version", version=engine_version())
     return parser
 
 

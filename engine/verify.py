@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import adapters
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.repair.compare import Difference, Finding, Repaired
 from engine.run import CHILD_ENVIRONMENT
@@ -106,10 +106,8 @@ def _finding(finding: Finding, what: str) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.verify",
-        description="Compare what run directories have booked as acknowledged with what is in the database.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "verify", "Compare what run directories have booked as acknowledged with what is in the database."
     )
     add = parser.add_argument
     add("--run-dir", required=True, action="append", metavar="DIR",
@@ -119,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
         help="delete what is extra or wrong, and make again what is missing")  # fmt: skip
     add("--adopt", action="store_true", help="make a lost ledger anew from the records in the database")
     add("--json", action="store_true", help="one JSON object on standard output")
-    add("--version", action="version", version=engine_version())
     return parser
 
 

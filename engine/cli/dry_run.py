@@ -18,9 +18,10 @@ def dry_run(config: Config) -> int:
 
     Raises `UsageError` for bad inputs and for a ledger that can't be read.
     """
-    check_inputs(config.inputs, config.files_from)
+    corpus = config.corpus
+    check_inputs(corpus.inputs, corpus.files_from)
     discovery = Discovery(
-        config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
+        corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden, config.task.shard
     )
     counts = dict.fromkeys(("new", "changed", "to be tried again", "unchanged", "left out", "unreadable"), 0)
     size = taken = 0
@@ -28,7 +29,7 @@ def dry_run(config: Config) -> int:
     try:
         with closing(_open(path)) as ledger:
             for found in discovery:
-                if config.limit is not None and taken >= config.limit:
+                if corpus.limit is not None and taken >= corpus.limit:
                     break
                 taken += 1
                 what = _what(found, ledger)

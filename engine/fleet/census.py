@@ -44,7 +44,8 @@ class Census:
 def take_census(config: Config) -> Census:
     """One listing of the corpus. The same listing gives the same sample. Raises `UsageError`."""
     census, chance = Census(), random.Random(0)
-    listing = Discovery(config.inputs, config.files_from, config.include, config.exclude, config.hidden)
+    corpus = config.corpus
+    listing = Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden)
     for item in listing:
         if not isinstance(item, FoundFile):
             census.left_out += isinstance(item, LeftOut)

@@ -23,6 +23,7 @@ from engine.errors import UsageError
 from engine.records import source_of
 from engine.repair.books import Book, Books, missing_shards, shard_folders, shard_of_folder
 from engine.repair.compare import Comparison, Difference
+from engine.runtime.database import adapter_options
 from engine.runtime.ledger.cleanup import Cleaner
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
@@ -182,7 +183,7 @@ def _database(task: _Task, url: str) -> tuple[str, AdapterOptions]:
     """URL and options of the index, which is not written apart any more; a URL without options of its own
     gets those of the tasks'."""
     config = Config.from_dict(task.config)
-    return (url if "?" in url else config.adapter), replace(config.adapter_options, task=None)
+    return (url if "?" in url else config.database.adapter), replace(adapter_options(config), task=None)
 
 
 def _prune(books: Books, tasks: Sequence[_Task], adapter: Adapter) -> int:

@@ -24,15 +24,17 @@ _NAMES = {"inputs": "inputs ", "files_from": "--files-from ", "shards": "a numbe
 def check_fleet(config: Config) -> None:
     """Raises `UsageError` where the run directory belongs to a fleet of other inputs or another number of
     shards."""
-    shards = config.shard[1]
-    folder = config.run_dir.parent.parent if shards > 1 or config.fleet else config.run_dir
+    shards = config.task.shard[1]
+    folder = config.run_dir.parent.parent if shards > 1 or config.task.fleet else config.run_dir
     _check_numbers(folder, shards)
     known = _read(folder / IDENTITY)
     if known is None and shards == 1:
         return
     ours = {
-        "inputs": sorted(os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.inputs),
-        "files_from": config.files_from,
+        "inputs": sorted(
+            os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.corpus.inputs
+        ),
+        "files_from": config.corpus.files_from,
         "shards": shards,
     }
     if known is None:

@@ -22,7 +22,8 @@ FILE_BYTES = 4096
 def work_of_shards(config: Config, shards: int) -> list[int]:
     """The work of each shard in bytes, by one listing of the corpus. Raises `UsageError`."""
     work = [0] * shards
-    for item in Discovery(config.inputs, config.files_from, config.include, config.exclude, config.hidden):
+    corpus = config.corpus
+    for item in Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden):
         if isinstance(item, FoundFile):
             work[shard_of(item.source, shards)] += item.size + FILE_BYTES
     return work

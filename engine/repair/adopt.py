@@ -17,9 +17,17 @@ from pathlib import Path
 
 import adapters
 from adapters.base import Adapter
-from engine import config as configuration
-from engine.config import Config
+from engine.config import (
+    Config,
+    DatabaseConfig,
+    MemoryConfig,
+    ModelConfig,
+    ParsingConfig,
+    TaskConfig,
+    sorted_pairs,
+)
 from engine.errors import UsageError
+from engine.machine.cores import default_workers
 from engine.records import IndexSchema, SectionFailure, index_url, source_of
 from engine.repair import recipe
 from engine.repair.books import Pulse, shard_folders, shard_of_folder
@@ -121,7 +129,7 @@ class _Adoption:
                 (record, source),
             )
             if not values:
-                given = {name: row[name] for name in self._schema.fields}
+                given = {name: row[name] for name, _ in self._schema.fields}
                 values = {name: value for name, value in given.items() if isinstance(value, str)}
         ledger = self._ledger
         ledger.set("adapter", index_url(self._url))
@@ -139,12 +147,14 @@ class _Adoption:
     def _config(self, fields: dict[str, str]) -> Config:
         """The options of a run that would make these records, for a repair before the next run."""
         cuts = self._chunker.identity
-        options = ["--adapter", self._url, "--text-model", self._text.name, "--chunker", cuts.name]
-        options += [f"--chunker-option={name}={value}" for name, value in cuts.options]
-        options += ["--image-model", self._image.name] if self._image else []
-        options += [f"--field={name}={value}" for name, value in fields.items()]
-        config = configuration.parse([str(self._run_dir), "--run-dir", str(self._run_dir), *options])
-        return Config.from_dict(config.as_dict() | {"inputs": [], "shard": "{}/{}".format(*self._shard)})
+        return Config(
+            parsing=ParsingConfig(cuts.name, chunker_options=sorted_pairs(dict(cuts.options))),
+            models=ModelConfig(self._text.name, self._image.name if self._image else None),
+            database=DatabaseConfig(self._url, sorted_pairs(fields)),
+            memory=MemoryConfig(default_workers()),
+            task=TaskConfig(self._shard),
+            run_dir=self._run_dir,
+        )
 
     def run(self) -> Adopted:
         """File by file. One whose parsing killed this process before is left to the engine's own parsers."""

@@ -21,8 +21,9 @@ class Intake:
     def __init__(self, config: Config, accounts: Accounts) -> None:
         self._config = config
         self._accounts = accounts
+        corpus = config.corpus
         self._discovery = Discovery(
-            config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
+            corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden, config.task.shard
         )
         self._listing: Iterator[Found] = iter(self._discovery)
         self._admitted = 0
@@ -38,7 +39,7 @@ class Intake:
 
     def step(self) -> None:
         """Look at the next paths; files that changed while they were read wait again."""
-        limit = self._config.limit
+        limit = self._config.corpus.limit
         for _ in range(STEP):
             if self.listed or len(self.waiting) >= STEP:
                 break
@@ -57,13 +58,14 @@ class Intake:
     @property
     def whole(self) -> bool:
         """Whether discovery met all that the inputs hold, so that what it lacks has left the corpus."""
-        config = self._config
-        narrowed = config.include or config.exclude or config.limit or not config.images or config.files_from
+        corpus = self._config.corpus
+        narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
+        narrowed = narrowed or not self._config.parsing.images
         return self.listed and self._discovery.complete and not narrowed
 
     def prunable(self) -> tuple[str, ...]:
         """The folders below which the ledger's files are deleted that discovery did not meet."""
-        if not self._config.prune or not self.whole:
+        if not self._config.corpus.prune or not self.whole:
             return ()
-        folders = (name for name in self._config.inputs if Path(name).is_dir())
+        folders = (name for name in self._config.corpus.inputs if Path(name).is_dir())
         return tuple(source_of(name).rstrip("/") + "/" for name in folders)

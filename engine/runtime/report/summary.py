@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import adapters
-from engine.config import engine_version
+from engine import __version__
 from engine.runtime.ledger.accounts import Counts
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.efficiency import UNITS, Observed
@@ -57,7 +57,7 @@ def environment() -> dict[str, object]:
         except PackageNotFoundError:
             continue
     return {
-        "engine": engine_version(),
+        "engine": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)),
