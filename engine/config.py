@@ -19,7 +19,8 @@ from engine.errors import UsageError
 from engine.fleet.manifest import read_header
 from engine.machine import batch_job as job
 from engine.machine.cores import cores
-from engine.models.backend import BACKENDS, DTYPES, check_backend
+from engine.models import backends
+from engine.models.choices import DTYPES, check_backend
 from engine.records import RECORD_FIELDS
 
 DEFAULT_ADAPTER = "lancedb://vectors.lancedb"
@@ -348,7 +349,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options with which every command loads models."""
     add = parser.add_argument
     add("--trust-remote-code", action="store_true", help="let a model run code of its own from the hub")
-    add("--backend", default="auto", choices=BACKENDS,
+    add("--backend", default="auto", choices=backends.names(),
         help="library that runs the models (default auto: torch on a GPU, on a CPU the fastest)")  # fmt: skip
     add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     add("--dtype", default="auto", choices=DTYPES,
