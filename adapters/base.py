@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -12,23 +13,50 @@ from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 @dataclass(frozen=True, slots=True)
 class AdapterOptions:
-    """What a user may set besides the URL; an adapter ignores what it has no use for.
+    """What a run asks of every database; an adapter ignores what it has no use for.
 
     `bulk_bytes` of records go in one request and at most `bulk_concurrency` requests are under way at once.
-    `index_options` names the kind of vector index (None: the adapter's default), `store_vectors` keeps the
-    vectors in the stored documents as well (None: where the database could not give them back otherwise),
-    `full` asks for a new generation of the index, `exact` for searches that compare all vectors: an adapter
-    that can't do that refuses it. `task` names one writer of several at once: a database that takes one alone
-    keeps what it writes apart, until `gather`.
+    `exact` asks for searches that compare all vectors; it is given only to a database that can. `task` names
+    one writer of several at once: a database that takes one alone keeps what it writes apart, until `gather`.
+    `threads` bounds those that a client library starts to compute with, and with them what it reads ahead;
+    None leaves both to the library.
     """
 
     bulk_bytes: int = 8 * 2**20
     bulk_concurrency: int = 2
-    index_options: str | None = None
-    store_vectors: bool | None = None
-    full: bool = False
     exact: bool = False
     task: str | None = None
+    threads: int | None = None
+
+
+#: How `scan` gives embeddings back: bit by bit, as vectors of length 1, or not at all.
+Fidelity: TypeAlias = Literal["exact", "normalised", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a database can do. The contract suite proves what is declared, and that the rest is refused.
+
+    - `vectors`: how `scan` gives embeddings back.
+    - `exact_count`: `count` counts every acknowledged record once.
+    - `words`: it has `search_words`.
+    - `filters`: `search` takes `Filters`.
+    - `exact_search`: it heeds `AdapterOptions.exact`.
+    - `single_writer`: it takes one writing process at a time; `prepare` refuses the second.
+    - `native_upsert`: `write` never doubles a record, whatever `maybe_present` says.
+    - `generations`: it has `begin_generation`.
+    - `settles_s`: seconds after which a change that was acknowledged is seen by every reader; 0: at once.
+    """
+
+    vectors: Fidelity = "exact"
+    exact_count: bool = True
+    words: bool = False
+    filters: bool = True
+    exact_search: bool = False
+    single_writer: bool = False
+    native_upsert: bool = False
+    generations: bool = False
+    settles_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +96,11 @@ class Adapter(ABC):
     #: The URL scheme that selects this adapter.
     scheme: str
 
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this index can do: what its `Database` declares, or less where it was made with less."""
+
     #: Seconds that a record may wait for company before it is written; longer where each write has its price.
     bulk_age_s: float = 1.0
 
@@ -79,7 +112,7 @@ class Adapter(ABC):
         """A word that changes with every write to the index, by whomever; None where there is no such word.
 
         The caller uses it to tell whether others wrote since its own last run, and then calls no record new.
-        An adapter whose `write` never doubles anything, whatever `maybe_present` says, needs none.
+        An adapter with `native_upsert` needs none.
         """
         return None
 
@@ -118,14 +151,10 @@ class Adapter(ABC):
         With `source`, those of that file alone, found by the database. What is written or deleted while a
         scan goes on may be in it or not; no other record is left out or given twice for that.
         Both embedding fields are left out unless `with_embeddings`; then the record's own one is float32
-        [dimensions] and the other None. `indexed_at` and `mtime` are aware datetimes in UTC. `id` is what
-        `delete` takes. A record that somebody else wrote or altered is given as far as it goes: what it lacks
-        is None.
+        [dimensions] and the other None, and an index that can't give them raises `UsageError`. `indexed_at`
+        and `mtime` are aware datetimes in UTC. `id` is what `delete` takes. A record that somebody else wrote
+        or altered is given as far as it goes: what it lacks is None.
         """
-
-    def gives_vectors(self) -> bool:
-        """Whether `scan` can give embeddings; True without an index."""
-        return True
 
     @abstractmethod
     def count(self) -> int:
@@ -135,7 +164,8 @@ class Adapter(ABC):
     def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         """The k records of that kind nearest to `vector` (float32 [dimensions]), best first.
 
-        With `filters`, the k nearest among those that pass: never fewer because a nearer one didn't.
+        With `filters`, the k nearest among those that pass: never fewer because a nearer one didn't; a
+        `UsageError` where the database can't filter.
         """
 
     def search_words(self, words: str, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
@@ -143,7 +173,7 @@ class Adapter(ABC):
 
         Raises `UsageError` where the database can't search by words. `Hit.score` is the database's own.
         """
-        raise UsageError(f"{self.scheme}:// can't search by words; elasticsearch:// can")
+        raise UsageError(f"{self.scheme}:// can't search by words")
 
     def prepare(self) -> None:  # noqa: B027 - a hook: most databases need nothing
         """Called once before a run's first write (an index may turn its refresh off here)."""
@@ -167,7 +197,7 @@ class Adapter(ABC):
         """Begin an empty index beside the one that is there; what follows is about the new one.
 
         Search goes on in the old one until `publish`. False where there is none yet, or the database has no
-        such thing: then `ensure_schema` decides.
+        generations: then `ensure_schema` decides.
         """
         return False
 

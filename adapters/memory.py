@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Capabilities, Filters
+from adapters.database import Database
 from adapters.schema import as_row, merged, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -25,12 +27,21 @@ class _Index:
 _INDEXES: dict[str, _Index] = {}
 
 
-def connect(url: str, options: AdapterOptions) -> MemoryAdapter:
+def connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> MemoryAdapter:
     """Open `memory://NAME`; every adapter of one name in one process shares the records."""
     name = url.partition("://")[2]
     if not name:
         raise UsageError(f"--adapter {url}: name the index, as in memory://trial")
     return MemoryAdapter(name)
+
+
+DATABASE = Database(
+    form="memory://NAME",
+    about="records that live and die with their process, for tests and notebooks",
+    install="nothing to install",
+    capabilities=Capabilities(exact_search=True, native_upsert=True),
+    connect=connect,
+)
 
 
 def drop(name: str) -> None:
@@ -42,6 +53,7 @@ class MemoryAdapter(Adapter):
     """Records in a dictionary. Of the contract it keeps all but survival of the process."""
 
     scheme = "memory"
+    capabilities = DATABASE.capabilities
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from engine.errors import SchemaMismatchError
-from engine.records import IndexSchema, Kind, ModelInfo, Record, Vector, record_id
+from engine.records import (
+    CHECKED_ID_DIGITS,
+    ChunkerIdentity,
+    IndexSchema,
+    Kind,
+    ModelInfo,
+    Record,
+    Vector,
+    record_id,
+)
 
 #: The fields of a record that tell where in its file it is from.
 PLACE = ("page", "start", "end")
@@ -29,11 +38,19 @@ def from_json(stored: Any, where: str) -> IndexSchema:
         values: dict[str, Any] = dict(stored)
         for name in ("text_model", "image_model"):
             values[name] = None if values[name] is None else ModelInfo(**values[name])
+        values["chunker"] = _chunker(values["chunker"])
         return IndexSchema(**{**values, "fields": tuple(values["fields"])})
     except (TypeError, ValueError, KeyError, AttributeError):
         raise SchemaMismatchError(
             f"{where}: exists, but was not made by this engine (or by a newer version); name another one"
         ) from None
+
+
+def _chunker(stored: Any) -> ChunkerIdentity:
+    """The chunker's identity; an index that an older engine made holds its key alone."""
+    if isinstance(stored, str):
+        return ChunkerIdentity.from_key(stored)
+    return ChunkerIdentity(**{**stored, "options": tuple((name, value) for name, value in stored["options"])})
 
 
 def merged(existing: IndexSchema, wanted: IndexSchema, where: str) -> IndexSchema:
@@ -65,7 +82,8 @@ def model_of(schema: IndexSchema, kind: str) -> ModelInfo | None:
 def is_made_with(row: Mapping[str, object], schema: IndexSchema, chunkers: Iterable[str]) -> bool:
     """Whether a row of `scan` has the id of a record of this index that one of these chunkers made.
 
-    A picture needs no chunker.
+    `chunkers` are their keys; a picture needs none. The half of the id that a vector's context may decide is
+    not looked at.
     """
     kind, source = str(row["kind"]), str(row["source"])
     model = model_of(schema, kind)
@@ -74,9 +92,11 @@ def is_made_with(row: Mapping[str, object], schema: IndexSchema, chunkers: Itera
     page, start, end = (place if isinstance(place, int) else None for place in map(row.get, PLACE))
     if kind == "image":
         start, end, chunkers = None, None, ("",)
+    document = row.get("document")
+    member = document if isinstance(document, str) else None
     content, digest = str(row["content_hash"]), model.digest
-    ids = (record_id(source, page, start, end, content, name, digest) for name in chunkers)
-    return any(one == row["id"] for one in ids)
+    ids = (record_id(source, page, start, end, content, name, digest, member) for name in chunkers)
+    return any(one[:CHECKED_ID_DIGITS] == str(row["id"])[:CHECKED_ID_DIGITS] for one in ids)
 
 
 def embedding_field(kind: Kind) -> str:

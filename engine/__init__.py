@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    #: The installed version; a plain checkout says so.
+    __version__: str
+
     from engine.api.interface import (
         EmbeddingModel,
         EmbedSummary,
@@ -35,6 +38,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("vector-streaming-engine")
+        except PackageNotFoundError:
+            return "0+checkout"
     if name in __all__:
         from engine.api import interface as api
 

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import adapters
+from engine.cli.parser import command_parser, seconds
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, check_url, engine_version, seconds
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
 from engine.runtime.limits.stop import RunStoppedError
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
         args = _parser().parse_args(argv)
-        check_url(args.adapter)
+        adapters.check(args.adapter)
         for name, value in CHILD_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -100,11 +101,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.merge",
-        description="Make one proven index of what the tasks of a fleet (engine.run --fleet --shard I/N) have"
+    parser = command_parser(
+        "merge",
+        "Make one proven index of what the tasks of a fleet (engine.run --fleet --shard I/N) have"
         " written, and one summary.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--run-dir", required=True, metavar="DIR", help="that the tasks share")
@@ -113,7 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--database-deadline", type=seconds, default=900.0, metavar="SECONDS",
         help="longest wait for a database that is away (default 900)")  # fmt: skip
     add("--json", action="store_true", help="print the summary as one JSON object")
-    add("--version", action="version", version=engine_version())
     return parser
 
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -19,6 +19,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from engine.errors import UsageError
 
 #: Version of the record's fields and of the id formula; part of an index's schema.
 SCHEMA_VERSION = 1
@@ -29,6 +31,9 @@ HEADINGS_SEPARATOR = " > "
 #: Hexadecimal digits of a record id: 128 bits of SHA-256, so that 10^12 records collide with p < 10^-14.
 ID_HEX_DIGITS = 32
 
+#: The leading digits of an id that the record's own fields decide, whatever its vector was pooled from.
+CHECKED_ID_DIGITS = ID_HEX_DIGITS // 2
+
 #: Names that a constant field (`--field name=value`) can't take.
 RECORD_FIELDS = (
     "id", "source", "kind", "page", "position", "start", "end", "text", "text_embedding", "image_embedding",
@@ -38,6 +43,8 @@ RECORD_FIELDS = (
 Kind: TypeAlias = Literal["text", "image"]
 #: A value of a field that is not the record's own: constant (`--field`) or carried from a row.
 FieldValue: TypeAlias = str | int | float | bool | datetime | tuple[str, ...]
+#: Value of a chunker's option.
+OptionValue: TypeAlias = str | int | float | bool
 Vector: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 TokenIds: TypeAlias = npt.NDArray[np.int32]
@@ -113,7 +120,8 @@ class Chunk:
     """What is embedded: `text == section.text[start:end]`.
 
     `token_ids` is the model's whole input, int32 [n]: prompt and special tokens included. It is None for a
-    model that takes text.
+    model that takes text. `context` is the digest (hex) of all that the vector depends on besides the text,
+    None where that is nothing.
     """
 
     start: int
@@ -121,6 +129,7 @@ class Chunk:
     text: str
     token_ids: TokenIds | None
     tokens: int
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +180,57 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkerChoice:
+    """The chunker that a user asks for, by name; `options` are its options as words.
+
+    `size` (tokens, None: the chunker's default) and `overlap` (tokens, 0: likewise) are the options of these
+    names, which have flags of their own.
+    """
+
+    name: str
+    size: int | None = None
+    overlap: int = 0
+    options: tuple[tuple[str, str], ...] = ()
+
+    def given(self) -> dict[str, str]:
+        """Every option that was given. Raises `UsageError` for one that was given twice."""
+        flags = {"size": self.size, "overlap": self.overlap or None}
+        pairs = [(name, str(value)) for name, value in flags.items() if value is not None]
+        given: dict[str, str] = {}
+        for name, value in (*pairs, *self.options):
+            if name in given:
+                raise UsageError(
+                    f"--chunker-option {name}={value}: {name} is given twice, first as {given[name]}"
+                )
+            given[name] = value
+        return given
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkerIdentity:
     """What decides where a chunker cuts, and so the ids of its records: equal identities cut equally.
 
     `options` are the settings in force (defaults filled in), by name; `version` changes with the algorithm.
-    `key` is the word for all of it in record ids and in the ledger.
+    `key` is the word for all of it in record ids and in the ledger: it holds no blank space.
     """
 
     name: str
-    options: tuple[tuple[str, str | int | float | bool], ...]
+    options: tuple[tuple[str, OptionValue], ...]
     version: str
     key: str
+
+    @staticmethod
+    def from_key(key: str) -> ChunkerIdentity:
+        """The identity in an index of version 1, which holds the key alone: `NAME=SIZE,OPTION=N,VERSION`.
+
+        Of any other word it is the name too; the empty one says that nothing has been cut yet.
+        """
+        if not re.fullmatch(r"\w+=\d+(,\w+=\d+)*,\w+", key):
+            return ChunkerIdentity(key, (), "", key)
+        *pairs, version = key.split(",")
+        (name, size), *others = (pair.split("=") for pair in pairs)
+        options = (("size", int(size)), *((option, int(value)) for option, value in others))
+        return ChunkerIdentity(name, options, version, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +239,7 @@ class IndexSchema:
 
     text_model: ModelInfo | None
     image_model: ModelInfo | None
-    chunker: str
+    chunker: ChunkerIdentity
     fields: tuple[str, ...] = ()
     version: int = SCHEMA_VERSION
 
@@ -208,13 +257,23 @@ def record_id(
 ) -> str:
     """The record's id: a digest of what it is, so that any replay writes the same record again.
 
-    `start` and `end` are None for a picture; `document` is None where the item is one document; `context` is
-    the digest of what a vector depends on besides its chunk, None where that is nothing. The parts are joined
-    by NUL, which none of them can contain.
+    `chunker` is the key of a `ChunkerIdentity`; `start` and `end` are None for a picture; `document` is None
+    where the item is one document. The parts are joined by NUL, which none of them can contain. With a
+    `context`, the digest of what a vector depends on besides its chunk, the second half of the id depends on
+    it too: the first half can still be told from the record's fields, of which the context is none.
     """
     parts = [source, page, start, end, content_hash, chunker, model_digest]
-    if document is not None or context is not None:
-        parts += [document, context]
+    if document is not None:
+        parts.append(document)
+    plain = _digest(parts)
+    return (
+        plain
+        if context is None
+        else plain[:CHECKED_ID_DIGITS] + _digest([*parts, context])[CHECKED_ID_DIGITS:]
+    )
+
+
+def _digest(parts: Sequence[str | int | None]) -> str:
     joined = "\0".join("" if part is None else str(part) for part in parts)
     return hashlib.sha256(joined.encode()).hexdigest()[:ID_HEX_DIGITS]
 
@@ -232,3 +291,8 @@ def source_of(path: str) -> str:
     except UnicodeEncodeError:
         return re.sub("[\udc80-\udcff]", lambda m: f"%{ord(m.group()) - 0xDC00:02X}", name)
     return name
+
+
+def index_url(url: str) -> str:
+    """What of an adapter URL names the index: all but the query, which holds the database's options."""
+    return url.partition("?")[0]

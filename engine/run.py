@@ -7,36 +7,32 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from engine import config as configuration
 from engine.errors import EngineError, UsageError
 from engine.machine import batch_job as job
 from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError
 
 #: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread; of LanceDB no
-#: warnings on standard error, few threads and little read ahead (left to itself it compacts with a task for
-#: each core); and none of multiprocessing's warnings about a semaphore of tqdm's that a killed process leaves
-#: to be cleaned up.
+#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and none of
+#: multiprocessing's warnings about a semaphore of tqdm's that a killed process leaves to be cleaned up.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "2",
-    "LANCEDB_LOG": "error",
-    "LANCE_CPU_THREADS": "1",
-    "LANCE_IO_THREADS": "2",
-    "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20),
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    # Imported late: the engine's processes import this module too, and need none of it.
+    from engine.cli.options import parse
+
     try:
-        config = configuration.parse(argv)
+        config = parse(argv)
         for name, value in CHILD_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        if config.dry_run:
+        if config.run.dry_run:
             from engine.cli.dry_run import dry_run
 
             return dry_run(config)

@@ -19,8 +19,10 @@ import numpy as np
 
 import adapters
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from engine.cli.options import add_model_options
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import DEFAULT_ADAPTER, CommandParser, add_model_options, engine_version
+from engine.config import DEFAULT_ADAPTER
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.models.choices import check_backend
 from engine.models.load import load_caption, load_text
@@ -80,6 +82,11 @@ def find(
         raise UsageError(f"-k {k}: give a whole number of at least 1")
     check_backend(backend, device, dtype)
     with closing(adapters.connect(url, AdapterOptions(exact=exact))) as adapter:
+        able = adapter.capabilities
+        if hybrid and not able.words:
+            raise UsageError(f"--hybrid: {url}: {adapters.lacking('words')}")
+        if filters != NO_FILTERS and not able.filters:
+            raise UsageError(f"--source-prefix, --media-type: {url}: {adapters.lacking('filters')}")
         schema = adapter.schema()
         if schema is None:
             raise UsageError(
@@ -240,10 +247,8 @@ def as_lines(query: str, hits: Hits) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.search",
-        description="Search an index by meaning: texts, and pictures by words that describe them.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "search", "Search an index by meaning: texts, and pictures by words that describe them."
     )
     add = parser.add_argument
     add("query", metavar="QUERY", help="what to look for, in quotes")
@@ -252,11 +257,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--kind", choices=KINDS, help="only texts, or only pictures (default: both)")
     add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as /data/manuals/")
     add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
-    add("--hybrid", action="store_true", help="merge nearness with shared words (BM25; Elasticsearch only)")
-    add("--exact", action="store_true", help="compare all vectors, without an index (not Elasticsearch)")
+    add(
+        "--hybrid",
+        action="store_true",
+        help="merge nearness with shared words (BM25), where the database can",
+    )
+    add("--exact", action="store_true", help="compare all vectors, without an index, where the database can")
     add("--json", action="store_true", help="one JSON object on standard output")
     add_model_options(parser)
-    add("--version", action="version", version=engine_version())
     return parser
 
 

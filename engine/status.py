@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
 from engine.runtime.report.status import Failures, Standing, merged, standings
 
@@ -137,15 +137,10 @@ def _ago(seconds: float | None) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.status",
-        description="Tell where a run stands, also while it runs, and what failed and why.",
-        allow_abbrev=False,
-    )
+    parser = command_parser("status", "Tell where a run stands, also while it runs, and what failed and why.")
     add = parser.add_argument
     add("--run-dir", required=True, metavar="DIR", help="of engine.run, or one with shards/")
     add("--json", action="store_true", help="one JSON object on standard output")
-    add("--version", action="version", version=engine_version())
     return parser
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import adapters
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, check_url, engine_version
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.repair.compare import Difference, Finding, Repaired
 from engine.run import CHILD_ENVIRONMENT
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     try:
         args = _parser().parse_args(argv)
-        check_url(args.adapter)
+        adapters.check(args.adapter)
         if args.adopt and (args.repair or len(args.run_dir) > 1):
             raise UsageError("--adopt: give it one --run-dir, and no --repair")
         folders = [Path(name).absolute() for name in args.run_dir]
@@ -88,7 +89,7 @@ def as_lines(difference: Difference, repaired: Repaired = Repaired()) -> Iterato
     if repaired.not_made.count:
         yield from _finding(repaired.not_made, "files could not be made again; failures.jsonl says why")
     if not difference.vectors_checked:
-        yield "vectors were not compared: this index does not give them back (--no-es-store-vectors)"
+        yield "vectors were not compared: this index does not give them back"
     if difference.pending:
         yield f"{difference.pending:,} files have not come to an end: the same engine.run command goes on"
     yield "ledger and database agree" if difference.agrees else "ledger and database differ"
@@ -105,10 +106,8 @@ def _finding(finding: Finding, what: str) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.verify",
-        description="Compare what run directories have booked as acknowledged with what is in the database.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "verify", "Compare what run directories have booked as acknowledged with what is in the database."
     )
     add = parser.add_argument
     add("--run-dir", required=True, action="append", metavar="DIR",
@@ -118,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
         help="delete what is extra or wrong, and make again what is missing")  # fmt: skip
     add("--adopt", action="store_true", help="make a lost ledger anew from the records in the database")
     add("--json", action="store_true", help="one JSON object on standard output")
-    add("--version", action="version", version=engine_version())
     return parser
 
 

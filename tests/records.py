@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from engine.records import IndexSchema, Kind, ModelInfo, Record, Vector, record_id, text_hash
+from engine.records import ChunkerIdentity, IndexSchema, Kind, ModelInfo, Record, Vector, record_id, text_hash
 
 #: The files' modification time in made records; microseconds, so that a store that rounds shows.
 MTIME = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
+
+#: Key of the chunker of made records.
+CHUNKER = "tokens-256-0"
 
 #: Dimensions of made vectors where a test doesn't say.
 DIMENSIONS = 16
@@ -22,7 +25,7 @@ def make_schema(
     return IndexSchema(
         text_model=ModelInfo("text-model", "d" * 64, dimensions, True),
         image_model=ModelInfo("image-model", "e" * 64, dimensions, True) if image else None,
-        chunker="tokens-256-0",
+        chunker=ChunkerIdentity.from_key(CHUNKER),
         fields=fields,
     )
 
@@ -51,7 +54,7 @@ def make_record(
     start, end = (position * 1000, position * 1000 + len(text)) if is_text else (None, None)
     model = "text-model" if is_text else "image-model"
     return Record(
-        id=record_id(source, position + 1, start, end, content, "tokens-256-0", model),
+        id=record_id(source, position + 1, start, end, content, CHUNKER, model),
         source=source,
         kind=kind,
         page=position + 1,

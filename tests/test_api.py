@@ -537,7 +537,7 @@ class TestWorkers:
         schema = adapter.schema()
         assert schema is not None
         assert schema.fields == ("project",)
-        assert schema.chunker.startswith("tokens=32,overlap=3,")
+        assert schema.chunker.key.startswith("tokens=32,overlap=3,")
         adapter.close()
 
     def test_what_processes_can_not_share_is_refused(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ParseError, SkipFileError
-from engine.records import ID_HEX_DIGITS, record_id, source_of, text_hash
+from engine.records import CHECKED_ID_DIGITS, ID_HEX_DIGITS, ChunkerIdentity, record_id, source_of, text_hash
 
 PARTS = ("/corpus/a", 1, 0, 10, "hash", "chunker", "model")
 
@@ -29,6 +29,23 @@ def test_an_id_differs_when_any_of_its_parts_does(place: int, value: int) -> Non
     other = record_id(*parts)  # type: ignore[arg-type]
     assert other != record_id(*PARTS)
     assert len(bytes.fromhex(other)) * 2 == ID_HEX_DIGITS
+
+
+def test_a_document_and_a_context_make_another_id_and_half_of_it_needs_no_context() -> None:
+    plain, member = record_id(*PARTS), record_id(*PARTS, document="row 1")
+    assert len({plain, member, record_id(*PARTS, document="row 2")}) == 3
+    pooled, other = (record_id(*PARTS, context=digest) for digest in ("aa", "bb"))
+    assert len({plain, pooled, other}) == 3
+    assert plain[:CHECKED_ID_DIGITS] == pooled[:CHECKED_ID_DIGITS] == other[:CHECKED_ID_DIGITS]
+    assert record_id(*PARTS, document="row 1", context="aa")[:CHECKED_ID_DIGITS] == member[:CHECKED_ID_DIGITS]
+
+
+def test_a_chunker_of_an_older_index_is_known_by_its_key() -> None:
+    old = ChunkerIdentity.from_key("tokens=256,overlap=16,v1")
+    assert (old.name, old.version, old.key) == ("tokens", "v1", "tokens=256,overlap=16,v1")
+    assert old.options == (("size", 256), ("overlap", 16))
+    for word in ("", "any", "tokens-256-0", "a=b,v1"):
+        assert ChunkerIdentity.from_key(word) == ChunkerIdentity(word, (), "", word)
 
 
 def test_neighbouring_parts_do_not_run_into_each_other() -> None:

@@ -18,7 +18,7 @@ from adapters.base import AdapterOptions, Filters
 from engine import search
 from engine.cli.terminal import harmless
 from engine.errors import DatabaseUnavailableError, UsageError
-from engine.records import Hit, IndexSchema, ModelInfo
+from engine.records import ChunkerIdentity, Hit, IndexSchema, ModelInfo
 from tests.records import make_records
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "corpus"
@@ -103,7 +103,9 @@ class TestFind:
         assert list(search.find("bees", index)) == ["image"]
 
     def test_an_empty_index_has_no_hits(self, index: str) -> None:
-        schema = IndexSchema(ModelInfo("stand-in:16", "0" * 64, 16, True), None, "any")
+        schema = IndexSchema(
+            ModelInfo("stand-in:16", "0" * 64, 16, True), None, ChunkerIdentity.from_key("any")
+        )
         adapters.connect(index).ensure_schema(schema)
         assert search.find("bees", index) == {}
 
@@ -143,7 +145,7 @@ class TestFind:
         real = engine.EmbeddingModel.from_pretrained("stand-in:16").text
         made_with = ModelInfo("stand-in:16", digest or real.digest, dimensions, True)
         adapter = adapters.connect(index)
-        adapter.ensure_schema(IndexSchema(made_with, None, "any"))
+        adapter.ensure_schema(IndexSchema(made_with, None, ChunkerIdentity.from_key("any")))
         assert adapter.write(make_records(1, dim=dimensions), False) == [None]
         with pytest.raises(UsageError, match=named) as raised:
             search.find("bees", index)
@@ -153,7 +155,11 @@ class TestFind:
     @pytest.mark.parametrize("kind", ["text", "image"])
     def test_a_model_that_is_not_here_is_named(self, index: str, kind: str) -> None:
         gone = ModelInfo("nobody/knows-it", "0" * 64, 16, True)
-        schema = IndexSchema(gone if kind == "text" else None, gone if kind == "image" else None, "any")
+        schema = IndexSchema(
+            gone if kind == "text" else None,
+            gone if kind == "image" else None,
+            ChunkerIdentity.from_key("any"),
+        )
         adapter = adapters.connect(index)
         adapter.ensure_schema(schema)
         assert adapter.write(make_records(1, kind=kind), False) == [None]  # type: ignore[arg-type]
@@ -340,7 +346,7 @@ class TestCommand:
     def test_an_empty_index_says_so_and_is_no_error(
         self, index: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        adapters.connect(index).ensure_schema(IndexSchema(None, None, "any"))
+        adapters.connect(index).ensure_schema(IndexSchema(None, None, ChunkerIdentity.from_key("any")))
         assert search.main(["bees", "--adapter", index]) == 0
         printed = capsys.readouterr()
         assert (printed.out, printed.err) == ("", f"{index}: the index holds no records\n")
@@ -390,7 +396,7 @@ class TestCommand:
         assert asked == [False, True]
         capsys.readouterr()
         assert search.main(["bees", "--adapter", "elasticsearch://127.0.0.1:1/x", "--exact"]) == 2
-        assert "--exact: Elasticsearch searches by its vector index alone" in capsys.readouterr().err
+        assert "--exact: this database can't compare all vectors" in capsys.readouterr().err
 
     def test_a_database_that_goes_away_is_exit_code_2(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

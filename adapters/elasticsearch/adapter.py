@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import elastic_transport
 import elasticsearch
 import numpy as np
 
-from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
-from adapters.elasticsearch import documents, mapping, query
+from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Capabilities, Filters
+from adapters.elasticsearch import DATABASE, INDEX_KINDS, documents, mapping, query
 from adapters.elasticsearch.bulk import BulkSender, Item
 from adapters.elasticsearch.generations import Generations, Index, loading_alias
 from adapters.elasticsearch.location import Location, reason_of
@@ -30,16 +31,13 @@ SCAN_KEEP_ALIVE = "5m"
 FIT_ATTEMPTS = 5
 
 
-def connect(url: str, options: AdapterOptions) -> ElasticsearchAdapter:
+def connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> ElasticsearchAdapter:
     """Open the index behind `url`; nothing is created before `ensure_schema`.
 
-    Raises `UsageError` for a bad URL or refused credentials, and where an exact search is asked for;
-    `DatabaseUnavailableError` where nothing answers.
+    Raises `UsageError` for a bad URL or refused credentials, `DatabaseUnavailableError` without an answer.
     """
-    if options.exact:
-        raise UsageError(f"--adapter {url}: --exact: Elasticsearch searches by its vector index alone")
     location = Location.parse(url)
-    adapter = ElasticsearchAdapter(location, options)
+    adapter = ElasticsearchAdapter(location, options, own["index"], own["store_vectors"])
     try:
         adapter.identity()
     except BaseException:
@@ -59,13 +57,16 @@ class ElasticsearchAdapter(Adapter):
 
     scheme = "elasticsearch"
 
-    def __init__(self, location: Location, options: AdapterOptions) -> None:
+    def __init__(
+        self, location: Location, options: AdapterOptions, index_kind: str | None, store_vectors: bool | None
+    ) -> None:
         self._location = location
         self._client = location.client(connections=options.bulk_concurrency)
         self._sender = BulkSender(
             self._client, location, self._check_same, options.bulk_bytes, options.bulk_concurrency
         )
-        self._options = options
+        self._index_kind = index_kind
+        self._store_vectors = store_vectors
         self._generations = Generations(self._client, location)
         #: The name under which the index is reached that this process reads and writes.
         self._name = location.index
@@ -73,6 +74,13 @@ class ElasticsearchAdapter(Adapter):
         self._written_to: Index | None = None
         self._schema: IndexSchema | None = None
         self._unrefreshed = True
+
+    @property
+    def capabilities(self) -> Capabilities:
+        index = self._find()
+        if index is None or mapping.gives_vectors(index.mapping):
+            return DATABASE.capabilities
+        return replace(DATABASE.capabilities, vectors="none")
 
     def identity(self) -> str | None:
         index = self._find()
@@ -85,7 +93,7 @@ class ElasticsearchAdapter(Adapter):
     def ensure_schema(self, schema: IndexSchema) -> None:
         index = self._find()
         if index is None:
-            self._generations.first(schema, self._kind, self._options.store_vectors)
+            self._generations.first(schema, self._kind, self._store_vectors)
             index = self._find()
         if index is None:
             raise UsageError(
@@ -113,14 +121,14 @@ class ElasticsearchAdapter(Adapter):
                 f"{self._location.url}: an index and not an alias over one, so that no other can take its"
                 " place: name another index, or put an alias over this one"
             )
-        self._aim(self._generations.next(schema, self._kind, self._options.store_vectors))
+        self._aim(self._generations.next(schema, self._kind, self._store_vectors))
         self._schema = schema
         return True
 
     @property
     def _kind(self) -> str:
         """The kind of vector index that a new one gets."""
-        return self._options.index_options or mapping.INDEX_OPTIONS[0]
+        return self._index_kind or INDEX_KINDS[0]
 
     def _aim(self, index: Index) -> None:
         self._name, self._written_to, self._schema = index.name, index, None
@@ -150,11 +158,11 @@ class ElasticsearchAdapter(Adapter):
 
     def _check_options(self, index: Index) -> None:
         """An option for new indices that this one doesn't have shall not be passed over in silence."""
-        has, asked = mapping.vector_index(index.mapping), self._options.index_options
+        has, asked = mapping.vector_index(index.mapping), self._index_kind
         if asked and has and has != asked:
-            option = f"--es-index-options {asked}: the index has {has}"
-        elif self._options.store_vectors and not mapping.gives_vectors(index.mapping):
-            option = "--es-store-vectors: the index was made without"
+            option = f"option index={asked}: the index has {has}"
+        elif self._store_vectors and not mapping.gives_vectors(index.mapping):
+            option = "option store_vectors=true: the index was made without"
         else:
             return
         raise UsageError(f"{self._location.url}: {option}; leave it out, or load anew with --full")
@@ -182,10 +190,10 @@ class ElasticsearchAdapter(Adapter):
         schema = self.schema()
         if schema is None:
             return
-        if with_embeddings and not self.gives_vectors():
+        if with_embeddings and self.capabilities.vectors == "none":
             raise UsageError(
                 f"{self._location.url}: a server before 9.2 gives no vectors back from an index that was made"
-                " without --es-store-vectors"
+                " with store_vectors=false"
             )
         self._refresh()
         names = (*mapping.PLAIN_FIELDS, *schema.fields)
@@ -220,10 +228,6 @@ class ElasticsearchAdapter(Adapter):
                 # Where it can't be closed, the server does so itself in a while.
                 with suppress(elasticsearch.ApiError, elastic_transport.TransportError):
                     self._client.close_point_in_time(id=view)
-
-    def gives_vectors(self) -> bool:
-        index = self._find()
-        return index is None or mapping.gives_vectors(index.mapping)
 
     def count(self) -> int:
         if self._find() is None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from engine.errors import UsageError
 
-#: How the variables are told of in an error.
-WAYS = (
+#: The variables that give credentials, in words.
+VARIABLES = (
     "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD (or ELASTICSEARCH_PASSWORD_FILE), or "
     "ELASTICSEARCH_API_KEY (or ELASTICSEARCH_API_KEY_FILE)"
 )

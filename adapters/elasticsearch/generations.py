@@ -13,7 +13,7 @@ from typing import Any
 
 import elasticsearch
 
-from adapters.elasticsearch import mapping
+from adapters.elasticsearch import INDEX_KINDS, mapping
 from adapters.elasticsearch.location import Location
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import IndexSchema
@@ -125,8 +125,8 @@ class Generations:
                 return False
             if f"options type [{kind}]" in str(error):
                 raise UsageError(
-                    f"{self._location.url}: --es-index-options {kind}: this server doesn't know it; it takes"
-                    f" {', '.join(one for one in mapping.INDEX_OPTIONS if one != kind)}"
+                    f"{self._location.url}: option index={kind}: this server doesn't know it; it takes"
+                    f" {', '.join(one for one in INDEX_KINDS if one != kind)}"
                 ) from None
             raise
         return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import elastic_transport
 import elasticsearch
 
-from adapters.elasticsearch.credentials import WAYS, Credentials
+from adapters.elasticsearch.credentials import VARIABLES, Credentials
 from engine.errors import AccessError, DatabaseUnavailableError, UsageError
 
 #: The port where a URL names none, with and without TLS.
@@ -39,9 +39,6 @@ class Location:
         """Raises `UsageError` where the URL is not of the documented form."""
         scheme, _, rest = url.partition("://")
         nodes, _, index = rest.partition("/")
-        if "@" in nodes:
-            # Not repeated in the message: it would put the password into a log.
-            raise UsageError(f"--adapter: no user or password in the URL; set {WAYS} in the environment")
         transport = "https" if scheme.endswith("+https") else "http"
         hosts = []
         by_cloud_id = not nodes and transport == "https"
@@ -126,7 +123,7 @@ class Location:
         if status in RETRYABLE:
             return DatabaseUnavailableError(f"{self.url}: status {status}: {reason}")
         if status in (401, 403):
-            return AccessError(f"{self.url}: status {status}: {reason}; check {WAYS}")
+            return AccessError(f"{self.url}: status {status}: {reason}; check {VARIABLES}")
         return UsageError(f"{self.url}: status {status}: {reason}")
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.elasticsearch import INDEX_KINDS
 from adapters.schema import from_json, model_of, to_json
 from engine.errors import SchemaMismatchError
-from engine.records import IndexSchema, ModelInfo
+from engine.records import ChunkerIdentity, IndexSchema, ModelInfo
 
 #: Key of this engine's entry in the mapping's `_meta`.
 META_KEY = "vector_streaming_engine"
 
 #: Key of the entry of an index that is being loaded.
 LOAD_KEY = "vector_streaming_engine_load"
-
-#: Kinds of vector index, the default first: explicit, because the server's changed in 9.0 and in 9.1.
-INDEX_OPTIONS = ("int8_hnsw", "hnsw", "int4_hnsw", "bbq_hnsw", "bbq_disk")
 
 #: Setting of servers from 9.2 on that takes vectors out of the stored document and gives them back from the
 #: vector index where they are asked for.
@@ -44,18 +42,18 @@ PLAIN_FIELDS = (
 )  # fmt: skip
 
 
-def mappings(schema: IndexSchema, index_options: str) -> dict[str, Any]:
+def mappings(schema: IndexSchema, index_kind: str) -> dict[str, Any]:
     """The whole mapping; a model that isn't known yet has no field."""
     properties: dict[str, Any] = {
         name: {"type": TYPES.get(name, "keyword")} for name in (*PLAIN_FIELDS, *schema.fields)
     }
     for kind in ("text", "image"):
         if model := model_of(schema, kind):
-            properties[f"{kind}_embedding"] = vector_field(model, index_options)
+            properties[f"{kind}_embedding"] = vector_field(model, index_kind)
     return {"dynamic": "strict", "_meta": {META_KEY: to_json(schema)}, "properties": properties}
 
 
-def vector_field(model: ModelInfo, index_options: str) -> dict[str, Any]:
+def vector_field(model: ModelInfo, index_kind: str) -> dict[str, Any]:
     """`dot_product` is the cheaper of two equals, and keeps the vector exactly; it needs unit vectors."""
     similarity = "dot_product" if model.normalized else "cosine"
     return {
@@ -63,7 +61,7 @@ def vector_field(model: ModelInfo, index_options: str) -> dict[str, Any]:
         "dims": model.dimensions,
         "index": True,
         "similarity": similarity,
-        "index_options": {"type": index_options},
+        "index_options": {"type": index_kind},
     }
 
 
@@ -75,7 +73,7 @@ def stored_schema(mapping: Mapping[str, Any], where: str) -> IndexSchema:
     meta = mapping.get("_meta") or {}
     if META_KEY in meta:
         return from_json(meta[META_KEY], where)
-    plain = IndexSchema(None, None, "")
+    plain = IndexSchema(None, None, ChunkerIdentity.from_key(""))
     check_fits(mapping, plain, where)
     return plain
 
@@ -83,7 +81,7 @@ def stored_schema(mapping: Mapping[str, Any], where: str) -> IndexSchema:
 def check_fits(mapping: Mapping[str, Any], schema: IndexSchema, where: str) -> None:
     """Raise `SchemaMismatchError`, with each difference, where a user's own index can't hold the records."""
     found = mapping.get("properties") or {}
-    wanted = mappings(schema, INDEX_OPTIONS[0])["properties"]
+    wanted = mappings(schema, INDEX_KINDS[0])["properties"]
     wrong = [text for name, field in wanted.items() if (text := _difference(name, found.get(name), field))]
     if wrong:
         raise SchemaMismatchError(

@@ -30,10 +30,10 @@ import numpy as np
 from elasticsearch import Elasticsearch, helpers
 from elasticsearch.serializer import OrjsonSerializer
 
-from adapters.elasticsearch import documents, mapping
+from adapters.elasticsearch import INDEX_KINDS, documents, mapping
 from adapters.elasticsearch.bulk import BulkSender
 from adapters.elasticsearch.location import Location
-from engine.records import IndexSchema, ModelInfo, Record
+from engine.records import ChunkerIdentity, IndexSchema, ModelInfo, Record
 from engine.runtime.report.summary import environment
 
 DIMENSIONS = 384
@@ -159,11 +159,11 @@ def server_cpu(pid: int | None) -> float:
 def create_index(url: str, index: str) -> None:
     """An index with the engine's own mapping, loaded as the engine loads: no refresh, no replicas."""
     model = ModelInfo("benchmark", "0", DIMENSIONS, normalized=True)
-    schema = IndexSchema(model, None, "benchmark")
+    schema = IndexSchema(model, None, ChunkerIdentity.from_key("benchmark"))
     with Elasticsearch(url) as client:
         client.indices.create(
             index=index,
-            mappings=mapping.mappings(schema, mapping.INDEX_OPTIONS[0]),
+            mappings=mapping.mappings(schema, INDEX_KINDS[0]),
             settings={"refresh_interval": "-1", "number_of_replicas": 0},
         )
 

@@ -25,11 +25,10 @@ import numpy as np
 from elasticsearch import ApiError, Elasticsearch
 
 import adapters
-from adapters.base import AdapterOptions
 from engine.errors import EngineError
 from engine.models.load import load_text
 from engine.models.resolve import resolve_text
-from engine.records import IndexSchema, Record, Vector, record_id, text_hash
+from engine.records import ChunkerIdentity, IndexSchema, Record, Vector, record_id, text_hash
 from engine.runtime.report.summary import environment
 
 #: Words of one window, and words from one window's start to the next one's.
@@ -111,9 +110,9 @@ def main() -> int:
             name = f"recall-{kind.replace('_', '-')}"
             client.indices.delete(index=f"{name}-000001", ignore_unavailable=True)
             url = f"{args.url.replace('http://', 'elasticsearch://')}/{name}"
-            adapter = adapters.connect(url, AdapterOptions(index_options=kind, store_vectors=False))
+            adapter = adapters.connect(f"{url}?index={kind}&store_vectors=false")
             try:
-                adapter.ensure_schema(IndexSchema(spec.info, None, "recall"))
+                adapter.ensure_schema(IndexSchema(spec.info, None, ChunkerIdentity.from_key("recall")))
                 adapter.prepare()
                 for start in range(0, len(records), 2000):
                     refused = [r for r in adapter.write(records[start : start + 2000], False) if r]

@@ -1,4 +1,4 @@
-"""python -m benchmarks.fleet            a simulated fleet: makespan, work done twice, load on the file server
+"""python -m benchmarks.fleet            a simulated fleet: makespan, and work done twice
 python -m benchmarks.fleet estimate   what engine.plan foretells of a corpus, against a real run
 """
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from engine.fleet.manifest import MEMBER_LINES
-from engine.fleet.shards import Block
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,7 +20,7 @@ MEDIAN, SIGMA, TAIL_SHARE, TAIL_LEAST, TAIL_EXPONENT, MOST = 8e3, 1.5, 1 / 200, 
 WORK_SIGMA, SPEED_SIGMA, SLOW_SHARE, SLOW = 0.2, 0.15, 1 / 20, 0.5
 
 #: Mean hours of a task at work between two preemptions, which drain, and two failures, which lose `LOST_S`
-#: seconds of work and its leases' last sign of life.
+#: seconds of work.
 PREEMPTED_H, FAILED_H, LOST_S = 8.0, 100.0, 15.0
 
 #: Mean seconds that a task waits until it runs again; of one in 20 this many times as many.
@@ -43,17 +40,10 @@ class Outage:
 class World:
     """`estimated` and `actual` are each file's work in seconds of a task of speed 1, float64 [files]."""
 
-    sizes: npt.NDArray[np.int64]
     estimated: Floats
     actual: Floats
     speeds: Floats
     outages: Sequence[Sequence[Outage]]
-
-    def blocks(self) -> Iterator[Block]:
-        """The files as a manifest gives them."""
-        for first in range(0, len(self.sizes), MEMBER_LINES):
-            part = slice(first, first + MEMBER_LINES)
-            yield Block(first, first, self.estimated[part], self.sizes[part])
 
     def ideal(self) -> float:
         """Seconds of a scheduler that knows all, loses nothing and can split every file; never less than the
@@ -93,7 +83,7 @@ def make_world(
     speeds = chance.lognormal(0, SPEED_SIGMA, tasks)
     speeds[chance.random(tasks) < SLOW_SHARE] *= SLOW
     outages = [_outages(chance, 20 * hours * 3600) for _ in range(tasks)]
-    return World(sizes.astype(np.int64), estimated, actual, speeds, outages)
+    return World(estimated, actual, speeds, outages)
 
 
 def _outages(chance: np.random.Generator, until: float) -> list[Outage]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.errors import ParseError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.stages.parse import FileEnd, FileJob, ParseStage
@@ -215,7 +215,7 @@ def _parse(path: str, chunk: bool) -> tuple[int, str]:
     if chunk:
         spec = resolve_text("stand-in:384")
         status = os.stat(path)
-        stage = ParseStage(spec, Chunker(spec), lambda: image)
+        stage = ParseStage(spec, TokenChunker(spec), lambda: image)
         end = "parsed"
         for item in stage.parse(FileJob(1, path, path, status.st_size, status.st_mtime_ns)):
             count += isinstance(item, Segment)
@@ -223,8 +223,8 @@ def _parse(path: str, chunk: bool) -> tuple[int, str]:
                 end = f"{item.outcome} {item.rule} {item.message}".strip()
         return count, end
     try:
-        options = parsers.ParseOptions(image)
-        for _ in parsers.parse(path, parsers.detect(path), options):
+        file, options = parsers.LocalFile(path), parsers.ParseOptions(lambda: image)
+        for _ in parsers.parse(file, parsers.detect(file, path), options):
             count += 1
     except ParseError as error:
         return count, f"{error.error_type}: {error}"

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.config import DEFAULT_CHUNKER
 from engine.errors import UsageError
 from engine.models.choices import check_backend
 from engine.models.load import (
@@ -19,7 +20,7 @@ from engine.models.load import (
 )
 from engine.models.resolve import DEFAULT_TEXT_MODEL, resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
-from engine.records import RECORD_FIELDS
+from engine.records import RECORD_FIELDS, ChunkerChoice, OptionValue
 from engine.stages.infer import WINDOW_CHUNKS
 
 
@@ -66,13 +67,16 @@ class TextEmbedConfig:
     """How files are cut and embedded.
 
     `chunk_size` is the most tokens of a chunk, special tokens included (None: the model's largest input);
-    `overlap` is how many a chunk shares with the one before. `buffer_size` chunks are embedded together in
+    `overlap` is how many a chunk shares with the one before. `chunker` names how texts are cut, and
+    `chunker_options` are its options besides those two. `buffer_size` chunks are embedded together in
     this process. `images` False leaves pictures out of `embed_directory`; `exact_images` decodes JPEGs in
     full, as open_clip does. `fields` are constant fields that each record gets.
     """
 
     chunk_size: int | None = None
     overlap: int = 0
+    chunker: str = DEFAULT_CHUNKER
+    chunker_options: Mapping[str, OptionValue] = field(default_factory=dict)
     buffer_size: int = WINDOW_CHUNKS
     images: bool = True
     exact_images: bool = False
@@ -87,6 +91,12 @@ class TextEmbedConfig:
                     f"fields: {name!r} can't name a constant field: use letters, digits and _, and none of "
                     "the record's own names"
                 )
+
+    @property
+    def chunker_choice(self) -> ChunkerChoice:
+        """The chunker that cuts, with every option that was given for it."""
+        options = tuple((name, str(value)) for name, value in self.chunker_options.items())
+        return ChunkerChoice(self.chunker, self.chunk_size, self.overlap, options)
 
 
 class EmbeddingModel:

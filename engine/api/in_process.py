@@ -6,19 +6,18 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 import adapters
 from adapters.base import Adapter
-from engine import parsers
+from engine import chunkers, parsers
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
-from engine.chunkers.tokens import Chunker
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec
-from engine.records import IndexSchema, Kind, Record, SectionFailure
+from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector
 from engine.stages.discover import Found, FoundFile, LeftOut
 from engine.stages.index import IndexStage, Written
 from engine.stages.infer import InferStage
@@ -38,7 +37,7 @@ class Call:
     """Files in, records out. Holds one window of chunks, and before a database one bulk write.
 
     `strict` raises what is wrong with a file, once the records that could be made of it are out; otherwise
-    it is booked and the next file comes. Raises `UsageError` where the chunk size doesn't fit the model.
+    it is booked and the next file comes. Raises `UsageError` where the chunker's options don't fit the model.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Call:
         self._listeners = [on_failure] if on_failure is not None else []
         self._strict = strict
         self._pictures_only = pictures_only
-        self._chunker = Chunker(model.text, self._config.chunk_size, self._config.overlap)
+        self._chunker = chunkers.make(model.text, self._config.chunker_choice, self._embed_texts)
         self._parse = ParseStage(model.text, self._chunker, self._image_spec, self._config.exact_images)
         self._infer = InferStage(model.load_text, model.load_image)
         self._fields = dict(sorted(self._config.fields.items()))
@@ -115,11 +114,14 @@ class Call:
         self._names[kind] = self._model_name(kind)
         text = self._model.text.info if "text" in self._names else None
         image = self._model.image.info if "image" in self._names else None
-        adapter.ensure_schema(IndexSchema(text, image, self._chunker.name, tuple(self._fields)))
+        adapter.ensure_schema(IndexSchema(text, image, self._chunker.identity, tuple(self._fields)))
         adapter.prepare()
 
     def _model_name(self, kind: Kind) -> str:
         return self._model.text.name if kind == "text" else self._model.image.name
+
+    def _embed_texts(self, texts: Sequence[str]) -> Vector:
+        return self._model.load_text().embed_texts(texts)
 
     def _image_spec(self) -> ImageSpec | None:
         return self._model.image if self._config.images or self._pictures_only else None
@@ -223,7 +225,7 @@ def _error_of(end: FileEnd) -> ParseError | SkipFileError | None:
 def _is_text(path: str) -> bool:
     """Whether the content is of a type that the text model embeds; anything doubtful is for the parser."""
     with suppress(OSError, SkipFileError):
-        return parsers.kind_of(parsers.detect(path)) == "text"
+        return "text" in parsers.kinds_of(parsers.detect(parsers.LocalFile(path), path))
     return False
 
 

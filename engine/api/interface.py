@@ -34,9 +34,6 @@ __all__ = [
     "embed_query",
 ]
 
-#: Suffixes by which `embed_image_directory` finds pictures; a file's content then has the last word.
-PICTURE_SUFFIXES = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "tif", "tiff", "bmp")
-
 Path: TypeAlias = str | os.PathLike[str]
 
 
@@ -173,9 +170,10 @@ def embed_image_directory(
     workers: int | None = None,
     run_dir: Path | None = None,
 ) -> Iterator[Record] | EmbedSummary:
-    """As `embed_directory`, for the pictures of a folder alone, found by `PICTURE_SUFFIXES`."""
+    """As `embed_directory`, for the pictures of a folder alone: files with the suffix of a picture, of which
+    the content then has the last word."""
     name = _input(path, folder=True)
-    include = _globs(PICTURE_SUFFIXES)
+    include = _globs(parsers.suffixes("image"))
     if workers is not None:
         return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
     call = Call(model, config, on_failure, pictures_only=True)
@@ -215,7 +213,8 @@ def _input(path: Path, folder: bool) -> str:
 
 def _kind_of(path: str) -> Kind:
     try:
-        return parsers.kind_of(parsers.detect(path))
+        kinds = parsers.kinds_of(parsers.detect(parsers.LocalFile(path), path))
+        return "text" if "text" in kinds else "image"
     except (OSError, SkipFileError):
         return "text"  # what is wrong with the file is told when it is parsed
 

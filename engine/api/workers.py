@@ -11,8 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine import config as configuration
+import adapters
 from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
+from engine.config import (
+    Config,
+    CorpusConfig,
+    DatabaseConfig,
+    MemoryConfig,
+    ModelConfig,
+    ParsingConfig,
+    RunConfig,
+    sorted_pairs,
+)
 from engine.errors import EngineError, UsageError
 from engine.run import CHILD_ENVIRONMENT
 
@@ -38,7 +48,7 @@ def run_processes(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("workers: call this from the main thread, because a run handles signals")
     config = config or TextEmbedConfig()
-    settings = configuration.parse(_arguments(folder, include, model, config, url, workers, run_dir))
+    settings = _configuration(folder, include, model, config, url, workers, run_dir)
     # Imported late: a call without workers needs no process.
     from engine.runtime.supervisor import EXIT_DONE, EXIT_FAILURES, Supervisor
 
@@ -52,7 +62,7 @@ def run_processes(
     return _summary(settings.run_dir)
 
 
-def _arguments(
+def _configuration(
     folder: str,
     include: Sequence[str],
     model: EmbeddingModel,
@@ -60,33 +70,32 @@ def _arguments(
     url: str,
     workers: int,
     run_dir: str | None,
-) -> list[str]:
-    """The command line of the same run, which checks every value."""
-    options: dict[str, object] = {
-        "adapter": url,
-        "run-dir": run_dir,
-        "text-model": model.text_model,
-        "image-model": model.image_model,
-        "device": model.device,
-        "dtype": model.dtype,
-        "backend": model.backend,
-        "workers": workers,
-        "chunk-size": config.chunk_size,
-        "chunk-overlap": config.overlap,
-    }
-    flags = {
-        "trust-remote-code": model.trust_remote_code,
-        "no-images": not config.images,
-        "exact-images": config.exact_images,
-    }
-    return [
-        folder,
-        "--quiet",
-        *(f"--{name}={value}" for name, value in options.items() if value is not None),
-        *(f"--{name}" for name, wanted in flags.items() if wanted),
-        *(f"--include={pattern}" for pattern in include),
-        *(f"--field={name}={value}" for name, value in config.fields.items()),
-    ]
+) -> Config:
+    """The configuration of the same run. Raises `UsageError`."""
+    adapters.check(url)
+    return Config(
+        CorpusConfig((os.path.abspath(folder),), include=tuple(include)),
+        ParsingConfig(
+            config.chunker,
+            config.chunk_size,
+            config.overlap,
+            sorted_pairs(config.chunker_options),
+            images=config.images,
+            exact_images=config.exact_images,
+        ),
+        ModelConfig(
+            model.text_model,
+            model.image_model,
+            model.trust_remote_code,
+            model.backend,
+            model.device,
+            model.dtype,
+        ),
+        DatabaseConfig(url, sorted_pairs(config.fields)),
+        MemoryConfig(workers),
+        run=RunConfig(quiet=True),
+        run_dir=Path(run_dir).absolute() if run_dir is not None else Path(),
+    )
 
 
 def _summary(run_dir: Path) -> EmbedSummary:

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from engine.chunkers.base import Chunker
 from engine.chunkers.boundaries import best_cut, overlap_start, skip_space
 from engine.chunkers.tokenizer import FileTokens, Offsets, Reading, load_tokens
 from engine.chunkers.words import SPACES
 from engine.errors import ParseError, UsageError
 from engine.models.spec import TextSpec
-from engine.records import Chunk, TokenIds
+from engine.records import Chunk, ChunkerIdentity, TextSection, TokenIds
 
 #: Version of the way texts are cut; part of every id, so a change that moves a cut needs a new one.
 ALGORITHM = "v1"
@@ -35,22 +36,22 @@ LEAST_ROOM = 8
 _DEAREST_CHARACTERS = ("\ufdfa", "\u1f82", "\U0001f3fb")
 
 
-class Chunker:
-    """Cuts texts for one model. Depends on nothing but the text and `name`.
+class TokenChunker(Chunker):
+    """Cuts texts by the model's own tokens.
 
-    `chunk_size` is in the model's tokens, special tokens and document prompt included; None takes the model's
+    `size` is in the model's tokens, special tokens and document prompt included; None takes the model's
     largest input. `overlap` is about how many tokens a chunk shares with the one before. Raises `UsageError`
     where the two don't fit the model, or its tokenizer file can't be read.
     """
 
-    def __init__(self, spec: TextSpec, chunk_size: int | None = None, overlap: int = 0) -> None:
+    def __init__(self, spec: TextSpec, size: int | None = None, overlap: int = 0) -> None:
         self._tokens = load_tokens(spec)
         self._prompt = spec.document_prompt
         self._with_ids = spec.mode == "ids"
         self._frame = self._tokens.frame(self._prompt) if isinstance(self._tokens, FileTokens) else None
         taken = len(self._tokens.encode(self._prompt))
         least = max(taken + LEAST_ROOM, *(len(self._encode(dear)) for dear in _DEAREST_CHARACTERS))
-        self._size = _checked_size(spec, chunk_size, least)
+        self._size = _checked_size(spec, size, least)
         self._room = self._size - taken
         if not 0 <= overlap < self._room:
             raise UsageError(
@@ -58,15 +59,14 @@ class Chunker:
                 f"tokens has room for {self._room} tokens of text"
             )
         self._overlap = overlap
-        self.name = f"tokens={self._size},overlap={overlap},{ALGORITHM}"
+        # Ids of records hold this key; it is older than the form that `base.identity` gives to keys.
+        key = f"tokens={self._size},overlap={overlap},{ALGORITHM}"
+        options = (("size", self._size), ("overlap", overlap))
+        self.identity = ChunkerIdentity("tokens", options, ALGORITHM, key)
 
-    def chunks(self, text: str) -> Iterator[Chunk]:
-        """The chunks of one section in order; `start` and `end` are offsets in `text`.
-
-        Every character that isn't blank space is in one of them, and both `start` and `end` grow from each to
-        the next. Raises `ParseError` for a character that alone makes more tokens than a chunk has.
-        """
-        text = text.rstrip()  # offsets stay as they are
+    def chunks(self, section: TextSection) -> Iterator[Chunk]:
+        """As `Chunker.chunks`. Raises `ParseError` for a character that alone takes more than a chunk."""
+        text = section.text.rstrip()  # offsets stay as they are
         reading = self._tokens.read(text)
         previous_start, previous_end, fresh = -1, 0, skip_space(text, 0)
         while fresh < len(text):
@@ -157,7 +157,7 @@ def _between_spaces(text: str, start: int, end: int) -> bool:
     return (start == 0 or text[start - 1] in SPACES) and (end == len(text) or text[end] in SPACES)
 
 
-def _checked_size(spec: TextSpec, chunk_size: int | None, least: int) -> int:
+def _checked_size(spec: TextSpec, size: int | None, least: int) -> int:
     """The size in tokens that was asked for, or else the model's own."""
     most = spec.max_tokens
     if most is not None and most < least:
@@ -165,9 +165,9 @@ def _checked_size(spec: TextSpec, chunk_size: int | None, least: int) -> int:
             f"{spec.name}: reads {most} tokens, of which prompt and special tokens leave too few for text; "
             f"{least} would do"
         )
-    if chunk_size is None:
+    if size is None:
         return most if most is not None else max(DEFAULT_SIZE, least)
-    if chunk_size < least or (most is not None and chunk_size > most):
+    if size < least or (most is not None and size > most):
         accepted = f"at least {least}" if most is None else f"{least} to {most}"
-        raise UsageError(f"chunk size {chunk_size}: must be {accepted} tokens for {spec.name}")
-    return chunk_size
+        raise UsageError(f"chunk size {size}: must be {accepted} tokens for {spec.name}")
+    return size

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 from engine.config import Config
 from engine.errors import UsageError
-from engine.fleet.source import planned_files
 from engine.runtime.report.reading import read_only
-from engine.stages.discover import Discovery, Found, FoundFile, LeftOut, Unreadable, check_inputs
+from engine.stages.discover import Discovery, FoundFile, LeftOut, Unreadable, check_inputs
 
 
 def dry_run(config: Config) -> int:
@@ -20,19 +18,18 @@ def dry_run(config: Config) -> int:
 
     Raises `UsageError` for bad inputs and for a ledger that can't be read.
     """
-    check_inputs(config.inputs, None if config.manifest else config.files_from)
-    discovery: Iterable[Found] = Discovery(
-        config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
+    corpus = config.corpus
+    check_inputs(corpus.inputs, corpus.files_from)
+    discovery = Discovery(
+        corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden, config.task.shard
     )
-    if config.manifest:
-        discovery = planned_files(config)
     counts = dict.fromkeys(("new", "changed", "to be tried again", "unchanged", "left out", "unreadable"), 0)
     size = taken = 0
     path = config.run_dir / "ledger.sqlite"
     try:
         with closing(_open(path)) as ledger:
             for found in discovery:
-                if config.limit is not None and taken >= config.limit:
+                if corpus.limit is not None and taken >= corpus.limit:
                     break
                 taken += 1
                 what = _what(found, ledger)

@@ -1,1 +1,1 @@
-"""One corpus for many tasks: the manifest, its shards and leases, and what the whole will take."""
+"""One corpus for many tasks: what they have in common, the last job, and what the whole will take."""

@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import EngineError
-from engine.fleet.census import LINE_S, Census, Weights
-from engine.fleet.shards import Share
+from engine.fleet.census import Census
 from engine.fleet.trial import Trial
 
 
@@ -77,12 +76,6 @@ class Estimate:
         """Seconds of each of so many tasks of equal work."""
         return self.work_s / tasks + self.edge_s
 
-    def weights(self) -> Weights:
-        """The work of each file, in seconds of a task."""
-        each = {t.type: t.pictures / t.files / self.pictures_per_s for t in self.types if t.pictures}
-        a_byte = {t.type: t.tokens / t.bytes / self.tokens_per_s for t in self.types if t.bytes and t.tokens}
-        return Weights("seconds", LINE_S, each, a_byte)
-
     def as_dict(self, tasks: int) -> dict[str, Any]:
         """For the plan's table and `--json`."""
         names = ("tokens", "pictures", "records", "index_bytes", "work_s")
@@ -135,9 +128,8 @@ def _types(census: Census, trial: Trial) -> list[TypeEstimate]:
     return found
 
 
-def lines(census: Census, guess: Estimate | None, shards: Sequence[Share], leases: Sequence[Share],
-          unit: str) -> list[str]:  # fmt: skip
-    """The lines that a person reads; `unit` is that of the shares' work."""
+def lines(census: Census, guess: Estimate | None, tasks: int) -> list[str]:
+    """The lines that a person reads."""
     out = [
         f"corpus     {census.files:,} files, {_bytes(census.size)}; {census.left_out:,} paths left out,"
         f" {census.unreadable:,} unreadable"
@@ -157,7 +149,6 @@ def lines(census: Census, guess: Estimate | None, shards: Sequence[Share], lease
             f"speed      {', '.join(rates)} ({guess.device}), measured here in {guess.measured_s:.0f} s"
             f" over {guess.measured_files:,} files"
         )
-        tasks = len(shards)
         each_takes = f"; each of {tasks:,} tasks {_duration(guess.task_s(tasks))}" if tasks > 1 else ""
         out.append(
             f"time       {_duration(guess.work_s)} for one task{each_takes}, of which"
@@ -168,17 +159,7 @@ def lines(census: Census, guess: Estimate | None, shards: Sequence[Share], lease
             f"index      {guess.records:,.0f} records of {guess.bytes_per_record:,.0f} bytes,"
             f" {_bytes(guess.index_bytes)}, as LanceDB stores them"
         )
-    out.append(f"shards     {_shares(shards, unit)}")
-    out.append(f"leases     {_shares(leases, unit)}")
     return out
-
-
-def _shares(shares: Sequence[Share], unit: str) -> str:
-    work = [share.work for share in shares] or [0.0]
-    mean = sum(work) / len(work)
-    told = _duration if unit == "seconds" else _bytes
-    uneven = f", the largest {100 * (max(work) / mean - 1):.1f} % above the mean" if mean else ""
-    return f"{len(shares):,}, from {told(max(work))} to {told(min(work))}{uneven}"
 
 
 def _memory(memory: Mapping[str, Any]) -> str:

@@ -1,8 +1,6 @@
 """The last job of a fleet: what its tasks have done apart becomes one index, proven, and one summary.
 
-Every step may be killed and done again. A file that two tasks had (one lost its lease, and another took it
-over) belongs to the ledger that has most of it acknowledged; the others forget it, and what only they had
-written is deleted.
+Every step may be killed and done again.
 """
 
 from __future__ import annotations
@@ -11,11 +9,11 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +23,9 @@ from engine.errors import UsageError
 from engine.records import source_of
 from engine.repair.books import Book, Books, missing_shards, shard_folders, shard_of_folder
 from engine.repair.compare import Comparison, Difference
+from engine.runtime.database import adapter_options
 from engine.runtime.ledger.cleanup import Cleaner
-from engine.runtime.ledger.scratch import scratch
-from engine.runtime.ledger.store import FileRow, Ledger
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
@@ -35,22 +33,14 @@ from engine.runtime.report.reading import read_object, read_only
 from engine.runtime.supervisor import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED
 from engine.runtime.workers.indexer import SWEEP_IDS, ids_made_with
 
-#: How much of a file a ledger has in each state; the most wins.
-RANKS = {"pending": 0, "failed": 1, "skipped": 1, "partial": 2, "indexed": 3}
+#: Files that are pruned between two commits.
+COMMIT_FILES = 1000
 
-#: Files between two signs of life, and between two commits.
-BEAT_FILES, COMMIT_FILES = 10_000, 1000
+#: What of the tasks' summaries adds up.
+SUMS, RATES = ("tokens", "bytes_read"), ("chunks_per_s", "tokens_per_s", "images_per_s")
 
-#: What of a task's summary adds up.
-SUMS = ("tokens", "bytes_read")
-
-_TABLES = """
-CREATE TABLE owners (
-  source BLOB PRIMARY KEY, ledger INTEGER NOT NULL, file INTEGER NOT NULL, rank INTEGER NOT NULL,
-  mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE losers (ledger INTEGER NOT NULL, file INTEGER NOT NULL, source BLOB NOT NULL);
-CREATE TABLE left (ledger INTEGER NOT NULL, file INTEGER NOT NULL, source TEXT NOT NULL);
-"""
+#: The states of files, as a run's summary has them.
+STATES = ("discovered", "indexed", "partial", "unchanged", "skipped", "failed", "pending")
 
 
 @dataclass(slots=True)
@@ -65,54 +55,56 @@ class Merged:
     seconds: float = 0.0
 
 
-class _Steps:
-    """Seconds of each step of the job."""
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a task has left: its configuration, the number of its last start, whether that listed all of its
+    inputs, its last summary, and why it is not done (None: it is)."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._began = time.monotonic()
-
-    def end(self, name: str) -> None:
-        """The step of that name ends here, and the next begins."""
-        now = time.monotonic()
-        self.seconds[name], self._began = round(now - self._began, 3), now
+    book: Book
+    config: dict[str, Any]
+    run: int
+    listed: bool
+    summary: dict[str, Any]
+    not_done: str | None
 
 
 def merge(run_dir: Path, url: str, prune: bool) -> Merged:
-    """Gather, settle, prune, publish, verify and sum up the shards below a run directory.
+    """Gather, prune, publish, verify and sum up the shards below a run directory.
 
     Raises `UsageError` where they are not the tasks of one fleet, or one is at work, and
     `DatabaseUnavailableError` where the database doesn't answer.
     """
-    steps = _Steps()
-    folders, unfinished = _tasks(run_dir)
+    steps: dict[str, float] = {}
+    began = time.monotonic()
+
+    def end(step: str) -> None:
+        steps[step] = round(time.monotonic() - began - sum(steps.values()), 3)
+
+    folders, unfinished = _folders_of_tasks(run_dir)
     with Books(folders, url) as books:
-        _check_one_fleet(run_dir, books)
-        cut_off = list(_unfinished(books))
-        leased = any(_config(book).get("lease") for book in books)
-        # A task with leases ends well only when all leases are done, so that no other task is missed then.
-        if leased and len(cut_off) < len(books.books):
-            unfinished, cut_off = [], []
-        unfinished += cut_off
+        tasks = [_look(book) for book in _alive(books)]
+        for task in tasks:
+            if not task.config.get("fleet"):
+                raise UsageError(
+                    f"--run-dir {task.book.run_dir}: was run without --fleet, so that there is nothing to"
+                    f" merge; engine.verify --run-dir {run_dir} proves the index of such shards"
+                )
+        unfinished += [f"shards/{t.book.run_dir.name}: {t.not_done}" for t in tasks if t.not_done]
         difference, gathered, removed = None, 0, 0
         if not unfinished:
-            with books.database(url, _options(books)) as adapter:
+            with books.database(*_database(tasks[0], url)) as adapter:
                 gathered = adapter.gather()
-                steps.end("gather")
-                if leased:
-                    _settle_doubles(books, adapter)
-                    unfinished += _pending(books)
+                end("gather")
                 if prune:
-                    removed = _prune(books, adapter)
-                steps.end("settle")
-                if not unfinished:
-                    adapter.publish(_expected(books))
-                    _mark_published(books, adapter)
-                    steps.end("publish")
-                    with Comparison(books, adapter) as comparison:
-                        difference = comparison.difference
-                    steps.end("verify")
-        failures = report.write_lines(run_dir / "failures.jsonl", _failures(books))
+                    removed = _prune(books, tasks, adapter)
+                end("settle")
+                adapter.publish(_expected(books))
+                _mark_published(books, adapter)
+                end("publish")
+                with Comparison(books, adapter) as comparison:
+                    difference = comparison.difference
+                end("verify")
+        failures = report.write_lines(run_dir / "failures.jsonl", _failures(tasks))
         if unfinished:
             status, code = "stopped", EXIT_STOPPED
         elif difference is not None and not difference.agrees:
@@ -121,17 +113,15 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
             status, code = "complete_with_failures", EXIT_FAILURES
         else:
             status, code = "complete", EXIT_DONE
-        summary = {"status": status, "exit_code": code, **_sums(books, removed)}
+        summary = {"status": status, "exit_code": code, **_sums(tasks, removed)}
         if difference is not None:
             summary["verified"] = difference.as_dict()
-        summary["not_done"] = unfinished
-        summary["gathered"] = gathered
-        summary["merge_steps_s"] = steps.seconds
+        summary |= {"not_done": unfinished, "gathered": gathered, "merge_steps_s": steps}
         rundir.write_summary(run_dir, summary)
-    return Merged(status, code, summary, unfinished, difference, sum(steps.seconds.values()))
+    return Merged(status, code, summary, unfinished, difference, sum(steps.values()))
 
 
-def _tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
+def _folders_of_tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
     """The folders of the tasks that have begun, and what is to be said of the others.
 
     Raises `UsageError` where there are none, or two fleets.
@@ -163,141 +153,67 @@ def _has_begun(folder: Path) -> bool:
         return "no such table" not in str(error)
 
 
-def _options(books: Books) -> AdapterOptions:
-    """What the tasks were told of the index, which is not written apart any more."""
-    return replace(Config.from_dict(_config(books.books[0])).adapter_options, task=None)
-
-
-def _check_one_fleet(run_dir: Path, books: Books) -> None:
-    """Raises `UsageError` where a task was no task of a fleet, and has published for itself."""
+def _alive(books: Books) -> Iterator[Book]:
+    """Each run directory, with a sign of life in all locks now and then: there may be thousands."""
     for book in books:
-        if not _config(book).get("fleet"):
-            raise UsageError(
-                f"--run-dir {book.run_dir}: was run without --fleet, so that there is nothing to merge;"
-                f" engine.verify --run-dir {run_dir} proves the index of such shards"
-            )
-
-
-def _config(book: Book) -> dict[str, Any]:
-    with book.ledger() as ledger:
-        return dict(json.loads(ledger.get("config") or "{}"))
-
-
-def _unfinished(books: Books) -> Iterator[str]:
-    """Why each task that is not done is not."""
-    for book in books:
-        summary = read_object(book.run_dir / "summary.json")
-        name = f"shards/{book.run_dir.name}"
-        if summary is None:
-            yield f"{name}: was cut off before its end"
-        elif summary.get("exit_code") not in (EXIT_DONE, EXIT_FAILURES):
-            yield f"{name}: ended as {summary.get('status')}"
-        elif summary.get("run") != _invocations(book):
-            yield f"{name}: its last start was cut off"
-        else:
-            yield from _pending([book])
-
-
-def _pending(books: Iterable[Book]) -> Iterator[str]:
-    """The tasks with files that have not come to their end."""
-    for book in books:
-        with book.ledger() as ledger:
-            if pending := ledger.pending():
-                yield f"shards/{book.run_dir.name}: {pending:,} files are pending"
-
-
-def _invocations(book: Book) -> int:
-    with book.ledger() as ledger:
-        return int(ledger.get("run") or 0)
-
-
-def _settle_doubles(books: Books, adapter: Adapter) -> None:
-    """Give each file that several ledgers have to one of them. Shards by path can't have one twice."""
-    with closing(scratch(books.books[0].run_dir, _TABLES)) as db:
-        for number, book in enumerate(books):
-            with book.ledger() as ledger:
-                for met, row in enumerate(ledger.files_met()):
-                    _claim(db, number, row)
-                    if met % BEAT_FILES == 0:
-                        books.beat()
-        owners = "SELECT DISTINCT o.ledger, o.file FROM owners o JOIN losers USING (source) ORDER BY 1"
-        # The marks are durable before anybody forgets what they are about.
-        _for_each(books, db.execute(owners), Ledger.sweep_always)
-        _for_each(books, db.execute("SELECT ledger, file FROM losers ORDER BY 1"), Ledger.forget)
-    for book in books:
-        with book.ledger() as ledger:
-            _clean(ledger, adapter)
         books.beat()
+        yield book
 
 
-def _for_each(books: Books, files: Iterable[tuple[int, int]], change: Callable[[Ledger, int], None]) -> int:
-    """Change each of these files, (ledger, file) in the order of the ledgers; returns their number.
-
-    A ledger is opened once for all of its files: it is read in full then.
-    """
-    changed = 0
-    for number, group in groupby(files, key=itemgetter(0)):
-        with books.books[number].ledger() as ledger:
-            for _, file in group:
-                change(ledger, file)
-                changed += 1
-                if changed % COMMIT_FILES == 0:
-                    ledger.commit()
-                books.beat()
-            ledger.commit()
-    return changed
-
-
-def _claim(db: Any, number: int, row: FileRow) -> None:
-    """The file is this ledger's, if none before has as much of it."""
-    source, rank = row.source.encode(), RANKS[row.state]
-    held = db.execute(
-        "SELECT ledger, file, rank, mtime_ns FROM owners WHERE source = ?", (source,)
-    ).fetchone()
-    if held is None:
-        db.execute("INSERT INTO owners VALUES (?, ?, ?, ?, ?)", (source, number, row.id, rank, row.mtime_ns))
-    elif (rank, row.mtime_ns) > held[2:]:
-        db.execute("INSERT INTO losers VALUES (?, ?, ?)", (*held[:2], source))
-        mine = (number, row.id, rank, row.mtime_ns, source)
-        db.execute("UPDATE owners SET ledger = ?, file = ?, rank = ?, mtime_ns = ? WHERE source = ?", mine)
-    else:
-        db.execute("INSERT INTO losers VALUES (?, ?, ?)", (number, row.id, source))
+def _look(book: Book) -> _Task:
+    summary = read_object(book.run_dir / "summary.json")
+    with book.ledger() as ledger:
+        config = dict(json.loads(ledger.get("config") or "{}"))
+        run = int(ledger.get("run") or 0)
+        listed = ledger.get("listed") == str(run)
+        pending = ledger.pending()
+    not_done = None
+    if summary is None:
+        not_done = "was cut off before its end"
+    elif summary.get("exit_code") not in (EXIT_DONE, EXIT_FAILURES):
+        not_done = f"ended as {summary.get('status')}"
+    elif summary.get("run") != run:
+        not_done = "its last start was cut off"
+    elif pending:
+        not_done = f"{pending:,} files are pending"
+    return _Task(book, config, run, listed, summary or {}, not_done)
 
 
-def _prune(books: Books, adapter: Adapter) -> int:
+def _database(task: _Task, url: str) -> tuple[str, AdapterOptions]:
+    """URL and options of the index, which is not written apart any more; a URL without options of its own
+    gets those of the tasks'."""
+    config = Config.from_dict(task.config)
+    return (url if "?" in url else config.database.adapter), replace(adapter_options(config), task=None)
+
+
+def _prune(books: Books, tasks: Sequence[_Task], adapter: Adapter) -> int:
     """Delete the records of files that left the corpus; returns the number of files.
 
     Gone is what no task met in its last run, where all of them listed their inputs whole and without error.
     """
-    with closing(scratch(books.books[0].run_dir, _TABLES)) as db:
-        for number, book in enumerate(books):
-            with book.ledger() as ledger:
-                run = int(ledger.get("run") or 0)
-                if ledger.get("listed") != str(run):
-                    raise UsageError(
-                        f"--prune: {book.run_dir} did not list all of its inputs in its last run, or was"
-                        " narrowed (--include, --exclude, --no-images, --files-from, --manifest);"
-                        " nothing was pruned"
-                    )
-                under = _folders(_config(book))
-                after = 0
-                while row := ledger.unseen(run, after):
-                    after = row.id
-                    if row.state != "removed" and row.source.startswith(under):
-                        db.execute("INSERT INTO left VALUES (?, ?, ?)", (number, row.id, row.source))
-            books.beat()
-        gone = _for_each(books, db.execute("SELECT ledger, file FROM left ORDER BY 1, 2"), Ledger.remove)
-    for book in books:
-        with book.ledger() as ledger:
+    for task in tasks:
+        if not task.listed:
+            raise UsageError(
+                f"--prune: {task.book.run_dir} did not list all of its inputs in its last run, or was"
+                " narrowed (--include, --exclude, --no-images, --files-from); nothing was pruned"
+            )
+    gone = 0
+    for task in tasks:
+        inputs = task.config.get("inputs", ())
+        under = tuple(source_of(name).rstrip("/") + "/" for name in inputs if os.path.isdir(name))
+        with task.book.ledger() as ledger:
+            after = 0
+            while row := ledger.unseen(task.run, after):
+                after = row.id
+                if row.state != "removed" and row.source.startswith(under):
+                    ledger.remove(row.id)
+                    gone += 1
+                    if gone % COMMIT_FILES == 0:
+                        ledger.commit()
+                books.beat()
             _clean(ledger, adapter)
         books.beat()
     return gone
-
-
-def _folders(config: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        source_of(name).rstrip("/") + "/" for name in config.get("inputs", ()) if os.path.isdir(name)
-    )
 
 
 def _clean(ledger: Ledger, adapter: Adapter) -> None:
@@ -328,64 +244,56 @@ def _clean(ledger: Ledger, adapter: Adapter) -> None:
 def _expected(books: Books) -> int:
     """Records that the index must hold at least."""
     expected = 0
-    for book in books:
+    for book in _alive(books):
         with book.ledger() as ledger:
             expected += ledger.distinct_records()
     return expected
 
 
 def _mark_published(books: Books, adapter: Adapter) -> None:
-    identity, state = adapter.identity(), adapter.state()
-    for book in books:
+    known = {"unpublished": "", "identity": adapter.identity(), "state": adapter.state()}
+    for book in _alive(books):
         with book.ledger() as ledger:
-            ledger.set("unpublished", "")
-            for name, value in (("identity", identity), ("state", state)):
+            for name, value in known.items():
                 if value is not None:
                     ledger.set(name, value)
             ledger.commit()
 
 
-def _failures(books: Books) -> Iterator[dict[str, object]]:
+def _failures(tasks: Sequence[_Task]) -> Iterator[dict[str, object]]:
     """As each task tells them: of files that have left the corpus no more, where that can be known."""
-    for book in books:
-        with book.ledger() as ledger:
-            run = ledger.get("run")
-            yield from ledger.failures(int(run or 0) if ledger.get("listed") == run else 0)
+    for task in tasks:
+        with task.book.ledger() as ledger:
+            yield from ledger.failures(task.run if task.listed else 0)
 
 
-def _sums(books: Books, removed: int) -> dict[str, Any]:
+def _sums(tasks: Sequence[_Task], removed: int) -> dict[str, Any]:
     """The counts of all ledgers together, and what adds up of the tasks' last summaries."""
-    files = dict.fromkeys(
-        ("discovered", "indexed", "partial", "unchanged", "skipped", "failed", "pending"), 0
-    )
-    totals, chunks = {"files": 0, "records": 0}, {"text": 0, "image": 0}
-    spent: dict[str, Any] = {**dict.fromkeys(SUMS, 0), "seconds": 0.0, "restarts": {}}
-    rates = {"chunks_per_s": 0.0, "tokens_per_s": 0.0, "images_per_s": 0.0}
-    deleted = 0
-    for book in books:
-        with book.ledger() as ledger:
-            for state, count in ledger.states().items():
-                files[state] += count
-                files["discovered"] += count
-            for name, count in ledger.totals().items():
-                totals[name] += count
-            for kind, count in ledger.records_by_kind().items():
-                chunks[kind] = chunks.get(kind, 0) + count
-        summary = read_object(book.run_dir / "summary.json") or {}
-        for name in SUMS:
-            spent[name] += summary.get(name, 0)
-        spent["seconds"] = max(spent["seconds"], summary.get("seconds", 0.0))
+    files, chunks, totals = Counter[str](), Counter[str](text=0, image=0), Counter[str](files=0, records=0)
+    sums, restarts = Counter[str](), Counter[str]()
+    rates = dict.fromkeys(RATES, 0.0)
+    seconds = 0.0
+    for task in tasks:
+        with task.book.ledger() as ledger:
+            files.update(ledger.states())
+            totals.update(ledger.totals())
+            chunks.update(ledger.records_by_kind())
+        summary = task.summary
+        sums.update({name: summary.get(name, 0) for name in SUMS})
+        restarts.update(summary.get("restarts", {}))
+        chunks["deleted"] += summary.get("chunks", {}).get("deleted", 0)
+        seconds = max(seconds, summary.get("seconds", 0.0))
         for name in rates:
             rates[name] = round(rates[name] + summary.get("throughput", {}).get(name, 0.0), 3)
-        for name, count in summary.get("restarts", {}).items():
-            spent["restarts"][name] = spent["restarts"].get(name, 0) + count
-        deleted += summary.get("chunks", {}).get("deleted", 0)
+    files["discovered"] = files.total()
     return {
-        "files": {**files, "removed": removed},
-        "chunks": {**chunks, "indexed": totals["records"], "deleted": deleted},
-        "totals": totals,
+        "files": {**{name: files[name] for name in STATES}, "removed": removed},
+        "chunks": {**chunks, "indexed": totals["records"]},
+        "totals": dict(totals),
         "throughput": rates,
-        **spent,
-        "tasks": len(books.books),
+        **{name: sums[name] for name in SUMS},
+        "seconds": seconds,
+        "restarts": dict(restarts),
+        "tasks": len(tasks),
         "environment": report.environment(),
     }

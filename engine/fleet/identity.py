@@ -5,78 +5,46 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from engine.config import Config
 from engine.errors import UsageError
-from engine.fleet.shared import RealFolder
-from engine.fleet.table import read_table
 from engine.repair.books import shard_folders, shard_of_folder
 
 #: In the fleet's directory: what its tasks have in common, written by the first of them.
 IDENTITY = "fleet.json"
 
-
-def fleet_folder(config: Config) -> Path:
-    """The directory that was named by `--run-dir`, in which each task of several has its own."""
-    own = config.shard[1] > 1 or config.fleet
-    return config.run_dir.parent.parent if own else config.run_dir
-
-
-def check_cut(config: Config) -> None:
-    """Raises `UsageError` where the task takes a shard of a manifest that was cut into another number."""
-    if config.manifest is None or config.lease:
-        return
-    (number, tasks), cut = config.shard, read_table(Path(config.manifest))["tasks"]
-    if tasks != cut:
-        raise UsageError(
-            f"--shard {number}/{tasks}: {config.manifest} was cut into {cut} shards; give I/{cut}, or plan"
-            f" again with --shards {tasks}"
-        )
+#: In what words each thing in common is told.
+_NAMES = {"inputs": "inputs ", "files_from": "--files-from ", "shards": "a number of shards of "}
 
 
 def check_fleet(config: Config) -> None:
-    """Raises `UsageError` where the run directory belongs to a fleet of other inputs, another manifest or
-    another number of shards."""
-    # First: what is refused for that must not say for ever what the fleet is.
-    check_cut(config)
-    folder = fleet_folder(config)
-    several = config.shard[1] > 1 or config.manifest is not None
-    _check_numbers(folder, config.shard[1])
+    """Raises `UsageError` where the run directory belongs to a fleet of other inputs or another number of
+    shards."""
+    shards = config.task.shard[1]
+    folder = config.run_dir.parent.parent if shards > 1 or config.task.fleet else config.run_dir
+    _check_numbers(folder, shards)
     known = _read(folder / IDENTITY)
-    if known is None and not several:
+    if known is None and shards == 1:
         return
-    ours = _identity(config)
+    ours = {
+        "inputs": sorted(
+            os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.corpus.inputs
+        ),
+        "files_from": config.corpus.files_from,
+        "shards": shards,
+    }
     if known is None:
         known = _write(folder, ours)
-    for name, told in _TOLD.items():
+    for name, words in _NAMES.items():
         if ours[name] != known.get(name):
             raise UsageError(
-                f"--run-dir {folder}: its fleet has {told}{_short(known.get(name))}, this command has"
+                f"--run-dir {folder}: its fleet has {words}{_short(known.get(name))}, this command has"
                 f" {_short(ours[name])}: what is there could not go on; name another --run-dir"
             )
-
-
-#: In what words each thing in common is told.
-_TOLD = {
-    "inputs": "inputs ",
-    "files_from": "--files-from ",
-    "shards": "a number of shards of ",
-    "manifest": "a manifest of digest ",
-    "lease": "--lease ",
-}
-
-
-def _identity(config: Config) -> dict[str, Any]:
-    manifest = None if config.manifest is None else read_table(Path(config.manifest))["digest"]
-    return {
-        "inputs": sorted(os.fsencode(name).decode("utf-8", "backslashreplace") for name in config.inputs),
-        "files_from": config.files_from,
-        "shards": config.shard[1],
-        "manifest": manifest,
-        "lease": config.lease,
-    }
 
 
 def _check_numbers(folder: Path, shards: int) -> None:
@@ -106,8 +74,14 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 def _write(folder: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
     """Make the file, or find that another task was first; what is in it then."""
+    temporary = folder / f".{IDENTITY}-{uuid4().hex}"
     try:
-        RealFolder(folder).create(IDENTITY, json.dumps(content, indent=1) + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        # A link appears with its whole content, and to one task only, on network file systems too.
+        with suppress(FileExistsError):
+            os.link(temporary, folder / IDENTITY)
+        temporary.unlink()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"--run-dir {folder}: {reason}; name a directory that can be written") from None

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from engine.config import Config
 from engine.errors import EngineError
 from engine.fleet.census import SAMPLE_BYTES, Census
 from engine.models.resolve import resolve_text
-from engine.parsers.media import type_by_name
+from engine.parsers import type_by_name
 from engine.runtime.report.reading import read_only
 
 #: Bytes of a text that are taken: of larger ones the head.
@@ -64,15 +64,12 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
     files = work / "sample.list"
     with open(files, "wb") as file:
         file.writelines(os.fsencode(path) + b"\n" for path in _sample(census, work))
-    trial = replace(
-        config,
+    trial = config.changed(
         inputs=(),
         files_from=str(files),
         adapter=f"lancedb://{work}/index",
         run_dir=work / "run",
         shard=(0, 1),
-        manifest=None,
-        lease=False,
         include=(),
         exclude=(),
         full=False,
@@ -188,9 +185,10 @@ def _count_files(run_dir: Path, made: Trial) -> None:
 
 def _count_records(config: Config, made: Trial) -> None:
     """By type, the mean tokens of a text record."""
-    tokens = load_tokens(resolve_text(config.text_model, trust_remote_code=config.trust_remote_code))
+    models = config.models
+    tokens = load_tokens(resolve_text(models.text_model, trust_remote_code=models.trust_remote_code))
     sums: dict[str, list[int]] = {}
-    with closing(adapters.connect(config.adapter)) as adapter:
+    with closing(adapters.connect(config.database.adapter)) as adapter:
         for record in adapter.scan():
             text, counted = record["text"], sums.setdefault(type_by_name(str(record["source"])), [])
             if isinstance(text, str) and len(counted) < COUNTED_RECORDS:

@@ -16,3 +16,8 @@ def cores(environment: Mapping[str, str] | None = None) -> int:
         names.append("SLURM_CPUS_ON_NODE")
     given = [int(value) for name in names if (value := told.get(name, "")).isdigit() and int(value)]
     return min(usable, given[0]) if given else usable
+
+
+def default_workers() -> int:
+    """Parser processes: the cores this process may use less one, which the model takes; at least one."""
+    return max(1, cores() - 1)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
 from engine.models.files.fetch import check, fetch
 
@@ -38,10 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.models", description="Models as folders, for machines without a network."
-    )
-    parser.add_argument("--version", action="version", version=engine_version())
+    parser = command_parser("models", "Models as folders, for machines without a network.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|check")
     add = commands.add_parser("fetch", help="copy models into folders, with checksums").add_argument
     add("names", nargs="+", metavar="NAME",

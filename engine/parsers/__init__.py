@@ -1,74 +1,83 @@
-"""The registry of parsers: a file in, a lazy stream of sections out.
-
-Each format's module is imported when its first file is met, so that a corpus of text loads no PDF or picture
-library.
-"""
+"""Parsers: one line for each format. What they promise is in `engine.parsers.base`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cache
 
-from engine.errors import SkipFileError
-from engine.models.spec import ImageSpec
-from engine.parsers.media import PICTURE_TYPES, detect
-from engine.parsers.reading import Progress, no_progress
+from engine.errors import UsageError
+from engine.parsers.base import ParseOptions, Parser
+from engine.parsers.detection import Detector
+from engine.parsers.reading import LocalFile, Opened
 from engine.records import Kind, Section
+from engine.registry import Registry
 
-__all__ = ["ParseOptions", "detect", "kind_of", "parse"]
+__all__ = ["PARSERS", "LocalFile", "ParseOptions", "detect", "kinds_of", "parse", "suffixes", "type_by_name"]
+
+#: General formats come first: where two parsers declare one suffix or media type, the later has it, and
+#: those of other packages come after all of these.
+PARSERS = Registry(
+    "parsers",
+    {
+        "text": "engine.parsers.text:TextParser",
+        "markdown": "engine.parsers.markdown:MarkdownParser",
+        "html": "engine.parsers.html:HtmlParser",
+        "image": "engine.parsers.image:ImageParser",
+        "pdf": "engine.parsers.pdf:PdfParser",
+    },
+)
 
 
-@dataclass(frozen=True, slots=True)
-class ParseOptions:
-    """What parsers need to know of the run.
+@cache
+def _parsers() -> tuple[Parser, ...]:
+    return tuple(PARSERS.get(name)() for name in PARSERS.names())
 
-    `picture` says what pictures are made into; without it they are skipped by the rule `no-image-model`.
-    `exact_images` decodes JPEGs in full, so that vectors equal open_clip's to rounding. `tolerate_truncated`
-    takes what there is of a picture that ends too early. `progress` is called for each block, page or frame
-    that is read, whether anything comes of it or not.
+
+@cache
+def _detector() -> Detector:
+    return Detector([known for parser in _parsers() for known in parser.formats])
+
+
+@cache
+def _parser_of(media_type: str) -> Parser:
+    for parser in reversed(_parsers()):
+        if any(known.media_type == media_type for known in parser.formats):
+            return parser
+    raise UsageError(f"{media_type}: no parser reads it; parsers are {', '.join(PARSERS.names())}")
+
+
+def detect(opened: Opened, name: str) -> str:
+    """The media type of an item that some parser reads; `name` is its URI or path.
+
+    Raises SkipFileError with the rule `empty` (no bytes) or `unknown-type` (its detail is the type, where
+    that is known), and OSError.
     """
-
-    picture: ImageSpec | None = None
-    exact_images: bool = False
-    tolerate_truncated: bool = False
-    progress: Progress = no_progress
+    return _detector().detect(opened, name)
 
 
-def kind_of(media_type: str) -> Kind:
-    """Which model embeds a file of this type."""
-    return "image" if media_type in PICTURE_TYPES else "text"
+def type_by_name(name: str) -> str:
+    """The media type that an item's name promises; "" where it promises none. Nothing is opened."""
+    return _detector().type_by_name(name)
 
 
-def parse(path: str, media_type: str, options: ParseOptions, resume: str | None = None) -> Iterator[Section]:
-    """The sections of a file whose type `detect` told, in order; nothing is read before the first is wanted.
+def kinds_of(media_type: str) -> frozenset[Kind]:
+    """The kinds of section that an item of this type may have: which models embed it."""
+    return _parser_of(media_type).kinds
 
-    With `resume`, a section's own token, those that follow that section, exactly as without it.
-    Raises ParseError (the rest of the file can't be had), SkipFileError (a rule leaves it out) and OSError
-    (the file is gone or can't be read).
-    """
-    if media_type in PICTURE_TYPES:
-        if options.picture is None:
-            raise SkipFileError("no-image-model", media_type)
-        from engine.parsers import image
 
-        yield from image.parse(
-            path,
-            media_type,
-            options.picture,
-            options.exact_images,
-            options.tolerate_truncated,
-            resume,
-            options.progress,
-        )
-    elif media_type == "application/pdf":
-        from engine.parsers import pdf
+def suffixes(kind: Kind) -> list[str]:
+    """The suffixes, without a dot, of formats whose sections are all of this kind."""
+    return [
+        suffix
+        for parser in _parsers()
+        if parser.kinds == {kind}
+        for known in parser.formats
+        for suffix in known.suffixes
+    ]
 
-        yield from pdf.parse(path, resume, options.progress)
-    elif media_type == "text/html":
-        from engine.parsers import html
 
-        yield from html.parse(path, resume, options.progress)
-    else:
-        from engine.parsers import text
-
-        yield from text.parse(path, resume, options.progress)
+def parse(
+    opened: Opened, media_type: str, options: ParseOptions, resume: str | None = None
+) -> Iterator[Section]:
+    """The sections of an item whose type `detect` found, in order, as `Parser.parse` gives them."""
+    return _parser_of(media_type).parse(opened, media_type, options, resume)

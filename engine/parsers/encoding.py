@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import BinaryIO
 
-#: How much of a file is looked at to tell whether it is text, in bytes.
+#: How much of an item is looked at to tell what it is, in bytes.
 HEAD_BYTES = 8192
 
 #: How much is decoded to choose an encoding, in bytes.

@@ -1,27 +1,50 @@
-"""Reading a file in blocks, each of them a sign of progress."""
+"""What a parser reads: an opened item, in blocks, each of them a sign of progress."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, TypeAlias
 
-#: Called whenever a file came along a little, so that slow is not taken for stuck. Must not raise.
+#: Called whenever reading came along a little, so that slow is not taken for stuck. Must not raise.
 Progress: TypeAlias = Callable[[], None]
 
 #: Bytes read at a time.
 BLOCK_BYTES = 2**20
 
 
+class Opened(Protocol):
+    """An item's content while it is read, as `engine.sources` opens it."""
+
+    @property
+    def path(self) -> str:
+        """A local file with the content, for libraries that read no streams. Raises `OSError`."""
+
+    def stream(self) -> BinaryIO:
+        """A new seekable binary stream at its start; the caller closes it. Raises `OSError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine as an opened item."""
+
+    path: str
+
+    def stream(self) -> BinaryIO:
+        """The file, open for reading."""
+        return open(self.path, "rb")
+
+
 def no_progress() -> None:
     """For callers whom nobody watches."""
 
 
-def hash_file(path: str, progress: Progress = no_progress) -> str:
-    """SHA-256 (hex) of a file's bytes. Raises `OSError`."""
+def hash_content(opened: Opened, progress: Progress = no_progress) -> str:
+    """SHA-256 (hex) of an item's bytes. Raises `OSError`."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
+    with opened.stream() as stream:
+        while block := stream.read(BLOCK_BYTES):
             digest.update(block)
             progress()
     return digest.hexdigest()

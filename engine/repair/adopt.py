@@ -17,10 +17,18 @@ from pathlib import Path
 
 import adapters
 from adapters.base import Adapter
-from engine import config as configuration
-from engine.config import Config
+from engine.config import (
+    Config,
+    DatabaseConfig,
+    MemoryConfig,
+    ModelConfig,
+    ParsingConfig,
+    TaskConfig,
+    sorted_pairs,
+)
 from engine.errors import UsageError
-from engine.records import IndexSchema, SectionFailure, source_of
+from engine.machine.cores import default_workers
+from engine.records import IndexSchema, SectionFailure, index_url, source_of
 from engine.repair import recipe
 from engine.repair.books import Pulse, shard_folders, shard_of_folder
 from engine.runtime.generation import text_generation
@@ -124,7 +132,7 @@ class _Adoption:
                 given = {name: row[name] for name in self._schema.fields}
                 values = {name: value for name, value in given.items() if isinstance(value, str)}
         ledger = self._ledger
-        ledger.set("adapter", self._url)
+        ledger.set("adapter", index_url(self._url))
         ledger.set("identity", adapter.identity() or "")
         ledger.set("config", json.dumps(self._config(values).as_dict()))
         # The load may have been cut off before it was made searchable.
@@ -138,13 +146,15 @@ class _Adoption:
 
     def _config(self, fields: dict[str, str]) -> Config:
         """The options of a run that would make these records, for a repair before the next run."""
-        size, overlap = recipe.sizes(self._schema, self._url)
-        options = ["--adapter", self._url, "--text-model", self._text.name]
-        options += ["--chunk-size", str(size), "--chunk-overlap", str(overlap)]
-        options += ["--image-model", self._image.name] if self._image else []
-        options += [f"--field={name}={value}" for name, value in fields.items()]
-        config = configuration.parse([str(self._run_dir), "--run-dir", str(self._run_dir), *options])
-        return Config.from_dict(config.as_dict() | {"inputs": [], "shard": "{}/{}".format(*self._shard)})
+        cuts = self._chunker.identity
+        return Config(
+            parsing=ParsingConfig(cuts.name, chunker_options=sorted_pairs(dict(cuts.options))),
+            models=ModelConfig(self._text.name, self._image.name if self._image else None),
+            database=DatabaseConfig(self._url, sorted_pairs(fields)),
+            memory=MemoryConfig(default_workers()),
+            task=TaskConfig(self._shard),
+            run_dir=self._run_dir,
+        )
 
     def run(self) -> Adopted:
         """File by file. One whose parsing killed this process before is left to the engine's own parsers."""
@@ -265,7 +275,7 @@ class _Adoption:
 
     def _generation(self, kind: str) -> str:
         if kind == "text":
-            return text_generation(self._chunker.name, self._text.digest)
+            return text_generation(self._chunker.identity.key, self._text.digest)
         return self._image.digest if self._image else ""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import adapters
 from adapters.base import Adapter, AdapterOptions
 from engine.errors import UsageError
+from engine.records import index_url
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.process.descriptors import open_many_files
@@ -108,9 +109,10 @@ class Books:
                 with closing(Ledger(run_dir)) as ledger:
                     filled = ledger.get("adapter")
                     self.books.append(Book(run_dir, ledger.get("identity")))
-                if filled != url:
+                index = index_url(url)
+                if filled != index:
                     told = (
-                        f"its ledger is of {filled}, not of {url}" if filled else "no run has filled it yet"
+                        f"its ledger is of {filled}, not of {index}" if filled else "no run has filled it yet"
                     )
                     raise UsageError(f"--run-dir {run_dir}: {told}; name adapter and directory of one run")
         except BaseException:

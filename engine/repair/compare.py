@@ -105,8 +105,8 @@ class Comparison:
     def __init__(self, books: Books, adapter: Adapter) -> None:
         self._books = books
         self._adapter = adapter
-        self.difference = Difference(vectors_checked=adapter.gives_vectors())
-        #: Every chunker that made records.
+        self.difference = Difference(vectors_checked=adapter.capabilities.vectors != "none")
+        #: The key of every chunker that made records.
         self._chunkers: set[str] = set()
         self._db: sqlite3.Connection = scratch(books.books[0].run_dir, _TABLES)
         try:
@@ -144,7 +144,8 @@ class Comparison:
         if schema is None:
             return
         # The newest first: it made most of them.
-        chunkers = [schema.chunker, *sorted(self._chunkers - {schema.chunker})]
+        newest = schema.chunker.key
+        chunkers = [newest, *sorted(self._chunkers - {newest})]
         difference = self.difference
         for row in self._adapter.scan(with_embeddings=difference.vectors_checked):
             difference.in_database += 1

@@ -5,15 +5,12 @@ Every function raises `UsageError` where they can't be had here; `url` names the
 
 from __future__ import annotations
 
-import re
-
-from engine.chunkers.tokens import Chunker
+from engine import chunkers
+from engine.chunkers.base import Chunker
 from engine.errors import UsageError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import IndexSchema, ModelInfo
-
-_CHUNKER = re.compile(r"tokens=(\d+),overlap=(\d+),\w+")
 
 
 def specs(schema: IndexSchema, url: str) -> tuple[TextSpec, ImageSpec | None]:
@@ -37,20 +34,9 @@ def _check_same(spec: TextSpec | ImageSpec, made_with: ModelInfo, url: str) -> N
         )
 
 
-def sizes(schema: IndexSchema, url: str) -> tuple[int, int]:
-    """Chunk size and overlap in tokens."""
-    found = _CHUNKER.fullmatch(schema.chunker)
-    if found is None:
-        raise UsageError(f"--adapter {url}: the index names no chunker of this engine ({schema.chunker!r})")
-    return int(found[1]), int(found[2])
-
-
 def chunker(schema: IndexSchema, spec: TextSpec, url: str) -> Chunker:
     """The chunker, where this engine still cuts as it did."""
-    cuts = Chunker(spec, *sizes(schema, url))
-    if cuts.name != schema.chunker:
-        raise UsageError(
-            f"--adapter {url}: the index was cut by {schema.chunker}, this engine cuts by {cuts.name};"
-            " index anew into another --run-dir"
-        )
-    return cuts
+    try:
+        return chunkers.remake(spec, schema.chunker)
+    except UsageError as error:
+        raise UsageError(f"--adapter {url}: the index can't be cut again: {error}") from None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from adapters.base import Adapter
@@ -94,16 +93,13 @@ def to_make(books: Books) -> Iterator[Config]:
         with book.ledger() as ledger:
             config = _stored_config(book, ledger)
             unlistable = tuple(path for path in ledger.unlistable() if os.path.exists(path))
-        yield replace(
-            config,
+        yield config.changed(
             run_dir=book.run_dir,
             inputs=unlistable,
             files_from=str(book.run_dir / LIST),
             # The ledger tells which files are its own; into the index itself, since the fleet was merged.
             shard=(0, 1),
             fleet=False,
-            manifest=None,
-            lease=False,
             include=(),
             exclude=(),
             images=True,

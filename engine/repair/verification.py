@@ -40,7 +40,7 @@ def repair(folders: Sequence[Path], url: str) -> Repaired:
             deleted = steps.clear(books, comparison, adapter)
             steps.mark(books, comparison, adapter)
         configs = list(steps.to_make(books))
-    # The engine takes the locks, and LanceDB's writer, for itself.
+    # The engine takes the locks, and the database's place for a writer, for itself.
     for config in configs:
         code = Supervisor(config, repair=True).run()
         if code == EXIT_STOPPED:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
 
 
@@ -35,15 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.report",
-        description="Write an HTML page of a run: its speed over time, what limited it, and its memory.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "report", "Write an HTML page of a run: its speed over time, what limited it, and its memory."
     )
     add = parser.add_argument
     add("--run-dir", required=True, metavar="DIR", help="of engine.run")
     add("--output", metavar="FILE", help="the page (default DIR/report.html)")
-    add("--version", action="version", version=engine_version())
     return parser
 
 

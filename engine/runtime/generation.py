@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.chunkers.tokens import Chunker
+from engine import chunkers
 from engine.config import Config
 from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
-from engine.records import IndexSchema
+from engine.records import IndexSchema, index_url
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 
@@ -25,20 +25,21 @@ class Generation:
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._config = config
         self._say = say
+        models = config.models
         self.text = resolve_text(
-            config.text_model, trust_remote_code=config.trust_remote_code, int8=config.dtype == "int8"
+            models.text_model, trust_remote_code=models.trust_remote_code, int8=models.dtype == "int8"
         )
         for note in self.text.notes:
             say(note)
         # A chunker holds a tokenizer, of which only parsers have a use.
-        self._chunker = Chunker(self.text, config.chunk_size, config.chunk_overlap).name
+        self._chunker = chunkers.make(self.text, config.parsing.chunker_choice).identity
         release()
         self._image: ImageSpec | None = None
 
     def image(self) -> ImageSpec | None:
         """The image model; None where this run leaves pictures out."""
-        if self._image is None and self._config.images:
-            self._image = resolve_image(self._config.image_model)
+        if self._image is None and self._config.parsing.images:
+            self._image = resolve_image(self._config.models.image_model)
             release()
             for note in self._image.notes:
                 self._say(note)
@@ -47,7 +48,7 @@ class Generation:
     def name(self, kind: str) -> str | None:
         """All that shapes the records of a kind besides a file's content, as one word."""
         if kind == "text":
-            return text_generation(self._chunker, self.text.digest)
+            return text_generation(self._chunker.key, self.text.digest)
         spec = self.image()
         return spec.digest if spec else None
 
@@ -59,7 +60,7 @@ class Generation:
     def schema(self) -> IndexSchema:
         """What the index must be made for, as far as it is known by now."""
         image = self._image.info if self._image else None
-        names = tuple(name for name, _ in self._config.fields)
+        names = tuple(name for name, _ in self._config.database.fields)
         return IndexSchema(self.text.info, image, self._chunker, names)
 
     def check(self, ledger: Ledger, opened: m.Opened) -> m.Renew:
@@ -68,29 +69,30 @@ class Generation:
         Raises `UsageError` where it is not the one that was filled. An index that has pictures already has
         their model checked now, not at the first picture.
         """
-        config = self._config
+        config, url = self._config, self._config.database.adapter
         booked = ledger.booked()
-        if booked.least and not config.full:
+        if booked.least and not config.database.full:
             self._check_filled(booked.least, ledger.get("identity"), opened)
-        if opened.count and ledger.get("adapter") is None and not config.fleet:
+        if opened.count and ledger.get("adapter") is None and not config.task.fleet:
             self._say(
                 f"the index holds {opened.count:,} records already, of which this run directory knows"
                 " nothing: several may fill one index; one that lost its ledger gets it back with"
-                f" python -m engine.verify --run-dir {config.run_dir} --adapter {config.adapter} --adopt"
+                f" python -m engine.verify --run-dir {config.run_dir} --adapter {index_url(url)}"
+                " --adopt"
             )
         if opened.schema is not None and opened.schema.image_model is not None:
             # A run that meets no picture needs no image model.
             with suppress(ModelNotFoundError):
                 self.image()
-        if config.fleet:
+        if config.task.fleet:
             return "never"  # its tasks fill one index, of which each would begin another
         if opened.resumed:
             return "misfit"  # never published, so that nobody misses what a new one leaves behind
-        if config.full:
+        if config.database.full:
             return "always"
         if opened.schema is None or opened.count > booked.records:
             return "never"  # a new one would leave behind what other run directories have written
-        return "always" if opened.schema.chunker not in ("", self._chunker) else "misfit"
+        return "always" if opened.schema.chunker.key not in ("", self._chunker.key) else "misfit"
 
     def _check_filled(self, least: int, identity: str | None, opened: m.Opened) -> None:
         """Raise `UsageError` where the index is another one, or lacks what was acknowledged."""
@@ -104,14 +106,14 @@ class Generation:
             what = f"holds {opened.count:,} records, fewer than the {least:,} that were acknowledged"
         else:
             return
-        config = self._config
+        config, index = self._config, index_url(self._config.database.adapter)
         raise UsageError(
-            f"--adapter {config.adapter}: the index that this run directory filled {what};"
+            f"--adapter {index}: the index that this run directory filled {what};"
             f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-            f" --adapter {config.adapter} --repair (or index anew with --full, or another --run-dir)"
+            f" --adapter {index} --repair (or index anew with --full, or another --run-dir)"
         )
 
 
 def text_generation(chunker: str, digest: str) -> str:
-    """The name of all that shapes text records, by the names of the chunker and of the model's weights."""
+    """The name of all that shapes text records: the chunker's key and the digest of the model."""
     return f"{chunker} {digest}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.models.spec import ImageSpec, TextSpec
+from engine.runtime.database import adapter_options
 from engine.runtime.flow.pace import Pace, Room
 from engine.runtime.flow.staffing import HELD_UP, LOOK_S, Staffing, look, staffed
 from engine.runtime.limits.cgroup import usable_cores
@@ -79,12 +80,12 @@ class Pipeline:
     def __init__(self, config: Config, text_spec: TextSpec) -> None:
         self._config = config
         self._text_spec = text_spec
-        self._images: m.UseImages | None = None if config.images else m.UseImages(None)
+        self._images: m.UseImages | None = None if config.parsing.images else m.UseImages(None)
         self._started = 0
         #: Bytes that the inference process may take while it loads its model.
         self.room = 2**63
         #: How many parsers there may be, and the bytes of each. One until the plan of memory is made.
-        self.workers, self.parser_memory = 1, config.parser_memory or MOST_PARSER_MEMORY
+        self.workers, self.parser_memory = 1, config.memory.parser_memory or MOST_PARSER_MEMORY
         #: How many of them there shall be; what their processes had spent at the last look, and when it was.
         self._staffing = Staffing()
         self._spent: dict[str, tuple[str, Stats]] = {}
@@ -103,10 +104,11 @@ class Pipeline:
 
     def start_indexer(self, patient: bool, identity: str | None) -> Child:
         """The first process: it opens the database and says what it found."""
+        config = self._config
         options = indexer.IndexerOptions(
-            self._config.adapter, self._config.fields, self._config.adapter_options, patient, identity
+            config.database.adapter, config.database.fields, adapter_options(config), patient, identity
         )
-        self.indexer = Child("indexer", indexer.main, str(self._config.run_dir), options, wake=self.wake)
+        self.indexer = Child("indexer", indexer.main, str(config.run_dir), options, wake=self.wake)
         log.info("indexer started, process %d", self.indexer.pid)
         return self.indexer
 
@@ -127,10 +129,9 @@ class Pipeline:
             writer,
             current_item,
             self._text_spec,
-            config.chunk_size,
-            config.chunk_overlap,
-            config.exact_images,
-            config.tolerate_truncated,
+            config.parsing.chunker_choice,
+            config.parsing.exact_images,
+            config.parsing.tolerate_truncated,
             self.parser_memory,
             wake=self.wake,
         )
@@ -151,9 +152,9 @@ class Pipeline:
             str(config.run_dir),
             writer,
             self._text_spec,
-            (config.device, config.dtype, config.backend),
-            config.dedupe,
-            config.calibrate,
+            (config.models.device, config.models.dtype, config.models.backend),
+            config.parsing.dedupe,
+            config.models.calibrate,
             wake=self.wake,
         )
         writer.close()

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
-from adapters import scheme_of
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
 from engine.machine import batch_job as batch
 from engine.machine.memory import MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
+from engine.records import index_url
 from engine.runtime.flow.admission import Admission
 from engine.runtime.flow.credits import Credits
 from engine.runtime.flow.intake import Intake
@@ -75,9 +75,9 @@ class Supervisor:
         self._config = config
         self._repair = repair
         self._pruning: Iterator[None] | None = None
-        buffer = config.buffer or default_buffer(config.workers)
-        self._credits = Credits(buffer, config.workers)
-        self._limit = limit_of(config.max_ram, os.environ)
+        buffer = config.memory.buffer or default_buffer(config.memory.workers)
+        self._credits = Credits(buffer, config.memory.workers)
+        self._limit = limit_of(config.memory.max_ram, os.environ)
         #: What is granted before it is made could be more than there is room for.
         self._plan: Plan | None = None
         #: Bytes that the inference process may still come to take.
@@ -86,8 +86,8 @@ class Supervisor:
         self._restarts = Restarts()
         self._away = Away()
         self._image_search: Background[ImageSpec | None] | None = None
-        self._stop = StopRequest(config.grace, batch.ends_at(os.environ))
-        self._database = DatabaseWait(config.database_deadline)
+        self._stop = StopRequest(config.run.grace, batch.ends_at(os.environ))
+        self._database = DatabaseWait(config.database.database_deadline)
         self._ram = RamGuard()
         self._speed = Speed()
         self._last_commit = self._last_status = self._last_flush = 0.0
@@ -104,8 +104,8 @@ class Supervisor:
     def _run(self) -> int:
         config = self._config
         with ExitStack() as stack:
-            check_inputs(config.inputs, None if config.manifest else config.files_from)
-            self._progress = report.ProgressLine(config.quiet)
+            check_inputs(config.corpus.inputs, config.corpus.files_from)
+            self._progress = report.ProgressLine(config.run.quiet)
             stack.callback(self._progress.close)
             self._generation = Generation(config, self._progress.say)
             # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
@@ -113,7 +113,7 @@ class Supervisor:
             self._lock = rundir.claim(config.run_dir, self._progress.say, self._stop.check_asked)
             stack.callback(self._lock.release)
             stack.callback(rundir.remove_status, config.run_dir)
-            stack.callback(rundir.log_to(config.run_dir, config.log_level))
+            stack.callback(rundir.log_to(config.run_dir, config.run.log_level))
             self._ledger = Ledger(config.run_dir)
             stack.callback(self._ledger.close)
             skipped = stack.enter_context(rundir.open_skipped(config.run_dir))
@@ -123,8 +123,8 @@ class Supervisor:
                 self._invocation,
                 self._generation.name,
                 skipped,
-                config.skip_failed,
-                config.file_attempts,
+                config.corpus.skip_failed,
+                config.parsing.file_attempts,
             )
             self._intake = Intake(config, self._accounts)
             self._cleaner = Cleaner(self._ledger)
@@ -134,7 +134,7 @@ class Supervisor:
             self._admission = Admission(
                 config, self._pipeline, self._accounts, self._intake, self._credits, self._restarts
             )
-            trace = stack.enter_context(rundir.open_trace(config.memory_trace))
+            trace = stack.enter_context(rundir.open_trace(config.run.memory_trace))
             self._memory = MemorySampler(self._pipeline.pids, self._limit.size, trace)
             self._reporter = Reporter(
                 config,
@@ -188,13 +188,14 @@ class Supervisor:
         """The database first: a model is not loaded for one that is not there or doesn't fit."""
         config, ledger = self._config, self._ledger
         known = ledger.get("adapter")
-        if known not in (None, config.adapter):
+        index = index_url(config.database.adapter)
+        if known not in (None, index):
             raise UsageError(
-                f"--run-dir {config.run_dir}: its ledger is of {known}, not of {config.adapter};"
+                f"--run-dir {config.run_dir}: its ledger is of {known}, not of {index};"
                 " name another --run-dir"
             )
         # A job has waited for its place, and shall not lose it to a database that is away for a while.
-        patient = known is not None or config.fleet or batch.name(os.environ) is not None
+        patient = known is not None or config.task.fleet or batch.name(os.environ) is not None
         self._pipeline.start_indexer(patient, identity=ledger.get("identity"))
         opened = self._await(m.Opened)
         renew = self._generation.check(ledger, opened)
@@ -214,11 +215,11 @@ class Supervisor:
             self._will_change_index()
         taken = sum(pss_bytes(pid) for _, pid in self._pipeline.pids()) + pss_bytes(os.getpid())
         self._pipeline.room = self._limit.size - taken
-        before = json.loads(ledger.get("config") or "{}").get("lancedb_index")
-        if scheme_of(config.adapter) == "lancedb" and config.lancedb_index not in (None, before):
-            # Asked for now, so it is made also where there is nothing to write.
+        before = json.loads(ledger.get("config") or "{}").get("adapter")
+        if config.database.adapter not in (index, before):
+            # Its options are asked for now, so they are put into effect also where there is nothing to write.
             self._will_change_index()
-        ledger.set("adapter", config.adapter)
+        ledger.set("adapter", index)
         if not self._repair:
             ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
@@ -335,7 +336,7 @@ class Supervisor:
             self._ledger.set("unpublished", "")
         elif isinstance(message, m.Note):
             log.info("%s", message.text)
-            if not (message.detail and self._config.quiet):
+            if not (message.detail and self._config.run.quiet):
                 self._progress.say(message.text)
         elif slot is not None:
             self._admission.handle(slot, message)
@@ -364,8 +365,8 @@ class Supervisor:
         costs = Costs(
             pss_bytes(os.getpid()), sizes.get("indexer", 0), sizes.get("inference", 0), self._growth
         )
-        bulk = config.bulk_bytes * config.bulk_concurrency
-        requested = Requested(config.workers, config.parser_memory, config.buffer, bulk)
+        bulk = config.database.bulk_bytes * config.database.bulk_concurrency
+        requested = Requested(config.memory.workers, config.memory.parser_memory, config.memory.buffer, bulk)
         first = self._plan is None
         try:
             made = plan(self._limit, costs, requested)
@@ -383,7 +384,7 @@ class Supervisor:
         pipeline.limit(made.workers, made.parser_memory)
         for line in made.lines(self._limit):
             log.info("%s", line)
-            if first and not config.quiet:
+            if first and not config.run.quiet:
                 self._progress.say(line)
 
     def _use_images(self) -> None:
@@ -493,7 +494,6 @@ class Supervisor:
             self._last_commit = now
             self._accounts.flush()
             self._ledger.commit()
-            self._intake.committed()
             self._clean()
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
@@ -546,7 +546,7 @@ class Supervisor:
         self._ledger.commit()
         self._end_processes("parse")
         # The tasks of a fleet leave that to its last job.
-        if self._complete and self._ledger.get("unpublished") and not self._config.fleet:
+        if self._complete and self._ledger.get("unpublished") and not self._config.task.fleet:
             self._tell_indexer(m.Publish(self._ledger.distinct_records()))
             while not self._published:
                 self._listen()

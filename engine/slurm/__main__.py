@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.config import CommandParser, engine_version
 from engine.errors import UsageError
 from engine.slurm import commands, fleet
 from engine.slurm.fleet import Fleet
@@ -42,12 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine.slurm",
-        description="Run a fleet on SLURM: tasks that each take a share of the files, and a finishing job.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "slurm", "Run a fleet on SLURM: tasks that each take a share of the files, and a finishing job."
     )
-    parser.add_argument("--version", action="version", version=engine_version())
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="submit|status|resume|cancel")
     one = commands_of.add_parser(
         "submit",

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from engine import config as configuration
+from engine.cli.options import parse
 from engine.cli.terminal import harmless
 from engine.errors import UsageError
-from engine.fleet.identity import check_cut
 from engine.machine.batch_job import REQUEUE_CODE
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
@@ -54,16 +53,17 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     for word in given:
         if (option := word.partition("=")[0]) in OWN:
             raise UsageError(f"{option}: not an option for the tasks of a fleet (see --help)")
-    checked = configuration.parse([*given, *named])
-    if checked.files_from == "-":
+    checked = parse([*given, *named])
+    if checked.corpus.files_from == "-":
         raise UsageError("--files-from -: tasks have no standard input; name a file that all nodes can read")
     place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{args.tasks}"]
-    check_cut(configuration.parse([*given, *place, *FLEET]))
-    narrowed = checked.include or checked.exclude or not checked.images or checked.files_from
-    if args.prune and (narrowed or checked.manifest):
+    parse([*given, *place, *FLEET])
+    corpus = checked.corpus
+    narrowed = corpus.include or corpus.exclude or corpus.files_from or not checked.parsing.images
+    if args.prune and narrowed:
         raise UsageError(
-            "--prune: not with --include, --exclude, --no-images, --files-from or --manifest: the finishing"
-            " job can't tell then what has left the corpus, and would end without publishing"
+            "--prune: not with --include, --exclude, --no-images or --files-from: the finishing job can't"
+            " tell then what has left the corpus, and would end without publishing"
         )
     for text in (str(checked.run_dir), os.getcwd(), *more):
         if not text.isprintable():
@@ -72,10 +72,10 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     return Fleet(
         run_dir=checked.run_dir,
         folder=os.getcwd(),
-        adapter=checked.adapter,
+        adapter=checked.database.adapter,
         tasks=args.tasks,
         arguments=tuple(given),
-        inputs=checked.inputs,
+        inputs=checked.corpus.inputs,
         prune=args.prune,
         requested=Requested(**{name: getattr(args, name) for name in names}, more=tuple(more)),
     )

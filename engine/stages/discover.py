@@ -26,19 +26,12 @@ MOST_NS = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A regular file of the corpus; `mtime_ns` is its modification time in nanoseconds since the epoch.
-
-    `lease` is the number of the lease that it came with, and its place in it from 0. `shared`: another task
-    may have left records of it in the database; `changed`: and may have made them of other content.
-    """
+    """A regular file of the corpus; `mtime_ns` is its modification time in nanoseconds since the epoch."""
 
     path: str
     source: str
     size: int
     mtime_ns: int
-    lease: tuple[int, int] | None = None
-    shared: bool = False
-    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

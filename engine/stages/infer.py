@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 
 from engine.models.load import ImageEmbedder, TextEmbedder
-from engine.stages.repeats import Embedding, Remembered
+from engine.stages.repeats import KEY_BYTES, Embedding, Remembered, content_key
 from engine.stages.segment import Segment
 
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
@@ -16,9 +17,6 @@ WINDOW_CHUNKS = 128
 
 #: Tokens that are embedded to warm up: whole batches on a CPU of few cores.
 WARM_UP_TOKENS = 4_096
-
-#: Bytes of a content's digest by which it is known again: 128 bits.
-KEY_BYTES = 16
 
 #: Why a vector is not written, whatever the database would say to it.
 NOT_FINITE = "the model gave a vector that is not finite"
@@ -102,7 +100,11 @@ class InferStage:
     def _embed_texts(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
         model = self._load_texts()
         lengths = [length for segment in segments for length in segment.lengths]
-        keys = [bytes.fromhex(content)[:KEY_BYTES] for segment in segments for content in segment.hashes]
+        keys = [
+            content_key(content, context)
+            for segment in segments
+            for content, context in zip(segment.hashes, segment.contexts or repeat(None), strict=False)
+        ]
         if model.effective_mode == "ids" and all(s.token_ids is not None for s in segments):
             ids = [chunk for segment in segments for chunk in segment.chunk_ids()]
             made = self.remembered.embed(

@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.base import Chunker
 from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
-from engine.parsers.reading import Progress, hash_file, no_progress
+from engine.parsers.reading import LocalFile, Progress, hash_content, no_progress
 from engine.records import (
     Chunk,
     Kind,
@@ -116,6 +116,8 @@ class ParseStage:
         end = FileEnd("parsed")
         try:
             yield from self._parse(job, end)
+        except _CallersError as error:
+            raise error.raised from None
         except SkipFileError as error:
             end.outcome, end.rule, end.message = "skipped", error.rule, error.detail
         except ParseError as error:
@@ -133,22 +135,20 @@ class ParseStage:
 
     def _parse(self, job: FileJob, end: FileEnd) -> Iterator[Segment | SectionFailure]:
         progress = self.on_progress or no_progress
-        end.content_hash = hash_file(job.path, progress)
+        opened = LocalFile(job.path)
+        end.content_hash = hash_content(opened, progress)
         end.bytes_read = job.size
         if job.known_hash == end.content_hash:
             end.outcome = "unchanged"
             return
-        end.media_type = parsers.detect(job.path)
-        end.kind = parsers.kind_of(end.media_type)
-        picture_spec = None
-        if end.kind == "image":
-            picture_spec = self.image_spec()
-            if picture_spec is None:
-                raise SkipFileError("no-images", "pictures are left out by --no-images")
-        options = parsers.ParseOptions(picture_spec, self.exact_images, self.tolerate_truncated, progress)
+        end.media_type = parsers.detect(opened, job.path)
+        end.kind = "text" if "text" in parsers.kinds_of(end.media_type) else "image"
+        options = parsers.ParseOptions(
+            self._asked_image_spec, self.exact_images, self.tolerate_truncated, progress
+        )
         start = Checkpoint.loads(job.checkpoint) if job.checkpoint else Checkpoint()
         previous, found = job.last, job.last >= 0 or bool(job.done)
-        for section in _guarded(parsers.parse(job.path, end.media_type, options, start.resume)):
+        for section in _guarded(parsers.parse(opened, end.media_type, options, start.resume)):
             if isinstance(section, SectionFailure):
                 # No segment has this ordinal, so nothing is ever resumed from behind a failure: the section
                 # may come in several segments when it is readable again.
@@ -164,7 +164,7 @@ class ParseStage:
                 return
             else:
                 end.truncated += section.truncated
-            for segment in self._segments(job, section, start, end.media_type, picture_spec):
+            for segment in self._segments(job, section, start, end.media_type):
                 found = True
                 segment.after, previous = previous, segment.ordinal
                 if segment.ordinal not in job.done:
@@ -177,25 +177,31 @@ class ParseStage:
         elif not found:
             raise SkipFileError("no-text")
 
+    def _asked_image_spec(self) -> ImageSpec | None:
+        """The image model, for a parser; what asking raises is no fault of the file."""
+        try:
+            return self.image_spec()
+        except Exception as error:
+            raise _CallersError(error) from None
+
     def _segments(
         self,
         job: FileJob,
         section: TextSection | PictureSection,
         start: Checkpoint,
         media_type: str,
-        picture_spec: ImageSpec | None,
     ) -> Iterator[Segment]:
         """The section's segments from `start` on: as many chunks in each as `SEGMENT_BYTES` lets."""
         if isinstance(section, PictureSection):
-            if picture_spec is not None:
-                yield self._picture(job, section, media_type, picture_spec)
+            if (spec := self.image_spec()) is not None:
+                yield self._picture(job, section, media_type, spec)
             return
         sub, done = start.sub, start.chunks
         shared = _shared_cost(section)
         batch: list[Chunk] = []
         size = shared
         sentinel: list[Chunk | None] = [None]
-        for number, chunk in enumerate(chain(_guarded(self.chunker.chunks(section.text)), sentinel)):
+        for number, chunk in enumerate(chain(_guarded(self.chunker.chunks(section)), sentinel)):
             if number < start.chunks and chunk is not None:
                 continue
             cost = self._cost(chunk, section) if chunk is not None else 0
@@ -228,13 +234,14 @@ class ParseStage:
         size: int,
         media_type: str,
     ) -> Segment:
-        spec, chunker = self.text_spec, self.chunker.name
+        where = (job.source, section.page)
+        made_by = (self.chunker.identity.key, self.text_spec.digest)
         starts = [section.start + chunk.start for chunk in chunks]
         ends = [section.start + chunk.end for chunk in chunks]
         hashes = [text_hash(chunk.text) for chunk in chunks]
         ids = [
-            record_id(job.source, section.page, start, end, content, chunker, spec.digest, section.document)
-            for start, end, content in zip(starts, ends, hashes, strict=True)
+            record_id(*where, start, end, content, *made_by, section.document, chunk.context)
+            for start, end, content, chunk in zip(starts, ends, hashes, chunks, strict=True)
         ]
         token_ids: list[TokenIds] = [chunk.token_ids for chunk in chunks if chunk.token_ids is not None]
         return Segment(
@@ -258,6 +265,7 @@ class ParseStage:
             lengths=[chunk.tokens for chunk in chunks],
             token_ids=np.concatenate(token_ids) if len(token_ids) == len(chunks) else None,
             pixels=None,
+            contexts=[chunk.context for chunk in chunks] if any(chunk.context for chunk in chunks) else [],
             document=section.document,
             title=_label(section.title),
             headings=[_label(section.headings_at(c.start)) for c in chunks] if section.headings else [],
@@ -291,6 +299,14 @@ class ParseStage:
             title=_label(section.title),
             fields=section.fields,
         )
+
+
+class _CallersError(BaseException):
+    """What the caller raised inside a parser; no library catches it."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__()
+        self.raised = raised
 
 
 def _label(text: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ REMEMBERED_BYTES = 8 * 2**20
 
 #: Bytes of a remembered vector besides its numbers: its key, its array, and the places of both (measured).
 ENTRY_BYTES = 320
+
+
+#: Bytes of a content's digest by which it is known again: 128 bits.
+KEY_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,12 @@ class Remembered:
                 self.size += cost
         while self.size > self.most:
             self.size -= self._vectors.popitem(last=False)[1].nbytes + ENTRY_BYTES
+
+
+def content_key(content_hash: str, context: str | None) -> bytes:
+    """The key of a text by its SHA-256 (hex) and the digest of what else its vector depends on."""
+    key = bytes.fromhex(content_hash)[:KEY_BYTES]
+    return key if context is None else key + hashlib.sha256(context.encode()).digest()[:KEY_BYTES]
 
 
 def _embedded(

@@ -47,7 +47,8 @@ class Segment:
     `attempt` is the dispatch that made it, `ordinal` its place in the file, `after` the ordinal before it
     (-1: none), `size` the most bytes that it takes between here and the acknowledgement. A text segment has
     `texts`, offsets and either `token_ids` (all in one int32 array, `lengths` long each) or None; a picture
-    has `pixels`. The inference stage adds `vectors`, float32 [n, d], a row for each chunk, and in
+    has `pixels`. `contexts` are the chunks' digests of what their vectors depend on besides their text, empty
+    where that is nothing. The inference stage adds `vectors`, float32 [n, d], a row for each chunk, and in
     `refused`, by position, why a chunk's row is none that may be written.
 
     `document`, `title` and `fields` are those of the document that all chunks are from; `headings` has the
@@ -76,6 +77,7 @@ class Segment:
     pixels: Pixels | None
     vectors: Vector | None = None
     refused: dict[int, str] = field(default_factory=dict)
+    contexts: list[str | None] = field(default_factory=list)
     document: str | None = None
     title: str | None = None
     headings: list[str | None] = field(default_factory=list)

@@ -17,7 +17,7 @@ import pytest
 import adapters
 from adapters.base import Adapter, AdapterOptions, Filters
 from engine.errors import SchemaMismatchError, UsageError
-from engine.records import IndexSchema, Kind, ModelInfo, Record
+from engine.records import ChunkerIdentity, IndexSchema, Kind, ModelInfo, Record
 from tests.records import DIMENSIONS, MTIME, make_record, make_records, make_schema, make_vectors
 
 #: Bytes of the longest text that the engine makes.
@@ -73,7 +73,6 @@ class AdapterContract:
         assert adapter.identity() is None
         assert adapter.schema() is None
         assert adapter.count() == 0
-        assert adapter.gives_vectors()
         assert list(adapter.scan()) == []
         assert adapter.search("text", make_vectors(1)[0], 5) == []
 
@@ -114,7 +113,6 @@ class AdapterContract:
 
     def test_a_scan_gives_the_ids_that_delete_takes(self, index: Adapter) -> None:
         write(index, make_records(5))
-        assert index.gives_vectors()
         assert index.delete([str(row["id"]) for row in index.scan()]) == 5
         assert index.count() == 0
 
@@ -317,7 +315,12 @@ class AdapterContract:
         assert adapter.search("image", make_vectors(1, 8)[0], 3) == []
         assert None not in adapter.write(pictures, maybe_present=False)
         picture_model = ModelInfo("image-model", "e" * 64, 8, True)
-        wanted = replace(make_schema(), text_model=None, image_model=picture_model, chunker="newer")
+        wanted = replace(
+            make_schema(),
+            text_model=None,
+            image_model=picture_model,
+            chunker=ChunkerIdentity.from_key("newer"),
+        )
         adapter.ensure_schema(wanted)
         write(adapter, pictures)
         assert adapter.schema() == replace(wanted, text_model=make_schema().text_model)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import AdapterOptions, Filters
+from adapters.base import Filters
 from adapters.elasticsearch.adapter import ElasticsearchAdapter
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
@@ -157,10 +157,10 @@ class OnRealServer(DurableContract):
             assert adapter.delete(list(rows)) == 2
 
     def test_whether_vectors_come_back_is_told_before_a_scan(self, url: str) -> None:
-        with adapters_closed(url, AdapterOptions(store_vectors=False)) as adapter:
+        with adapters_closed(f"{url}?store_vectors=false") as adapter:
             adapter.ensure_schema(make_schema())
             write(adapter, make_records(1))
-            if adapter.gives_vectors():
+            if adapter.capabilities.vectors == "exact":
                 assert stored(adapter)
             else:
                 with pytest.raises(UsageError, match="gives no vectors back"):

@@ -11,9 +11,7 @@ from unittest.mock import Mock
 import elasticsearch
 import pytest
 
-import adapters
-from adapters.base import AdapterOptions
-from adapters.elasticsearch import mapping
+from adapters.elasticsearch import DATABASE, INDEX_KINDS, mapping
 from adapters.elasticsearch.generations import Generations, Index
 from adapters.elasticsearch.location import Location
 from engine.errors import EngineError, SchemaMismatchError, UsageError
@@ -299,7 +297,7 @@ class TestOptions:
         self, url: str, client: elasticsearch.Elasticsearch, kind: str
     ) -> None:
         records = make_records(40, dim=64)
-        with adapters_closed(url, AdapterOptions(index_options=kind)) as adapter:
+        with adapters_closed(f"{url}?index={kind}") as adapter:
             adapter.ensure_schema(make_schema(64))
             write(adapter, records)
             assert adapter.search("text", records[7].embedding, 1)[0].id == records[7].id
@@ -311,7 +309,7 @@ class TestOptions:
         self, request: pytest.FixtureRequest
     ) -> None:
         url = f"{request.getfixturevalue('elasticsearch_url')}/test-{uuid.uuid4().hex}"
-        with adapters_closed(url, AdapterOptions(index_options="bbq_disk")) as adapter:
+        with adapters_closed(f"{url}?index=bbq_disk") as adapter:
             with pytest.raises(
                 UsageError, match="bbq_disk: this server doesn't know it; it takes int8_hnsw,"
             ):
@@ -319,17 +317,19 @@ class TestOptions:
             assert adapter.identity() is None
 
     def test_a_size_that_the_kind_can_not_hold_is_refused(self, url: str) -> None:
-        options = AdapterOptions(index_options="bbq_hnsw")
-        with adapters_closed(url, options) as adapter, pytest.raises(UsageError, match="fewer than 64"):
+        with (
+            adapters_closed(f"{url}?index=bbq_hnsw") as adapter,
+            pytest.raises(UsageError, match="fewer than 64"),
+        ):
             adapter.ensure_schema(make_schema(16))
 
     def test_options_that_an_index_was_not_made_with_are_refused(self, url: str) -> None:
-        with adapters_closed(url, AdapterOptions()) as adapter:
+        with adapters_closed(url) as adapter:
             adapter.ensure_schema(make_schema())
-        other, told = AdapterOptions(index_options="hnsw"), r"hnsw: the index has int8_hnsw; .*--full"
-        with adapters_closed(url, other) as adapter, pytest.raises(UsageError, match=told):
+        other, told = f"{url}?index=hnsw", r"index=hnsw: the index has int8_hnsw; .*--full"
+        with adapters_closed(other) as adapter, pytest.raises(UsageError, match=told):
             adapter.ensure_schema(make_schema())
-        with adapters_closed(url, AdapterOptions(index_options="int8_hnsw")) as adapter:
+        with adapters_closed(f"{url}?index=int8_hnsw") as adapter:
             adapter.ensure_schema(make_schema())
 
 
@@ -341,7 +341,7 @@ def test_vectors_that_are_not_stored_come_from_the_index_where_the_server_can(
         url = f"{server}/test-{uuid.uuid4().hex}"
         try:
             with (
-                adapters_closed(url, AdapterOptions(store_vectors=False)) as adapter,
+                adapters_closed(f"{url}?store_vectors=false") as adapter,
                 client_of(url) as client,
             ):
                 adapter.ensure_schema(make_schema())
@@ -355,12 +355,12 @@ def test_vectors_that_are_not_stored_come_from_the_index_where_the_server_can(
                     for record in records:
                         assert (rows[record.id]["text_embedding"] == record.embedding).all()
                 else:
-                    with pytest.raises(UsageError, match="--es-store-vectors"):
+                    with pytest.raises(UsageError, match="store_vectors=false"):
                         next(adapter.scan(with_embeddings=True))
         finally:
             drop(url)
 
 
 def test_the_default_is_a_kind_that_every_server_takes() -> None:
-    assert mapping.INDEX_OPTIONS[0] == "int8_hnsw"
-    assert adapters.DRIVERS["elasticsearch"].startswith("pip install 'elasticsearch>=8.19,<9'")
+    assert INDEX_KINDS[0] == "int8_hnsw"
+    assert DATABASE.install.startswith("pip install 'elasticsearch>=8.19,<9'")

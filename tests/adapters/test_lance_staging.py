@@ -13,7 +13,7 @@ import pytest
 
 import adapters
 from adapters.base import Adapter, AdapterOptions
-from adapters.lance_staging import StagedLance
+from adapters.lancedb.staging import StagedLance
 from engine.errors import UsageError
 from tests.adapters.contract import adapters_closed, stored, write
 from tests.records import make_records, make_schema
@@ -89,7 +89,7 @@ def test_a_task_deletes_what_was_gathered_and_may_write_it_again(tmp_path: Path)
 def test_two_processes_of_one_task_do_not_write_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.lancedb.WRITER_PATIENCE_S", 0.1)
+    monkeypatch.setattr("adapters.lancedb.adapter.WRITER_PATIENCE_S", 0.1)
     with (
         closing(begun(tmp_path / "db", "0-of-2")),
         task(tmp_path / "db", "0-of-2") as second,
@@ -114,11 +114,11 @@ def test_what_was_written_for_an_index_that_was_replaced_is_not_taken_in(tmp_pat
 KILLED = """
 import os, signal, sys
 import adapters
-from adapters import lance_staging
+from adapters.lancedb import staging
 step, number = sys.argv[2], int(sys.argv[3])
-where = lance_staging.LanceAdapter if step in ("append", "delete") else lance_staging.os
+where = staging.LanceAdapter if step in ("append", "delete") else staging.os
 if step == "rmtree":
-    where = lance_staging.shutil
+    where = staging.shutil
 before = getattr(where, step)
 def last(*arguments):
     global number
@@ -168,7 +168,7 @@ def test_what_a_killed_gathering_left_is_no_hindrance_to_tasks_that_ran_since(tm
 def test_a_part_that_is_still_written_is_not_taken_in_and_the_index_has_one_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.lancedb.WRITER_PATIENCE_S", 0.1)
+    monkeypatch.setattr("adapters.lancedb.adapter.WRITER_PATIENCE_S", 0.1)
     records = make_records(4)
     with closing(begun(tmp_path / "db", "0-of-1")) as one:
         write(one, records[:2])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import adapters
-import adapters.lancedb
+import adapters.lancedb.adapter
 from engine.errors import DiskFullError, UsageError
 from tests.adapters.contract import DurableContract, adapters_closed, stored, write
 from tests.disks import fill, small_disk
@@ -105,7 +105,7 @@ def test_what_somebody_else_wrote_is_scanned_as_far_as_it_goes(tmp_path: Path) -
 def test_many_small_appends_are_compacted_within_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapters.lancedb, "COMPACT_AFTER", 10)
+    monkeypatch.setattr(adapters.lancedb.adapter, "COMPACT_AFTER", 10)
     with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
         adapter.ensure_schema(make_schema())
         for seed in range(25):
@@ -118,7 +118,7 @@ def test_many_small_appends_are_compacted_within_a_run(
 def test_a_large_batch_is_appended_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
         adapter.ensure_schema(make_schema(dimensions=100))
-        monkeypatch.setattr(adapters.lancedb, "APPEND_BYTES", 2000)
+        monkeypatch.setattr(adapters.lancedb.adapter, "APPEND_BYTES", 2000)
         before = adapter.state()
         records = make_records(11, dim=100)  # 400 bytes of vector and some of text each
         write(adapter, records)

@@ -16,9 +16,8 @@ import pytest
 from lancedb.index import BTree
 
 import adapters
-from adapters import vector_index
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
-from engine import config
+from adapters.lancedb import INDEX_KINDS, vector_index
 from engine.errors import UsageError
 from engine.records import Kind, Vector
 from tests.adapters.contract import adapters_closed, stored, write
@@ -133,14 +132,14 @@ def test_an_index_that_the_table_outgrew_is_made_anew(adapter: Adapter, url: str
 
 @pytest.mark.parametrize("kind", ["ivf_rq", "ivf_sq", "ivf_flat"])
 def test_a_kind_that_is_asked_for_is_built_whatever_the_size_and_exact_drops_it(url: str, kind: str) -> None:
-    with adapters_closed(url, AdapterOptions(index_options=kind)) as adapter:
+    with adapters_closed(f"{url}?index={kind}") as adapter:
         adapter.ensure_schema(make_schema(DIMENSIONS))
         adapter.publish()  # an empty table has nothing to train with
         fill(adapter, 300)
         adapter.publish()
         assert recall(adapter, url) >= 0.95
     assert indexes(url)["text_embedding_idx"].index_type == vector_index.INDEXES[kind].__name__
-    with adapters_closed(url, AdapterOptions(index_options="exact")) as adapter:
+    with adapters_closed(f"{url}?index=exact") as adapter:
         adapter.publish()
     assert indexes(url) == {}
 
@@ -157,13 +156,13 @@ def test_dimensions_for_which_the_usual_kind_is_not_made_get_another(url: str) -
 
 def test_a_kind_that_can_t_hold_the_model_s_vectors_is_refused_before_there_are_any(url: str) -> None:
     with (
-        adapters_closed(url, AdapterOptions(index_options="ivf_rq")) as adapter,
+        adapters_closed(f"{url}?index=ivf_rq") as adapter,
         pytest.raises(
-            UsageError, match="vectors of 132 dimensions, and it takes multiples of 8 alone; ivf_sq"
+            UsageError, match=r"index=ivf_rq takes vectors of a multiple of 8 .* have 132; index=ivf_sq"
         ),
     ):
         adapter.ensure_schema(make_schema(132))
-    with adapters_closed(url, AdapterOptions(index_options="ivf_sq")) as adapter:
+    with adapters_closed(f"{url}?index=ivf_sq") as adapter:
         adapter.ensure_schema(make_schema(132))
 
 
@@ -175,12 +174,10 @@ def test_an_index_that_somebody_else_made_stays_however_much_is_added(adapter: A
     assert indexes(url)["source_idx"].num_unindexed_rows == 0
 
 
-def test_an_unknown_kind_is_refused_and_the_command_line_knows_all(url: str) -> None:
-    with pytest.raises(UsageError, match="unknown vector index 'hnsw'; accepted are exact, ivf_rq"):
-        adapters.connect(url, AdapterOptions(index_options="hnsw"))
-    assert config.LANCEDB_INDEXES == vector_index.KINDS
-    asked = config.parse(["x", "--adapter", url, "--lancedb-index", "exact"])
-    assert asked.adapter_options.index_options == "exact"
+def test_an_unknown_kind_is_refused_and_all_known_ones_are_declared(url: str) -> None:
+    with pytest.raises(UsageError, match=r"option index='hnsw' is not accepted; accepted are exact, ivf_rq"):
+        adapters.connect(f"{url}?index=hnsw")
+    assert (vector_index.EXACT, *vector_index.INDEXES) == INDEX_KINDS
 
 
 KILLED_WHILE_BUILDING = """
@@ -188,12 +185,11 @@ import os, signal, sys, threading, time
 from pathlib import Path
 from lancedb.table import LanceTable
 import adapters
-from adapters.base import AdapterOptions
 from tests.adapters.test_lancedb_index import fill
 from tests.records import make_schema
 
 url = sys.argv[1]
-adapter = adapters.connect(url, AdapterOptions(index_options="ivf_rq"))
+adapter = adapters.connect(f"{url}?index=ivf_rq")
 adapter.ensure_schema(make_schema(128))
 adapter.prepare()
 fill(adapter, 4000)

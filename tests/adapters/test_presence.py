@@ -6,9 +6,9 @@ from pathlib import Path
 import lancedb
 import pytest
 
-import adapters.lancedb
-from adapters import presence
-from adapters.presence import Presence
+from adapters.lancedb import adapter as module
+from adapters.lancedb import presence, table
+from adapters.lancedb.presence import Presence
 from tests.adapters.contract import adapters_closed, stored, write
 from tests.records import make_records, make_schema
 
@@ -43,13 +43,13 @@ def test_only_ids_that_may_be_there_are_asked_of_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    conditions = adapters.lancedb._conditions
+    conditions = table.id_conditions
 
     def watched(ids: list[str]) -> object:
         asked.extend(ids)
         return conditions(ids)
 
-    monkeypatch.setattr(adapters.lancedb, "_conditions", watched)
+    monkeypatch.setattr(module, "id_conditions", watched)
     first, second, third = (make_records(300, seed=seed) for seed in range(3))
     with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
         adapter.ensure_schema(make_schema())
@@ -59,8 +59,8 @@ def test_only_ids_that_may_be_there_are_asked_of_the_table(
         write(adapter, second[:30], maybe_present=True)
         assert asked[20:] == [record.id for record in second[:30]]
         # What somebody else has written meanwhile is found as well.
-        table = lancedb.connect(tmp_path / "db").open_table("chunks")
-        table.add(table.search().limit(1).to_arrow().set_column(0, "id", [[third[0].id]]))
+        chunks = lancedb.connect(tmp_path / "db").open_table("chunks")
+        chunks.add(chunks.search().limit(1).to_arrow().set_column(0, "id", [[third[0].id]]))
         write(adapter, third, maybe_present=True)
         assert asked[50:] == [third[0].id]
         assert len(stored(adapter)) == 900

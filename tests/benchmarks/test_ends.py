@@ -16,9 +16,10 @@ from benchmarks.speed import photographs, prose, runs, shapes
 from benchmarks.speed.backends import flop, token_ids
 from benchmarks.speed.bench import Outcome
 from benchmarks.speed.cases import ends, peers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.models.load import load_image, load_text
 from engine.models.resolve import resolve_image, resolve_text
+from engine.records import TextSection
 
 
 def test_a_text_has_as_many_tokens_as_were_asked_for() -> None:
@@ -31,7 +32,8 @@ def test_a_text_has_as_many_tokens_as_were_asked_for() -> None:
 
 def test_a_long_text_is_cut_into_chunks_that_are_nearly_full_and_all_different(tmp_path: Path) -> None:
     prose.write_long(tmp_path / "long.txt", 60_000)
-    chunks = list(Chunker(resolve_text()).chunks((tmp_path / "long.txt").read_text()))
+    section = TextSection(0, None, 0, (tmp_path / "long.txt").read_text(), "")
+    chunks = list(TokenChunker(resolve_text()).chunks(section))
     assert np.mean([chunk.tokens for chunk in chunks[:-1]]) > 245
     assert len({chunk.text for chunk in chunks}) == len(chunks)
     # As English prose has it.

@@ -14,8 +14,9 @@ from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved
 from benchmarks.speed.cases.profile import LIBRARIES, largest
 from benchmarks.speed.tokenizer import reads_as
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_text
+from engine.records import TextSection
 
 
 def case(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +106,13 @@ def test_a_stand_in_that_reads_as_a_model_is_fed_that_model_s_ids() -> None:
     stand_in, model = resolve_text("stand-in:384@500000"), resolve_text()
     both = reads_as(stand_in, model)
     assert (both.folder, both.stand_in_rate, both.dimensions) == (None, 500_000, 384)
-    text = "Unbelievably streaming engines tokenise this. " * 40
-    ids = [[chunk.token_ids.tolist() for chunk in Chunker(spec).chunks(text) if chunk.token_ids is not None]
-        for spec in (both, model, stand_in)]  # fmt: skip
+    section = TextSection(0, None, 0, "Unbelievably streaming engines tokenise this. " * 40, "")
+    ids = [
+        [
+            chunk.token_ids.tolist()
+            for chunk in TokenChunker(spec).chunks(section)
+            if chunk.token_ids is not None
+        ]
+        for spec in (both, model, stand_in)
+    ]
     assert ids[0] == ids[1] != ids[2]

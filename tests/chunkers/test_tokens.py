@@ -8,30 +8,27 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
+from engine.chunkers.base import Chunker
 from engine.chunkers.tokenizer import SURROGATES
-from engine.chunkers.tokens import MAX_BYTES, Chunker
+from engine.chunkers.tokens import MAX_BYTES, TokenChunker
 from engine.errors import ParseError, UsageError
 from engine.models.spec import TextSpec
 from engine.models.stand_in import stand_in_tokens
-from engine.records import Chunk
+from engine.records import Chunk, ChunkerChoice
 from tests.chunkers import tokenizers as small
-
-property_test = settings(
-    deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
-)
+from tests.chunkers.contract import ChunkerContract, check_chunks, property_test, section
 
 MODES = ("stand-in", "bytes", *(family.__name__ for family in small.FAMILIES))
 
 sizes = st.integers(0, 70)
 shares = st.floats(0, 1)
 
-make_chunker = functools.lru_cache(Chunker)
+make_chunker = functools.lru_cache(TokenChunker)
 
 
 @pytest.fixture(scope="module")
@@ -77,29 +74,19 @@ def alone(spec: TextSpec, text: str) -> list[int]:
 
 
 def check(spec: TextSpec, chunker: Chunker, size: int, text: str) -> list[Chunk]:
-    """Everything that must hold of the chunks of any text."""
-    chunks = list(chunker.chunks(text))
-    again = [(chunk.start, chunk.end) for chunk in chunker.chunks(text)]
-    assert again == [(chunk.start, chunk.end) for chunk in chunks]
-    covered = np.zeros(len(text), dtype=bool)
+    """What must hold of the token chunker's chunks of any text besides the contract."""
+    chunks = check_chunks(spec, chunker, text)
     for chunk in chunks:
-        assert chunk.text == text[chunk.start : chunk.end]
-        assert chunk.text == chunk.text.strip() != ""
+        assert chunk.text == chunk.text.strip()
         assert chunk.tokens <= size
         assert len(chunk.text.encode("utf-8", "surrogatepass")) <= MAX_BYTES
-        covered[chunk.start : chunk.end] = True
-        if spec.mode == "text":
-            assert chunk.token_ids is None
-        else:
-            assert chunk.token_ids is not None
-            assert chunk.token_ids.dtype == np.int32
+        if chunk.token_ids is not None:
             assert chunk.token_ids.tolist() == alone(spec, chunk.text)
-            assert chunk.tokens == len(chunk.token_ids)
-    assert all(covered[place] or text[place].isspace() for place in range(len(text)))
-    for one, next_one in itertools.pairwise(chunks):
-        assert one.start < next_one.start
-        assert one.end < next_one.end
     return chunks
+
+
+class TestContract(ChunkerContract):
+    choice = ChunkerChoice("tokens", 40, 5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -139,10 +126,10 @@ def test_the_same_text_gives_the_same_chunks_from_another_chunker(mode: str, fil
     spec = spec_of(mode, files)
     text = "\n".join(small.PIECES)
     size = least_size(spec) + 9
-    one, used = Chunker(spec, size, 5), Chunker(spec, size, 5)
-    list(used.chunks(text[::-1]))
-    assert [(chunk.start, chunk.end) for chunk in one.chunks(text)] == [
-        (chunk.start, chunk.end) for chunk in used.chunks(text)
+    one, used = TokenChunker(spec, size, 5), TokenChunker(spec, size, 5)
+    list(used.chunks(section(text[::-1])))
+    assert [(chunk.start, chunk.end) for chunk in one.chunks(section(text))] == [
+        (chunk.start, chunk.end) for chunk in used.chunks(section(text))
     ]
 
 
@@ -163,9 +150,9 @@ def test_blank_space_alone_is_no_chunk_and_long_blank_space_is_left_out(
 ) -> None:
     chunker = make_chunker(spec_of(mode, files), 64)
     blank = " \n\t\r\n\u3000\u00a0" * 20_000
-    assert list(chunker.chunks("")) == []
-    assert list(chunker.chunks(blank)) == []
-    chunks = list(chunker.chunks(f"{blank}one{blank}two{blank}"))
+    assert list(chunker.chunks(section(""))) == []
+    assert list(chunker.chunks(section(blank))) == []
+    chunks = list(chunker.chunks(section(f"{blank}one{blank}two{blank}")))
     assert [chunk.text for chunk in chunks] == ["one", "two"]
 
 
@@ -179,11 +166,11 @@ def test_every_size_that_is_accepted_has_room_for_any_character(mode: str, files
 
 def test_real_prose_is_cut_at_paragraphs_and_its_chunks_are_well_filled(minilm: str) -> None:
     spec = small.spec(minilm)
-    chunker = Chunker(spec)
+    chunker = TokenChunker(spec)
     paragraph = small.ENGLISH * 2
     text = "\n\n".join([paragraph.strip()] * 40)
     chunks = check(spec, chunker, 256, text)
-    assert chunker.name == "tokens=256,overlap=0,v1"
+    assert chunker.identity.key == "tokens=256,overlap=0,v1"
     assert all(text[chunk.end : chunk.end + 2] in ("\n\n", "") for chunk in chunks)
     assert all(chunk.tokens > 128 for chunk in chunks[:-1])
     assert chunks[0].token_ids is not None
@@ -205,54 +192,54 @@ def words(count: int, first: int = 0) -> str:
 
 
 @pytest.fixture
-def chunker() -> Chunker:
+def chunker() -> TokenChunker:
     """Ten tokens of text: a word of 4 characters or a mark is one token."""
-    return Chunker(small.spec(None), 12)
+    return TokenChunker(small.spec(None), 12)
 
 
-def cut(chunker: Chunker, text: str) -> list[str]:
-    return [chunk.text for chunk in chunker.chunks(text)]
+def cut(chunker: TokenChunker, text: str) -> list[str]:
+    return [chunk.text for chunk in chunker.chunks(section(text))]
 
 
-def test_a_text_that_fits_is_one_chunk_whatever_is_in_it(chunker: Chunker) -> None:
+def test_a_text_that_fits_is_one_chunk_whatever_is_in_it(chunker: TokenChunker) -> None:
     assert cut(chunker, "  one. two!\n\nthree\n\nfour  ") == ["one. two!\n\nthree\n\nfour"]
 
 
-def test_a_chunk_ends_at_a_blank_line_in_its_second_half(chunker: Chunker) -> None:
+def test_a_chunk_ends_at_a_blank_line_in_its_second_half(chunker: TokenChunker) -> None:
     for blank in ("\n\n", "\r\n\r\n", "\n \t\n", "\r\n\r\n\r\n", "\f"):
         assert cut(chunker, f"{words(7)}{blank}{words(8, 7)}") == [words(7), words(8, 7)]
 
 
-def test_a_blank_line_in_the_first_half_does_not_make_a_small_chunk(chunker: Chunker) -> None:
+def test_a_blank_line_in_the_first_half_does_not_make_a_small_chunk(chunker: TokenChunker) -> None:
     assert cut(chunker, f"{words(3)}\n\n{words(12, 3)}")[0] == f"{words(3)}\n\n{words(7, 3)}"
 
 
-def test_one_line_end_of_crlf_is_no_blank_line(chunker: Chunker) -> None:
+def test_one_line_end_of_crlf_is_no_blank_line(chunker: TokenChunker) -> None:
     assert cut(chunker, f"{words(6)}\r\nab cd. {words(9, 6)}")[0] == f"{words(6)}\r\nab cd."
 
 
 @pytest.mark.parametrize("end", ["abc.", "abc!", "abc?", "(abc.)", "“abc.”", "abc…", "أب؟"])
-def test_a_chunk_ends_with_a_sentence_rather_than_a_line_or_a_word(end: str, chunker: Chunker) -> None:
+def test_a_chunk_ends_with_a_sentence_rather_than_a_line_or_a_word(end: str, chunker: TokenChunker) -> None:
     first = f"{words(5)} {end}"
     assert cut(chunker, f"{first} x\n{words(9, 5)}")[0] == first
 
 
 @pytest.mark.parametrize("text", ["3.14", "1.", "J.", "e.g.", "a.b", "file.txt", "v1.2"])
-def test_not_every_full_stop_ends_a_sentence(text: str, chunker: Chunker) -> None:
+def test_not_every_full_stop_ends_a_sentence(text: str, chunker: TokenChunker) -> None:
     assert not cut(chunker, f"{words(5)} {text} {words(9, 5)}")[0].endswith(text)
 
 
-def test_a_chunk_ends_with_a_line_rather_than_a_word(chunker: Chunker) -> None:
+def test_a_chunk_ends_with_a_line_rather_than_a_word(chunker: TokenChunker) -> None:
     assert cut(chunker, f"{words(8)}\n{words(9, 8)}") == [words(8), words(9, 8)]
 
 
-def test_a_chunk_ends_with_a_word_where_there_is_nothing_better(chunker: Chunker) -> None:
+def test_a_chunk_ends_with_a_word_where_there_is_nothing_better(chunker: TokenChunker) -> None:
     assert cut(chunker, words(25)) == [words(10), words(10, 10), words(5, 20)]
 
 
 def test_sentences_of_scripts_without_spaces_are_kept_whole(files: dict[str, str]) -> None:
     for text in (small.CHINESE * 6, small.JAPANESE * 6):
-        for chunk in list(Chunker(spec_of("wordpiece_lower", files), 64).chunks(text))[:-1]:
+        for chunk in list(TokenChunker(spec_of("wordpiece_lower", files), 64).chunks(section(text)))[:-1]:
             assert chunk.text[-1] in "。！？」”"
 
 
@@ -292,7 +279,7 @@ def test_a_cluster_larger_than_a_chunk_is_cut_all_the_same(files: dict[str, str]
 def test_overlap_shares_about_as_many_tokens_as_asked_for_from_a_words_start() -> None:
     spec = small.spec(None)
     text = words(300)
-    chunks = check(spec, Chunker(spec, 34, 8), 34, text)
+    chunks = check(spec, TokenChunker(spec, 34, 8), 34, text)
     for one, next_one in itertools.pairwise(chunks):
         shared = text[next_one.start : one.end].split()
         assert len(shared) == 8
@@ -301,7 +288,7 @@ def test_overlap_shares_about_as_many_tokens_as_asked_for_from_a_words_start() -
 
 def test_overlap_is_shared_in_text_of_a_real_tokenizer(minilm: str) -> None:
     spec = small.spec(minilm)
-    chunks = check(spec, Chunker(spec, 128, 32), 128, small.ENGLISH * 60)
+    chunks = check(spec, TokenChunker(spec, 128, 32), 128, small.ENGLISH * 60)
     for one, next_one in itertools.pairwise(chunks):
         shared = len(alone(spec, one.text[next_one.start - one.start :])) - 2
         assert 28 <= shared <= 40
@@ -309,13 +296,15 @@ def test_overlap_is_shared_in_text_of_a_real_tokenizer(minilm: str) -> None:
 
 def test_the_largest_overlap_still_reaches_the_end() -> None:
     spec = small.spec(None)
-    check(spec, Chunker(spec, 20, 17), 20, words(60) + "\n\n" + small.ENGLISH)
+    check(spec, TokenChunker(spec, 20, 17), 20, words(60) + "\n\n" + small.ENGLISH)
 
 
 def test_the_size_is_the_models_own_where_none_is_given(files: dict[str, str]) -> None:
-    assert Chunker(small.spec(None, max_tokens=77)).name == "tokens=77,overlap=0,v1"
-    assert Chunker(small.spec(None, max_tokens=None), overlap=3).name == "tokens=512,overlap=3,v1"
-    assert Chunker(spec_of("unigram", files), 40, 4).name == "tokens=40,overlap=4,v1"
+    assert TokenChunker(small.spec(None, max_tokens=77)).identity.key == "tokens=77,overlap=0,v1"
+    assert (
+        TokenChunker(small.spec(None, max_tokens=None), overlap=3).identity.key == "tokens=512,overlap=3,v1"
+    )
+    assert TokenChunker(spec_of("unigram", files), 40, 4).identity.key == "tokens=40,overlap=4,v1"
 
 
 @pytest.mark.parametrize(
@@ -336,14 +325,14 @@ def test_a_size_or_overlap_that_cannot_work_is_refused_in_one_line(
     size: int | None, overlap: int, message: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
-        Chunker(small.spec(None), size, overlap)
+        TokenChunker(small.spec(None), size, overlap)
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
 
 
 def test_a_prompt_that_fills_the_model_is_refused() -> None:
     with pytest.raises(UsageError, match=r"small: reads 16 tokens, .* 18 would do"):
-        Chunker(small.spec(None, "one two three four five six seven eight", 16))
+        TokenChunker(small.spec(None, "one two three four five six seven eight", 16))
 
 
 def test_a_tokenizer_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -351,31 +340,31 @@ def test_a_tokenizer_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     broken.write_text('{"version": 3')
     for path in (broken, tmp_path / "missing.json"):
         with pytest.raises(UsageError, match=f"{path}: not a readable tokenizer file"):
-            Chunker(small.spec(str(path)))
+            TokenChunker(small.spec(str(path)))
 
 
 def test_a_character_that_grows_beyond_a_chunk_is_an_error_of_its_page(tmp_path: Path) -> None:
     tokenizer = small.byte_level_bpe()
     tokenizer.normalizer = normalizers.Replace("@", "at " * 50)
     tokenizer.save(str(tmp_path / "grows.json"))
-    chunker = Chunker(small.spec(str(tmp_path / "grows.json")), 40)
+    chunker = TokenChunker(small.spec(str(tmp_path / "grows.json")), 40)
     with pytest.raises(ParseError, match=r"U\+0040 alone takes more than 40 tokens"):
-        list(chunker.chunks("all is well @ first"))
+        list(chunker.chunks(section("all is well @ first")))
 
 
 def test_a_text_model_without_a_tokenizer_counts_bytes() -> None:
-    chunks = list(Chunker(small.spec(None, max_tokens=32, mode="text")).chunks("水" * 20))
+    chunks = list(TokenChunker(small.spec(None, max_tokens=32, mode="text")).chunks(section("水" * 20)))
     assert [len(chunk.text) for chunk in chunks] == [10, 10]
     assert [chunk.tokens for chunk in chunks] == [32, 32]
 
 
 def test_a_text_model_with_a_tokenizer_counts_its_tokens(minilm: str) -> None:
-    chunk = next(Chunker(small.spec(minilm, mode="text")).chunks("Hello there, world"))
+    chunk = next(TokenChunker(small.spec(minilm, mode="text")).chunks(section("Hello there, world")))
     assert chunk.tokens == 6
     assert chunk.token_ids is None
 
 
-def test_chunks_come_as_they_are_asked_for(chunker: Chunker) -> None:
-    found = chunker.chunks(words(1_000))
+def test_chunks_come_as_they_are_asked_for(chunker: TokenChunker) -> None:
+    found = chunker.chunks(section(words(1_000)))
     assert isinstance(found, Iterator)
     assert next(found).start == 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.cli.dry_run import dry_run
-from engine.config import Config, parse
+from engine.cli.options import parse
+from engine.config import Config
 from engine.errors import UsageError
 from engine.runtime.ledger.store import Ledger
 

@@ -1,57 +1,58 @@
-"""A plan that is killed, and made again."""
+"""What a plan foretells, against the run itself."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from engine import config as configuration
 from engine import plan
-from engine.errors import UsageError
-from engine.fleet.identity import IDENTITY, check_fleet
-from engine.fleet.table import Shares
-from engine.slurm.__main__ import main as slurm
+from tests.integration.runs import HANG_S, Corpus
+
+MODELS = ("--text-model", "stand-in:16", "--image-model", "stand-in:8")
 
 
-def test_no_task_cuts_a_new_listing_by_an_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = tmp_path / "files"
-    files.mkdir()
-    for number in range(6):
-        (files / f"{number}.txt").write_text("text")
-    manifest = tmp_path / "manifest.jsonl.gz"
-    command = [str(files), "--shards", "2", "--calibrate-seconds", "0", "--quiet", "--to", str(manifest)]
-    assert plan.main(command) == 0
-    for number in range(6, 20):
-        (files / f"{number}.txt").write_text("text")
-
-    def killed(_: Path) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(plan, "take_census", killed)
-        assert plan.main([*command, "--relist"]) == 75
-    with pytest.raises(UsageError, match="make both with"):
-        Shares(manifest, "shards")
-    assert plan.main(command) == 0
-    shares = Shares(manifest, "shards")
-    assert len({line.number for shard in range(2) for line in shares.lines(shard)}) == 20
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    """Forty texts of uneven lengths, one file hidden and one of an unknown type."""
+    made = Corpus(tmp_path)
+    for number in range(40):
+        made.write(f"{number % 4}/{number}.txt", f"Text {number} of this corpus. " * (3 + 40 * (number % 7)))
+    made.write(".hidden.txt", "hidden")
+    (made.files / "noise.bin").write_bytes(bytes(range(256)) * 8)
+    return made
 
 
-def test_a_wrong_number_of_tasks_is_refused_and_does_not_stay_with_the_run_directory(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_plan_foretells_tokens_records_and_time(corpus: Corpus) -> None:
+    command = [sys.executable, "-m", "engine.plan", str(corpus.files), *MODELS, "--adapter", corpus.url]
+    done = subprocess.run(
+        [*command, "--calibrate-seconds", "20", "--json"],
+        capture_output=True, text=True, timeout=HANG_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert corpus.run(*MODELS).code == 0
+    counts = json.loads((corpus.run_dir / "summary.json").read_text())
+    # The sample is the whole corpus.
+    assert told["tokens"] == pytest.approx(counts["tokens"], rel=0.01)
+    assert told["records"] == counts["totals"]["records"]
+    assert told["work_s"] > 0 and told["memory"]["plan"]["workers"] >= 1
+    assert told["files"] == 41
+
+
+def test_a_corpus_is_only_listed_where_no_time_is_given(
+    corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "one.txt").write_text("text")
-    run = ["--run-dir", str(tmp_path / "run")]
-    manifest = str(tmp_path / "run" / plan.MANIFEST)
-    command = [str(tmp_path / "files"), "--shards", "3", "--calibrate-seconds", "0", "--quiet", *run]
-    assert plan.main(command) == 0
-    shard = ["--manifest", manifest, "--fleet", "--shard", "0/4", *run]
-    with pytest.raises(UsageError, match="was cut into 3 shards"):
-        check_fleet(configuration.parse(shard))
-    assert not (tmp_path / "run" / IDENTITY).exists()
-    check_fleet(configuration.parse([*shard, "--lease"]))
-    capsys.readouterr()
-    assert slurm(["submit", "--manifest", manifest, "--tasks", "4", "--dry-run", *run]) == 2
-    assert "was cut into 3 shards" in capsys.readouterr().err
+    assert plan.main([str(corpus.files), "--calibrate-seconds", "0"]) == 0
+    assert capsys.readouterr().out.startswith("corpus     41 files, ")
+
+
+@pytest.mark.parametrize("option", [("--shard", "0/2"), ("--prune",), ("--limit", "3"), ("--dry-run",)])
+def test_options_of_one_task_or_one_run_are_refused(
+    option: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan.main([str(tmp_path), *option]) == 2
+    assert f"{option[0]}: it is for engine.run" in capsys.readouterr().err

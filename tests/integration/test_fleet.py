@@ -17,9 +17,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 import adapters
-from engine.runtime.ledger.store import Ledger
-from engine.stages.discover import shard_of
-from tests.integration.runs import HANG_S, Corpus, kill_group, same_vectors, wait_until
+from tests.integration.runs import HANG_S, Corpus, same_vectors
 from tests.integration.test_run import PROSE
 from tests.servers import free_port
 
@@ -143,25 +141,6 @@ def test_a_fleet_with_a_task_that_is_not_done_is_not_published(corpus: Corpus) -
     assert same_vectors(corpus.records(), alone(corpus, "once"))
 
 
-def test_a_file_that_two_tasks_had_belongs_to_the_one_that_has_it_whole(corpus: Corpus) -> None:
-    fleet = Fleet(corpus, corpus.url)
-    fleet.run()
-    # As a lost lease leaves it: a ledger knows another one's file, of an older content, as begun.
-    taken = corpus.files / "7.txt"
-    number = (shard_of(str(taken), TASKS) + 1) % TASKS
-    ledger = Ledger(corpus.run_dir / "shards" / f"{number}-of-{TASKS}")
-    row = ledger.add(str(taken), str(taken), 1, 1, 1)
-    config = json.loads(ledger.get("config") or "")
-    ledger.set("config", json.dumps({**config, "lease": True}))
-    ledger.start_attempt(row.id)
-    ledger.finish(row.id, "partial")
-    ledger.close()
-    told = fleet.merge()
-    assert told.code == 0, told.out + told.err
-    assert told.summary["files"]["indexed"] == 12
-    assert same_vectors(corpus.records(), alone(corpus, "once"))
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -185,46 +164,19 @@ def test_shards_that_published_for_themselves_are_not_merged(corpus: Corpus) -> 
     assert "was run without --fleet" in told.err
 
 
-def test_a_fleet_with_leases_is_whole_though_a_task_was_lost(corpus: Corpus) -> None:
-    for number in range(40):
-        corpus.write(f"more {number}.txt", f"More {number}. " + PROSE * 8)
-    fleet = Fleet(corpus, corpus.url)
-    models = ["--text-model", "stand-in:16", "--image-model", "stand-in:8"]
-    planned = [sys.executable, "-m", "engine.plan", str(corpus.files), "--shards", str(TASKS), "--run-dir"]
-    plan = subprocess.run(
-        [*planned, str(corpus.run_dir), *models, "--calibrate-seconds", "0"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert plan.returncode == 0, plan.stderr
-    leases = ["--manifest", str(corpus.run_dir / "manifest.jsonl.gz"), "--lease", "--lease-ttl", "3"]
-    slow = [
-        *fleet.command(0, *leases, "--no-dedupe", "--bulk-bytes", "512"),
-        "--text-model",
-        "stand-in:16@300",
-    ]
-    lost = psutil.Popen(slow, start_new_session=True, stderr=subprocess.DEVNULL)
-    folder = corpus.run_dir / "shards" / f"0-of-{TASKS}"
-    wait_until(lambda: any((corpus.root / "db" / "staging").glob("*/*/chunks.lance/data/*")))
-    kill_group(lost.pid)
-    lost.wait(HANG_S)
-    fleet.run(*leases, tasks=range(1, TASKS))
-    ledger = Ledger(folder)
-    assert ledger.pending()
-    ledger.close()
-    told = fleet.merge()
-    assert told.code == 0, told.out + told.err
-    assert told.summary["files"]["indexed"] == 52
-    assert same_vectors(corpus.records(), alone(corpus, "once"))
+def test_another_number_of_shards_or_other_inputs_are_refused(corpus: Corpus) -> None:
+    assert corpus.run("--shard", "0/3", "--limit", "1").code == 0
+    other = corpus.run("--shard", "0/4")
+    assert other.code == 2 and "3 shards" in other.err and "not with 4" in other.err
+    assert corpus.run().code == 2
+    (corpus.root / "more").mkdir()
+    more = corpus.run(str(corpus.root / "more"), "--shard", "1/3")
+    assert more.code == 2 and str(corpus.root / "more") in more.err and "Traceback" not in more.err
 
 
-def test_a_merged_fleet_is_repaired_whoever_had_the_files(corpus: Corpus) -> None:
+def test_a_merged_fleet_is_repaired(corpus: Corpus) -> None:
     fleet = Fleet(corpus, corpus.url)
-    planned = [sys.executable, "-m", "engine.plan", str(corpus.files), "--shards", str(TASKS), "--run-dir"]
-    assert (
-        subprocess.run([*planned, str(corpus.run_dir), "--calibrate-seconds", "0"], check=False).returncode
-        == 0
-    )
-    fleet.run("--manifest", str(corpus.run_dir / "manifest.jsonl.gz"), "--lease")
+    fleet.run()
     verify = [sys.executable, "-m", "engine.verify", "--run-dir", str(corpus.run_dir)]
     repair = [*verify, "--adapter", fleet.url, "--repair"]
     early = subprocess.run(repair, capture_output=True, text=True, check=False)

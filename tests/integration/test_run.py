@@ -80,10 +80,10 @@ def test_a_vector_index_that_is_asked_for_later_is_made_though_no_file_changed(c
 
     assert corpus.run().code == 0
     assert indexes() == []
-    again = corpus.run("--lancedb-index", "ivf_flat")
+    again = corpus.run("--adapter", f"{corpus.url}?index=ivf_flat")
     assert (again.code, again.summary["chunks"]["indexed"]) == (0, 0)
     assert indexes() == ["IvfFlat"] * 2  # of texts and of pictures
-    assert corpus.run("--lancedb-index", "exact").code == 0
+    assert corpus.run("--adapter", f"{corpus.url}?index=exact").code == 0
     assert indexes() == []
 
 

@@ -51,8 +51,7 @@ sys.exit(main(sys.argv[3:]))
 #: Tells what the engine reads in a job.
 PROBE = """
 import json, os, time
-from engine.machine.cores import cores
-from engine.config import default_workers
+from engine.machine.cores import cores, default_workers
 from engine.runtime.limits.memory_plan import limit_of
 from engine.machine import batch_job as job
 left = job.ends_at(os.environ)

@@ -58,12 +58,26 @@ class Page:
         return self
 
 
-def pdf(pages: Sequence[Page], password: str | None = None) -> bytes:
-    """The file's bytes; with a password it is encrypted (40 bit RC4, enough for a reader to ask)."""
-    return b"".join(pdf_stream(pages, len(pages), password))
+def pdf(
+    pages: Sequence[Page],
+    password: str | None = None,
+    title: str | None = None,
+    bookmarks: Sequence[tuple[int, str, int | None]] = (),
+) -> bytes:
+    """The file's bytes; with a password it is encrypted (40 bit RC4, enough for a reader to ask).
+
+    Bookmarks are (level from 1, title, index of their page or None), in order.
+    """
+    return b"".join(pdf_stream(pages, len(pages), password, title, bookmarks))
 
 
-def pdf_stream(pages: Iterable[Page], count: int, password: str | None = None) -> Iterator[bytes]:
+def pdf_stream(
+    pages: Iterable[Page],
+    count: int,
+    password: str | None = None,
+    title: str | None = None,
+    bookmarks: Sequence[tuple[int, str, int | None]] = (),
+) -> Iterator[bytes]:
     """The same of `count` pages in pieces, for a file that is too large to be held."""
     key, protection = _encryption(password) if password else (b"", b"")
     first = 4
@@ -73,18 +87,24 @@ def pdf_stream(pages: Iterable[Page], count: int, password: str | None = None) -
     at = len(head)
     offsets = []
     before = (
-        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Catalog /Pages 2 0 R /Outlines %d 0 R >>" % (first + 2 * count + 1),
         f"<< /Type /Pages /Kids [{kids}] /Count {count} >>".encode(),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
     )
-    for number, body in enumerate(itertools.chain(before, _page_bodies(pages, first, key)), start=1):
+    after = (
+        b"<< /Title <%s> >>" % _string(title or ""),
+        *_outline_bodies(bookmarks, first, first + 2 * count + 1),
+    )
+    bodies = itertools.chain(before, _page_bodies(pages, first, key), after)
+    for number, body in enumerate(bodies, start=1):
         offsets.append(at)
         data = b"%d 0 obj\n%s\nendobj\n" % (number, body)
         yield data
         at += len(data)
     yield b"xref\n0 %d\n0000000000 65535 f \n" % (len(offsets) + 1)
     yield b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    yield b"trailer\n<< /Size %d /Root 1 0 R %s>>\n" % (len(offsets) + 1, protection)
+    info = b"/Info %d 0 R " % (first + 2 * count)
+    yield b"trailer\n<< /Size %d /Root 1 0 R %s%s>>\n" % (len(offsets) + 1, info, protection)
     yield b"startxref\n%d\n%%%%EOF\n" % at
 
 
@@ -99,6 +119,40 @@ def _page_bodies(pages: Iterable[Page], first: int, key: bytes) -> Iterator[byte
         if key:
             stream = _rc4(_object_key(key, number + 1), stream)
         yield b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream)
+
+
+def _string(text: str) -> bytes:
+    """Text in hexadecimal UTF-16 (7.9.2.2)."""
+    return ("\ufeff" + text).encode("utf-16-be").hex().encode()
+
+
+def _outline_bodies(
+    bookmarks: Sequence[tuple[int, str, int | None]], first_page: int, root: int
+) -> Iterator[bytes]:
+    """The outline's dictionary, which is the object `root`, and those of its items (12.3.3)."""
+    numbers = range(root + 1, root + 1 + len(bookmarks))
+    family: dict[int, list[int]] = {root: []}
+    parents: list[int] = []
+    path = [(0, root)]
+    for number, (level, _, _) in zip(numbers, bookmarks, strict=True):
+        while path[-1][0] >= level:
+            path.pop()
+        parents.append(path[-1][1])
+        family.setdefault(path[-1][1], []).append(number)
+        path.append((level, number))
+
+    def ends(number: int) -> str:
+        children = family.get(number)
+        return f" /First {children[0]} 0 R /Last {children[-1]} 0 R" if children else ""
+
+    yield f"<< /Type /Outlines{ends(root)} >>".encode()
+    for number, parent, (_, title, page) in zip(numbers, parents, bookmarks, strict=True):
+        siblings = family[parent]
+        following = siblings[siblings.index(number) + 1 :][:1]
+        goes_on = f" /Next {following[0]} 0 R" if following else ""
+        leads = "" if page is None else f" /Dest [{first_page + 2 * page} 0 R /Fit]"
+        text = f"/Title <{_string(title).decode()}> /Parent {parent} 0 R"
+        yield f"<< {text}{ends(number)}{goes_on}{leads} >>".encode()
 
 
 def _encryption(password: str) -> tuple[bytes, bytes]:

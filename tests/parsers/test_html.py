@@ -1,14 +1,24 @@
 import io
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.errors import ParseError
 from engine.machine.allocator import release, resident_bytes
-from engine.parsers import html, sections
-from engine.parsers.html import find_page_encoding, page_text, parse
+from engine.parsers import sections
+from engine.parsers.html import page as html
+from engine.parsers.html.page import Page, find_page_encoding
+from engine.parsers.html.page_text import PageText, texts
+from engine.records import TextSection
+from tests.parsers import parsing
+from tests.parsers.test_page_text import MARKUP
+
+parse = partial(parsing.text_sections, "text/html")
 
 SENTENCE = (
     "Paragraph {} speaks of <b>rivers</b>, lakes and <a href='/x'>seas</a> at some length, as articles do."
@@ -24,7 +34,7 @@ ARTICLE = (
 
 def extract(markup: str) -> str:
     """A page's text; its markup comes in one piece."""
-    return "".join(page_text(lambda: iter([markup]), len(markup)))
+    return "".join(Page(lambda: iter([markup]), len(markup)).texts())
 
 
 def decode(data: bytes) -> str:
@@ -253,3 +263,52 @@ def test_a_page_of_very_many_elements_is_taken_whole(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", ["punycode", "idna", "unicode_escape", "zlib_codec", "no-such-set"])
 def test_a_character_set_that_pages_cannot_have_is_not_believed(name: str) -> None:
     assert decode(f"<html><meta charset={name}><p>Größe \\n-x".encode()).endswith("<p>Größe \\n-x")
+
+
+def _headings(section: TextSection) -> list[tuple[str, tuple[str, ...]]]:
+    """The lines of the text that headings begin at, and their paths."""
+    return [(section.text[at:].split("\n", 1)[0], path) for at, path in section.headings]
+
+
+@pytest.mark.parametrize("limit", [10, 10**6])
+def test_headings_stand_where_their_lines_are_in_the_main_text_and_in_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(html, "MAX_MAIN_TEXT_BYTES", limit)
+    words = f"<p>{SENTENCE.format(1) * 3}</p>"
+    page = (
+        "<html><head><title> All\n about <b>waters</title></head><body><nav><h2>Menu</h2></nav>"
+        f"<main><h1>About   waters</h1>{words}<h2>Ri<b>ve</b>rs</h2>{words}<h3>Rhine</h3>{words}"
+        f"<h2>Seas &amp; lakes</h2>{words}<svg><title>drawn</title></svg></main></body></html>"
+    )
+    (section,) = parse(_write(tmp_path, page.encode()))
+    assert section.title == "All about <b>waters"
+    assert [found for found in _headings(section) if found[0] != "Menu"] == [
+        ("About waters", ("About waters",)),
+        ("Rivers", ("About waters", "Rivers")),
+        ("Rhine", ("About waters", "Rivers", "Rhine")),
+        ("Seas & lakes", ("About waters", "Seas & lakes")),
+    ]
+    assert ("Menu" in section.text) == (limit == 10)
+
+
+def test_without_a_title_the_first_h1_is_one(tmp_path: Path) -> None:
+    (section,) = parse(_write(tmp_path, b"<h2>Part</h2><h1></h1><h1>Bees<br>and <b>honey</b></h1><p>words"))
+    assert section.title == "Bees and honey"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.sampled_from(MARKUP), max_size=25).map("".join), st.integers(1, 40))
+def test_headings_are_the_same_however_the_markup_is_cut(markup: str, size: int) -> None:
+    def headings(size: int) -> tuple[object, ...]:
+        page = PageText()
+        pieces = [markup[at : at + size] for at in range(0, len(markup), size)]
+        return "".join(texts(pieces, page)), page.title, page.outline.coming
+
+    whole = headings(10**6)
+    assert headings(size) == whole
+    text, _, coming = whole
+    assert isinstance(text, str)
+    assert isinstance(coming, list)
+    for at, _, heading in coming:
+        assert text[at:][:1] == heading[:1]

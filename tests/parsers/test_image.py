@@ -2,6 +2,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,28 @@ from PIL import Image, ImageFile
 
 from engine.errors import ParseError
 from engine.models.spec import ImageSpec
-from engine.parsers import image as image_parser
-from engine.parsers.image import parse, prepare
-from engine.records import PictureSection, Pixels, SectionFailure
+from engine.parsers.image import decode as image_parser
+from engine.parsers.image.decode import prepare
+from engine.records import PictureSection, Pixels, Section, SectionFailure
+from tests.parsers import parsing
+
+
+def parse(
+    path: str,
+    media_type: str,
+    spec: ImageSpec,
+    exact: bool = False,
+    tolerate_truncated: bool = False,
+    resume: str | None = None,
+) -> Iterator[Section]:
+    return parsing.parse(
+        media_type,
+        path,
+        resume,
+        image_spec=lambda: spec,
+        exact_images=exact,
+        tolerate_truncated=tolerate_truncated,
+    )
 
 
 def _spec(

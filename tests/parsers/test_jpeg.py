@@ -11,11 +11,19 @@ import pytest
 from PIL import Image
 
 from engine.errors import ParseError
-from engine.parsers import image, jpeg
-from engine.parsers.image import parse
-from engine.parsers.jpeg import Component, Scan, Until, components, end_of_needed, more_scans_than, scans
+from engine.parsers.image import decode as image
+from engine.parsers.image import scans as jpeg
+from engine.parsers.image.scans import (
+    Component,
+    Scan,
+    Until,
+    components,
+    end_of_needed,
+    more_scans_than,
+    scans,
+)
 from engine.records import PictureSection, Pixels
-from tests.parsers.test_image import _photo, _spec
+from tests.parsers.test_image import _photo, _spec, parse
 
 
 def saved(width: int = 1200, height: int = 900, mode: str = "RGB", **options: Any) -> bytes:
@@ -268,7 +276,7 @@ def test_others_are_decoded_whole(tmp_path: Path, options: dict[str, Any], read:
 def test_exact_pictures_are_decoded_whole(tmp_path: Path, read: list[int]) -> None:
     data = saved()
     with Image.open(io.BytesIO(data)) as picture:
-        from engine.parsers.image import prepare
+        from engine.parsers.image.decode import prepare
 
         expected = prepare(picture, _spec((64, 64)))
     np.testing.assert_array_equal(decoded(tmp_path, data, exact=True), expected)

@@ -11,9 +11,9 @@ from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
 from engine.errors import ParseError
-from engine.parsers import page_text
-from engine.parsers.bare_markup import UNKNOWN_NAMES, BareMarkup
-from engine.parsers.page_text import PageText, texts
+from engine.parsers.html import page_text
+from engine.parsers.html.bare_markup import UNKNOWN_NAMES, BareMarkup
+from engine.parsers.html.page_text import PageText, texts
 
 # Not among them: a second head, whose end tag libxml2 forgives as often as it saw one begin, and ends of body
 # and html, which are left out on purpose.

@@ -1,17 +1,21 @@
 import itertools
 import os
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from engine.errors import ParseError, SkipFileError
-from engine.parsers import pdf as pdf_parser
-from engine.parsers.pdf import clean, parse
+from engine.parsers.pdf import pages as pdf_parser
+from engine.parsers.pdf.pages import clean
 from engine.records import SectionFailure, TextSection
 from tests.hostile.pdf_parts import tree
+from tests.parsers import parsing
 from tests.parsers.pdf_writer import Page, pdf
+
+parse = partial(parsing.parse, "application/pdf")
 
 RIVERS = [["River", "Length of it", "Mouth"], ["Rhine", "1,230 km", "North Sea"], ["Elbe", "", "North Sea"]]
 ROWS = "River | Length of it | Mouth\nRhine | 1,230 km | North Sea\nElbe |  | North Sea"
@@ -71,7 +75,7 @@ def test_a_page_without_rules_never_opens_the_slow_library(
     def fail(*_: object) -> None:
         raise AssertionError("opened")
 
-    monkeypatch.setattr("engine.parsers.pdf.read_tables", fail)
+    monkeypatch.setattr("engine.parsers.pdf.pages.read_tables", fail)
     page = Page().text(72, 700, "underlined").line(72, 698, 140, 698).box_line(60, 600, 300, 150)
     assert _texts(_write(tmp_path, pdf([page]))) == ["underlined"]
 
@@ -199,7 +203,8 @@ def test_a_document_is_opened_anew_when_the_process_has_grown_and_loses_nothing_
     pages = [Page().text(72, 720, f"page {i}").table(72, 700, RIVERS) for i in range(9)]
     path = _write(tmp_path, pdf(pages))
     assert _texts(path) == [f"page {i}\n{ROWS}" for i in range(9)]
-    assert len(opened) == 3
+    # Once for its title and bookmarks.
+    assert len(opened) == 1 + 3
 
 
 def test_a_parse_resumed_after_any_section_yields_what_would_have_come(
@@ -232,7 +237,7 @@ def test_a_name_that_is_not_utf8_can_be_opened_tables_included(tmp_path: Path) -
 
 
 def test_graph_paper_is_not_read_as_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.parsers.pdf.read_tables", lambda *_: pytest.fail("read as a table"))
+    monkeypatch.setattr("engine.parsers.pdf.pages.read_tables", lambda *_: pytest.fail("read as a table"))
     page = Page().text(72, 700, "a curve")
     for i in range(120):
         page.line(0, 6 * i, 600, 6 * i).line(5 * i, 0, 5 * i, 700)
@@ -243,3 +248,40 @@ def test_a_page_tree_that_leads_back_to_itself_is_not_walked(tmp_path: Path) -> 
     with pytest.raises(ParseError, match="it claims 100,000 pages in") as error:
         list(parse(_write(tmp_path, tree(5, 10))))
     assert error.value.error_type == "damaged-pdf"
+
+
+def test_bookmarks_are_headings_where_their_words_stand_on_their_page(tmp_path: Path) -> None:
+    pages = [
+        Page().lines(72, 700, ["A book of bees", "words"]),
+        Page().lines(72, 700, ["goes on", "1.2 The Hive", "wax", "Honey", "sweet"]),
+        Page(),
+        Page().lines(72, 700, ["the last page"]),
+    ]
+    marks = [
+        (1, "Part one", None),
+        (2, "A book of bees", 0),
+        (2, "The hive", 1),
+        (2, "Honey", 1),
+        (2, "Not in the text", 1),
+        (1, " ", 1),
+        (1, "Part two", 2),
+    ]
+    path = _write(tmp_path, pdf(pages, title=" Bees,\tall\x01 ", bookmarks=marks))
+    found = [section for section in parse(path) if isinstance(section, TextSection)]
+    assert {section.title for section in found} == {"Bees, all"}
+    lines = [[(s.text[at:].split("\n")[0], " > ".join(path)) for at, path in s.headings] for s in found]
+    assert lines == [
+        [("A book of bees", "Part one > A book of bees")],
+        [
+            ("goes on", "Part one > A book of bees"),
+            ("1.2 The Hive", "Part one > The hive"),
+            ("Honey", "Part one > Not in the text"),
+        ],
+        [("the last page", "Part two")],
+    ]
+
+
+def test_a_pdf_without_title_or_bookmarks_has_neither(tmp_path: Path) -> None:
+    (section,) = parse(_write(tmp_path, pdf([Page().text(72, 700, "words")], title="  ")))
+    assert isinstance(section, TextSection)
+    assert (section.title, section.headings) == (None, ())

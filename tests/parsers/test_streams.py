@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ParseError
-from engine.parsers import streams
+from engine.parsers.pdf import streams
+from engine.parsers.pdf.streams import check_streams
 from engine.parsers.reading import BLOCK_BYTES
-from engine.parsers.streams import check_streams
 from tests.hostile.pdf_parts import nested, one_page, stream
 from tests.hostile.picture_parts import bomb
 from tests.parsers.pdf_writer import Page, pdf

@@ -1,4 +1,5 @@
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 
 from engine.parsers import text as text_parser
 from engine.parsers.sections import MAX_SECTION_CHARS
-from engine.parsers.text import parse
+from tests.parsers import parsing
+
+parse = partial(parsing.text_sections, "text/plain")
 
 SMALL_FILES = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -13,7 +13,7 @@ import pytest
 
 import adapters
 from adapters import memory
-from adapters.base import Adapter
+from adapters.base import Adapter, Capabilities
 from adapters.memory import MemoryAdapter
 from adapters.schema import as_row
 from engine.errors import UsageError
@@ -213,7 +213,7 @@ def test_vectors_that_a_database_does_not_give_back_are_not_judged(
     book(ledger, records)
     ledger.close()
     index.write(records, maybe_present=False)
-    monkeypatch.setattr(MemoryAdapter, "gives_vectors", lambda self: False)
+    monkeypatch.setattr(MemoryAdapter, "capabilities", Capabilities(vectors="none"))
     difference = compared(index, tmp_path / "run")
     assert difference.agrees and not difference.vectors_checked
 

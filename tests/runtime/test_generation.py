@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import parse
+from engine.cli.options import parse
 from engine.errors import UsageError
 from engine.runtime.generation import Generation
 from engine.runtime.ledger.store import Acknowledged, Ledger

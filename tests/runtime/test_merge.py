@@ -50,7 +50,7 @@ def done(run_dir: Path, tasks: int, files: int = 0, **config: object) -> None:
             ledger.describe(row, "text", "text/plain", "tokens-256-0 " + "d" * 64, "")
             ledger.finish(row, "indexed")
             ledger.mark_seen(row, 1 + file % 2)
-        told = {"fleet": True, "inputs": [f"{run_dir}/files"], **config}
+        told = {"fleet": True, "adapter": URL, "inputs": [f"{run_dir}/files"], **config}
         for name, value in {"adapter": URL, "config": json.dumps(told), "run": "2", "listed": "2"}.items():
             ledger.set(name, value)
         ledger.close()

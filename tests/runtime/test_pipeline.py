@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.config import Config, MemoryConfig
 from engine.runtime.flow.admission import MAPPED_ROOM, Admission
 from engine.runtime.limits.deaths import Restarts, Verdict
 from engine.runtime.pipeline import ParserSlot, Pipeline
@@ -23,7 +24,7 @@ from engine.runtime.process.stats import Stats
 from engine.stages.parse import FileJob
 from tests.runtime import children
 
-CONFIG = cast(Any, SimpleNamespace(images=True, file_timeout=600.0, parser_memory=2**30, workers=1))
+CONFIG = Config(memory=MemoryConfig(parser_memory=2**30))
 
 
 JOB = FileJob(7, "a", "a", 1, 1)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from engine import config as configuration
+from engine.cli.options import parse
 from engine.errors import HandOverError
 from engine.runtime.supervisor import IDLE_DEADLINE_S, Supervisor
 
@@ -18,7 +18,7 @@ def waiting(tmp_path: Path, silent_s: float, idle_s: float) -> Supervisor:
     """A supervisor that has waited so long for a file which is with no process, as far as it knows; its
     inference process was last heard `silent_s` ago."""
     command = [str(tmp_path), "--adapter", f"lancedb://{tmp_path}/db", "--text-model", "stand-in:8"]
-    supervisor = Supervisor(configuration.parse(command))
+    supervisor = Supervisor(parse(command))
     now = time.monotonic()
     child = SimpleNamespace(
         name="parser-0", heard_at=now - silent_s, excuse=lambda: None, process=SimpleNamespace(exitcode=None)

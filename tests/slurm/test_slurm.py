@@ -100,13 +100,13 @@ def test_the_place_in_an_array_counts_from_its_first_task_and_needs_one_without_
 def test_shard_auto_is_the_place_in_the_array_and_refused_outside(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from engine.config import parse
+    from engine.cli.options import parse
 
     with pytest.raises(UsageError, match=r"--shard: 'auto' is for a task of a SLURM array without gaps"):
         parse([str(tmp_path), "--shard", "auto"])
     for name, value in (("ID", "3"), ("MIN", "2"), ("MAX", "5"), ("COUNT", "4")):
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert parse([str(tmp_path), "--shard", "auto"]).shard == (1, 4)
+    assert parse([str(tmp_path), "--shard", "auto"]).task.shard == (1, 4)
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,18 @@ def test_equal_chunks_and_pictures_are_embedded_once_and_each_segment_is_told_ho
     assert apart.spared == 0 < once.spared
 
 
+def test_equal_texts_of_different_contexts_are_embedded_each() -> None:
+    model = TextModel()
+    stage = InferStage(lambda: model, no_picture)
+    segments = [make_segment(2, with_vectors=False) for _ in range(4)]
+    segments[1].contexts, segments[2].contexts, segments[3].contexts = (
+        ["aa", "aa"],
+        ["aa", "bb"],
+        [None, None],
+    )
+    assert stage.embed(segments) == [0, 0, 1, 2]
+
+
 def test_frames_of_one_file_are_different_pictures() -> None:
     frames = [make_segment(1, name, kind="image", with_vectors=False) for name in ("a", "bc")]
     for number, frame in enumerate(frames):

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.errors import ParseError, SkipFileError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
 from engine.parsers import sections
 from engine.parsers import text as text_parser
-from engine.parsers.reading import hash_file
-from engine.records import Section, SectionFailure, TextSection
+from engine.parsers.reading import LocalFile, Opened, hash_content
+from engine.records import Chunk, Section, SectionFailure, TextSection
 from engine.stages import parse as module
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
@@ -45,7 +45,7 @@ SMALL_SEGMENT = 8_000
 def stage(
     chunk_size: int | None = None, images: Callable[[], ImageSpec | None] = lambda: IMAGES
 ) -> ParseStage:
-    return ParseStage(SPEC, Chunker(SPEC, chunk_size), images)
+    return ParseStage(SPEC, TokenChunker(SPEC, chunk_size), images)
 
 
 def job_of(path: Path | str, **more: object) -> FileJob:
@@ -97,7 +97,9 @@ def pages() -> list[TextSection]:
 def give(monkeypatch: pytest.MonkeyPatch, sections: Sequence[Section]) -> None:
     """A parser that yields these sections, and goes on after any of them."""
 
-    def parse(path: str, media_type: str, options: object, resume: str | None = None) -> Iterator[Section]:
+    def parse(
+        opened: Opened, media_type: str, options: object, resume: str | None = None
+    ) -> Iterator[Section]:
         tokens = [None if isinstance(each, SectionFailure) else each.resume for each in sections]
         yield from sections[tokens.index(resume) + 1 if resume else 0 :]
 
@@ -270,7 +272,7 @@ def test_any_text_goes_on_after_any_of_its_segments_with_the_same_ids(
     @given(text=texts, size=st.integers(10, 60), share=st.floats(0, 0.9), chosen=st.floats(0, 1))
     def holds(text: str, size: int, share: float, chosen: float) -> None:
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        of = ParseStage(SPEC, Chunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
+        of = ParseStage(SPEC, TokenChunker(SPEC, size, int(share * (size - 2))), lambda: IMAGES)
         whole, _, _ = parsed(job_of(path), of)
         if whole:
             number = int(chosen * (len(whole) - 1))
@@ -304,6 +306,30 @@ def test_a_document_of_failed_pages_alone_is_not_without_text(
 # Ids
 
 
+class Placed(TokenChunker):
+    """Chunks whose vectors depend on where they stand, or on nothing."""
+
+    place: str | None = None
+
+    def chunks(self, section: TextSection) -> Iterator[Chunk]:
+        for chunk in super().chunks(section):
+            yield replace(chunk, context=self.place)
+
+
+def test_what_a_vector_depends_on_besides_its_text_is_part_of_its_id_and_goes_along(tmp_path: Path) -> None:
+    path = tmp_path / "poem.txt"
+    path.write_text(prose(7, 400))
+    chunker = Placed(SPEC, 16)
+    of = ParseStage(SPEC, chunker, lambda: None)
+    found = {}
+    for chunker.place in (None, "aa", "bb"):
+        (segment,) = parsed(job_of(path), of)[0]
+        assert segment.contexts == ([] if chunker.place is None else [chunker.place] * len(segment.ids))
+        found[chunker.place] = set(segment.ids)
+    assert found[None] == {each for segment in parsed(job_of(path), stage(16))[0] for each in segment.ids}
+    assert len(set.union(*found.values())) == 3 * len(found[None])
+
+
 def test_ids_are_the_same_each_time_and_in_each_place_of_the_machine(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -317,7 +343,7 @@ def test_ids_differ_by_source_position_chunker_and_model(tmp_path: Path) -> None
     path = tmp_path / "twice.txt"
     path.write_text("one and the same words. \n\n" * 60)
     job = job_of(path)
-    of_other_model = ParseStage(replace(SPEC, digest="another"), Chunker(SPEC, 16), lambda: None)
+    of_other_model = ParseStage(replace(SPEC, digest="another"), TokenChunker(SPEC, 16), lambda: None)
     sets = [
         [record for segment in segments for record in segment.ids]
         for segments in (
@@ -392,7 +418,7 @@ def test_a_file_without_anything_to_embed_is_skipped_by_its_rule(
 def test_a_file_of_known_content_is_unchanged_and_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("some text")
-    segments, _, end = parsed(job_of(path, known_hash=hash_file(str(path))))
+    segments, _, end = parsed(job_of(path, known_hash=hash_content(LocalFile(str(path)))))
     assert (segments, end.outcome, end.bytes_read) == ([], "unchanged", 9)
     assert parsed(job_of(path, known_hash="of another content"))[2].outcome == "parsed"
 
@@ -470,11 +496,15 @@ def test_a_picture_is_one_segment_of_its_pixels(tmp_path: Path) -> None:
     path = tmp_path / "red.png"
     Image.new("RGB", (30, 20), "red").save(path)
     (segment,), _, end = parsed(job_of(path))
-    assert (end.kind, end.media_type, end.content_hash) == ("image", "image/png", hash_file(str(path)))
+    assert (end.kind, end.media_type, end.content_hash) == (
+        "image",
+        "image/png",
+        hash_content(LocalFile(str(path))),
+    )
     assert segment.pixels is not None
     assert segment.pixels.shape == (*IMAGES.size, 3)
     assert np.array_equal(segment.pixels[0, 0], [255, 0, 0])
-    assert (segment.hashes, segment.texts, segment.tokens) == ([hash_file(str(path))], [], 0)
+    assert (segment.hashes, segment.texts, segment.tokens) == ([hash_content(LocalFile(str(path)))], [], 0)
     assert segment.size > segment.pixels.nbytes
 
 
@@ -485,12 +515,12 @@ def test_a_picture_that_was_replaced_after_it_was_hashed_is_not_handed_on(
     Image.new("RGB", (20, 10), "red").save(path)
     job = job_of(path)
 
-    def hashed(path: str, *rest: object) -> str:
-        content = hash_file(path)
+    def hashed(opened: Opened, *rest: object) -> str:
+        content = hash_content(opened)
         Image.new("RGB", (30, 30), "blue").save(path)
         return content
 
-    monkeypatch.setattr("engine.parsers.image.hash_file", hashed)
+    monkeypatch.setattr("engine.parsers.image.decode.hash_content", hashed)
     segments, _, end = parsed(job)
     assert (segments, end.outcome) == ([], "changed")
 

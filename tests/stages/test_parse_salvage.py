@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_image, resolve_text
-from engine.parsers import pdf as pdf_parser
+from engine.parsers.pdf import pages as pdf_parser
 from engine.parsers.sections import encodable
 from engine.records import SectionFailure
 from engine.stages.parse import FileEnd, FileJob, ParseStage
@@ -33,7 +33,7 @@ TEXT = "Größe und Länge, "
 def parsed(path: Path, done: Segment | None = None, **options: Any) -> list[Any]:
     """Everything that the stage makes of a file, or what it makes after the segment that is done."""
     status = os.stat(path)
-    stage = ParseStage(SPEC, Chunker(SPEC), lambda: IMAGES, **options)
+    stage = ParseStage(SPEC, TokenChunker(SPEC), lambda: IMAGES, **options)
     job = FileJob(1, str(path), "/corpus/file", status.st_size, status.st_mtime_ns)
     if done is not None:
         job = replace(job, last=done.ordinal, checkpoint=done.checkpoint)
@@ -78,7 +78,7 @@ def _frames(count: int) -> bytes:
         # Hashed in blocks of 1 MiB and decoded in blocks of 128 KiB.
         ("long.txt", lambda n: b"words\n" * (n * 2**20 // 6), 9),
         # Hashed in blocks of 1 MiB; read in blocks of 128 KiB, and once more to look for the main text.
-        ("long.html", lambda n: b"<html>" + b"<!-- words -->" * (n * 2**20 // 14 - 1), 17),
+        ("long.html", lambda n: b"<html>words" + b"<!-- words -->" * (n * 2**20 // 14 - 1), 17),
     ],
 )
 def test_every_page_frame_and_block_is_a_sign_of_progress_whatever_comes_of_it(

@@ -28,7 +28,7 @@ from benchmarks.speed.ready import ReadyStage
 from engine.models.load import load_text
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec
-from engine.records import IndexSchema, ModelInfo
+from engine.records import ChunkerIdentity, IndexSchema, ModelInfo
 from engine.runtime.ledger.store import Acknowledged, Ledger
 from engine.stages.index import IndexStage
 from engine.stages.infer import InferStage
@@ -137,7 +137,7 @@ def _over(segment: Segment) -> Segment:
 def _writer(url: str, spec: TextSpec, segments: list[Segment]) -> Callable[[], object]:
     adapter = adapters.connect(url, AdapterOptions())
     info = ModelInfo(spec.name, spec.digest, spec.dimensions, True)
-    adapter.ensure_schema(IndexSchema(info, None, "chunker"))
+    adapter.ensure_schema(IndexSchema(info, None, ChunkerIdentity.from_key("chunker")))
     adapter.prepare()
     stage = IndexStage(adapter, {"text": spec.name})
 

@@ -35,7 +35,7 @@ from benchmarks.memory.figures import megabytes
 from benchmarks.speed.bench import Outcome
 from engine.machine.allocator import return_large_blocks
 from engine.machine.memory import pss_bytes
-from engine.records import IndexSchema, ModelInfo, Record, Vector
+from engine.records import ChunkerIdentity, IndexSchema, ModelInfo, Record, Vector
 from engine.run import CHILD_ENVIRONMENT
 
 #: Neighbours that are asked for, and the share of them that shall be found.
@@ -133,7 +133,9 @@ def _ask(adapter: Adapter, queries: Vector, filters: Filters) -> tuple[list[set[
 
 def _open(url: str) -> Adapter:
     adapter = adapters.connect(url)
-    adapter.ensure_schema(IndexSchema(ModelInfo("made", "d" * 64, DIMENSIONS, True), None, "nearest"))
+    adapter.ensure_schema(
+        IndexSchema(ModelInfo("made", "d" * 64, DIMENSIONS, True), None, ChunkerIdentity.from_key("nearest"))
+    )
     adapter.prepare()
     return adapter
 
@@ -202,7 +204,7 @@ def main() -> int:
     """The process that publishes: URL and kind of index."""
     return_large_blocks()
     url, kind = sys.argv[1:]
-    adapter: Any = adapters.connect(url, AdapterOptions(index_options=kind))
+    adapter: Any = adapters.connect(f"{url}?index={kind}", AdapterOptions(threads=1))
     adapter.count()
     before = peak = pss_bytes(os.getpid())
     done = threading.Event()

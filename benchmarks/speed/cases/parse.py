@@ -17,7 +17,7 @@ from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved, spread
 from engine import parsers
-from engine.chunkers.tokens import Chunker
+from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_text
 from engine.records import TextSection
 from engine.stages.parse import FileEnd, FileJob, ParseStage
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     folders = debian.unpacked(args.packages or work / "packages", debian.DOCUMENTS)
     kinds = corpora(folders, work / "corpora", args.megabytes * 1e6)
     spec = resolve_text()
-    stage = ParseStage(spec, Chunker(spec), lambda: None)
+    stage = ParseStage(spec, TokenChunker(spec), lambda: None)
     done: dict[str, tuple[int, int, int]] = {}
 
     def through(kind: str, files: Sequence[Path]) -> None:
@@ -108,7 +108,7 @@ def _up_to(paths: Sequence[Path], size: float) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    sections = parsers.parse(str(path), "text/html", parsers.ParseOptions())
+    sections = parsers.parse(parsers.LocalFile(str(path)), "text/html", parsers.ParseOptions())
     return "".join(section.text for section in sections if isinstance(section, TextSection))
 
 

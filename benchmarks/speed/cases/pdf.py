@@ -21,8 +21,8 @@ import pypdfium2
 from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved
-from engine.parsers import pdf
-from engine.parsers.tables import may_have_table, read_tables
+from engine import parsers
+from engine.parsers.pdf.tables import may_have_table, read_tables
 from tests.parsers.pdf_writer import Page, pdf_stream
 
 #: How many times as many pages a second as pdfplumber, without tables; how far from the model's time with.
@@ -106,7 +106,8 @@ def _judge(outcome: Outcome, path: Path) -> set[int]:
 
 
 def _ours(path: Path) -> int:
-    return sum(1 for _ in pdf.parse(str(path)))
+    file = parsers.LocalFile(str(path))
+    return sum(1 for _ in parsers.parse(file, "application/pdf", parsers.ParseOptions()))
 
 
 def _theirs(path: Path) -> None:

@@ -21,10 +21,10 @@ from PIL import Image, ImageOps
 from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved
+from engine import parsers
 from engine.models.load import load_image
 from engine.models.resolve import resolve_image
 from engine.models.spec import ImageSpec
-from engine.parsers import image
 from engine.records import PictureSection, Pixels
 
 GOAL, GOAL_COSINE = 2.0, 0.999
@@ -115,9 +115,10 @@ def _megapixels(path: Path) -> float:
 
 
 def _ours(path: Path, spec: ImageSpec, exact: bool = False) -> Pixels:
-    (section,) = image.parse(str(path), "image/jpeg", spec, exact)
+    options = parsers.ParseOptions(lambda: spec, exact)
+    (section,) = parsers.parse(parsers.LocalFile(str(path)), "image/jpeg", options)
     if not isinstance(section, PictureSection):
-        raise BenchError(f"{path}: {section.message}")
+        raise BenchError(f"{path}: {section}")
     return section.pixels
 
 

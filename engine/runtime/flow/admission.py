@@ -116,7 +116,8 @@ class Admission:
             if slot.dead:
                 continue
             if slot.verdict is None:
-                slot.verdict = verdict(slot.child, now, self._config.file_timeout if slot.current else None)
+                file_timeout = self._config.parsing.file_timeout if slot.current else None
+                slot.verdict = verdict(slot.child, now, file_timeout)
             size, most = sizes.get(slot.child.pid, 0), self._pipeline.parser_memory + MAPPED_ROOM
             if slot.verdict is None and size > most:
                 # The limit of the process itself counts no memory that it shares or maps from files.

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.config import Config
-from engine.fleet.source import LeasedFiles, shard_files
 from engine.records import source_of
 from engine.runtime.ledger.accounts import Accounts
 from engine.stages.discover import Discovery, Found, FoundFile
@@ -22,15 +21,12 @@ class Intake:
     def __init__(self, config: Config, accounts: Accounts) -> None:
         self._config = config
         self._accounts = accounts
+        corpus = config.corpus
         self._discovery = Discovery(
-            config.inputs, config.files_from, config.include, config.exclude, config.hidden, config.shard
+            corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden, config.task.shard
         )
-        self._leased = LeasedFiles(config) if config.lease else None
-        planned = config.manifest is not None and not config.lease
-        self._listing: Iterator[Found] = shard_files(config) if planned else iter(self._discovery)
+        self._listing: Iterator[Found] = iter(self._discovery)
         self._admitted = 0
-        #: Nothing is to be found now, but may be later: others hold the leases that are left.
-        self._later = False
         #: Nothing more is to be found.
         self.listed = False
         #: Files with which there is something to do.
@@ -39,51 +35,37 @@ class Intake:
     @property
     def busy(self) -> bool:
         """Whether another step would find something to do."""
-        return not self.listed and not self._later and len(self.waiting) < STEP
+        return not self.listed and len(self.waiting) < STEP
 
     def step(self) -> None:
         """Look at the next paths; files that changed while they were read wait again."""
-        limit = self._config.limit
+        limit = self._config.corpus.limit
         for _ in range(STEP):
             if self.listed or len(self.waiting) >= STEP:
                 break
-            found = None if limit is not None and self._admitted >= limit else self._next()
+            found = None if limit is not None and self._admitted >= limit else next(self._listing, None)
             if found is None:
-                self._later = self._leased is not None and not self._leased.finished
-                self.listed = not self._later or self._admitted == limit
+                self.listed = True
                 break
-            self._later = False
             before = self._accounts.counts.discovered
             work = self._accounts.admit(found)
             self._admitted += self._accounts.counts.discovered - before
             if work is not None:
                 self.waiting.append(work)
-                if self._leased is not None and work.lease is not None:
-                    self._leased.began(work.lease)
         while self._accounts.again:
             self.waiting.append(self._accounts.again.popleft())
-
-    def _next(self) -> Found | None:
-        if self._leased is None:
-            return next(self._listing, None)
-        return self._leased.next(hungry=not self.waiting)
-
-    def committed(self) -> None:
-        """What has come to its end is on disk; leases that are done are told to be, and others kept."""
-        if self._leased is not None:
-            self._leased.committed(self._accounts.ended)
-            self._accounts.ended.clear()
 
     @property
     def whole(self) -> bool:
         """Whether discovery met all that the inputs hold, so that what it lacks has left the corpus."""
-        config = self._config
-        narrowed = config.include or config.exclude or config.limit or not config.images or config.files_from
-        return self.listed and self._discovery.complete and not narrowed and not config.manifest
+        corpus = self._config.corpus
+        narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
+        narrowed = narrowed or not self._config.parsing.images
+        return self.listed and self._discovery.complete and not narrowed
 
     def prunable(self) -> tuple[str, ...]:
         """The folders below which the ledger's files are deleted that discovery did not meet."""
-        if not self._config.prune or not self.whole:
+        if not self._config.corpus.prune or not self.whole:
             return ()
-        folders = (name for name in self._config.inputs if Path(name).is_dir())
+        folders = (name for name in self._config.corpus.inputs if Path(name).is_dir())
         return tuple(source_of(name).rstrip("/") + "/" for name in folders)

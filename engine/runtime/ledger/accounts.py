@@ -98,8 +98,6 @@ class Active:
     #: other chunks or another model.
     unended: bool = False
     doubtful: bool = False
-    #: The lease that it came with, and its place in it.
-    lease: tuple[int, int] | None = None
     attempts: list[int] = field(default_factory=list)
     #: Chunks of the segments that the inference process has received and the database hasn't answered; and
     #: of those that were answered before that news came in.
@@ -147,8 +145,6 @@ class Accounts:
         self.shared = False
         #: Files on their way.
         self.active = 0
-        #: The files with a lease that have come to their end since somebody has emptied this.
-        self.ended: list[tuple[int, int]] = []
         #: Files that changed while they were read, to be dispatched once more.
         self.again: deque[FoundFile] = deque()
         self._changes: dict[str, int] = {}
@@ -227,8 +223,6 @@ class Accounts:
         doubt = self._ledger.open_attempt(row.id, known=current)
         active = Active(row, found.path, found.size, found.mtime_ns, version, started=current)
         active.unended, active.doubtful = doubt is not None, doubt == DOUBTFUL
-        active.lease, active.may_have_unbooked_records = found.lease, found.shared
-        active.doubtful |= found.shared and found.changed
         self.active += 1
         if found.size == 0:
             active.end = FileEnd("skipped", rule="empty")
@@ -408,8 +402,6 @@ class Accounts:
         for attempt in active.attempts:
             del self._attempts[attempt]
         self.active -= 1
-        if active.lease is not None:
-            self.ended.append(active.lease)
         row = active.row
         if end.outcome == "unchanged":
             self._ledger.touch(row.id, active.size, active.mtime_ns)
@@ -472,13 +464,7 @@ class Accounts:
             return False
         if changes < CHANGED_ATTEMPTS:
             self._changes[source] = changes
-            lease = active.lease
-            if lease is not None:
-                self.ended.remove(lease)
-            shared = active.may_have_unbooked_records
-            self.again.append(
-                FoundFile(path, source, status.st_size, modified_ns(status), lease, shared, shared)
-            )
+            self.again.append(FoundFile(path, source, status.st_size, modified_ns(status)))
             return True
         if end is not None:
             end.rule, end.message = "changed-while-read", f"it changed during each of {changes} attempts"

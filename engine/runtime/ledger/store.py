@@ -342,17 +342,6 @@ class Ledger:
         ).fetchone()
         return None if row is None else self.file(row[0])
 
-    def files_met(self) -> Iterator[FileRow]:
-        """Every file that was not removed, streamed. Change none meanwhile."""
-        for row in self._db.execute(f"SELECT {_FILE} FROM files WHERE state <> 'removed'"):
-            yield FileRow(row[0], row[1], os.fsdecode(row[2]), *row[3:])
-
-    def forget(self, file: int) -> None:
-        """The file is another ledger's: its records stay in the database, and this one names them no more."""
-        for table in ("segments", "failures", "replaced", "unsettled"):
-            self._db.execute(f"DELETE FROM {table} WHERE file = ?", (file,))
-        self._db.execute("DELETE FROM files WHERE id = ?", (file,))
-
     # Segments and records
 
     def acknowledge(self, segments: Sequence[Acknowledged]) -> None:
@@ -486,10 +475,6 @@ class Ledger:
     def sweep(self, file: int, least: int = OPEN) -> None:
         """The file has come to its end: what no segment names is to be deleted, if it is so doubtful."""
         self._db.execute("UPDATE unsettled SET doubt = ? WHERE file = ? AND doubt >= ?", (SWEEP, file, least))
-
-    def sweep_always(self, file: int) -> None:
-        """Another ledger had the file as well: what no segment here names is to be deleted."""
-        self._db.execute("INSERT OR REPLACE INTO unsettled VALUES (?, ?)", (file, SWEEP))
 
     def next_sweep(self) -> FileRow | None:
         """The first file, by number, that is to be swept."""

@@ -98,12 +98,12 @@ class Reporter:
         }
         rundir.write_summary(config.run_dir, summary)
         self._progress.close()
-        if not config.quiet:
+        if not config.run.quiet:
             for line in report.closing_lines(counts, self._seconds, totals, failures, config.run_dir):
                 self._progress.say(line)
             for line in report.speed_lines(seen, light):
                 self._progress.say(line)
-        if why or not config.quiet:
+        if why or not config.run.quiet:
             told = f"{status}: {why}; the same command goes on from here" if why else status
             told += f" after {self._seconds:.1f} s"
             self._progress.say(f"{told}; summary in {config.run_dir / 'summary.json'}")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from engine.config import engine_version
+import adapters
+from engine import __version__
 from engine.runtime.ledger.accounts import Counts
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.efficiency import UNITS, Observed
@@ -24,7 +25,7 @@ from engine.runtime.report.efficiency import UNITS, Observed
 LOG_INTERVAL_S = 30.0
 
 #: Packages whose versions explain a run's speed and vectors.
-PACKAGES = ("torch", "sentence-transformers", "open-clip-torch", "tokenizers", "lancedb", "elasticsearch")
+PACKAGES = ("torch", "sentence-transformers", "open-clip-torch", "tokenizers")
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> int:
@@ -50,13 +51,13 @@ def file_counts(counts: Counts) -> dict[str, int]:
 def environment() -> dict[str, object]:
     """What the run ran on, as far as its figures depend on it."""
     packages = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *adapters.packages()):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
     return {
-        "engine": engine_version(),
+        "engine": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)),

@@ -12,9 +12,9 @@ from multiprocessing import current_process
 from multiprocessing.connection import Connection
 from typing import NoReturn, Protocol
 
-from engine.chunkers.tokens import Chunker
+from engine import chunkers
 from engine.models.spec import ImageSpec, TextSpec
-from engine.records import SectionFailure
+from engine.records import ChunkerChoice, SectionFailure
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import OUT_OF_MEMORY, Mailbox, run_child
 from engine.runtime.process.current_item import CurrentItem
@@ -50,8 +50,7 @@ def main(
     output: Connection,
     current_item: CurrentItem,
     text_spec: TextSpec,
-    chunk_size: int | None,
-    chunk_overlap: int,
+    chunker: ChunkerChoice,
     exact_images: bool,
     tolerate_truncated: bool,
     memory: int,
@@ -67,9 +66,9 @@ def main(
         least = memory if soft == resource.RLIM_INFINITY else min(memory, soft)
         resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
         parser = Parser(mailbox, output, current_item)
-        chunker = Chunker(text_spec, chunk_size, chunk_overlap)
+        cutter = chunkers.make(text_spec, chunker)
         parser.run(
-            ParseStage(text_spec, chunker, parser.image_spec, exact_images, tolerate_truncated, mailbox.step)
+            ParseStage(text_spec, cutter, parser.image_spec, exact_images, tolerate_truncated, mailbox.step)
         )
 
     run_child(control, run_dir, body, OOM_SCORE)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.config import Config, MemoryConfig
 from engine.runtime.flow.pace import (
     KINDS,
     QUEUED_BYTES,
@@ -26,8 +27,8 @@ SMALL = 5000
 
 def pipeline_of(parsers: int) -> Pipeline:
     """A pipeline whose parsers are no processes."""
-    config = SimpleNamespace(images=True, parser_memory=2**30, workers=parsers)
-    pipeline = Pipeline(cast(Any, config), cast(Any, None))
+    config = Config(memory=MemoryConfig(workers=parsers, parser_memory=2**30))
+    pipeline = Pipeline(config, cast(Any, None))
     for number in range(parsers):
         child = cast(Any, SimpleNamespace(name=f"parser-{number}"))
         pipeline.parsers[child.name] = ParserSlot(child, CurrentItem())

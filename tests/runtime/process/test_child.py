@@ -21,6 +21,7 @@ from unittest.mock import ANY
 import psutil
 import pytest
 
+from engine.config import Config, MemoryConfig
 from engine.errors import EngineError
 from engine.runtime.flow.admission import STILLBORN_PARSERS, Admission
 from engine.runtime.limits.deaths import Restarts, Verdict
@@ -203,12 +204,12 @@ def parsing(tmp_path: Path) -> Iterator[Parsing]:
         reader, writer = pipe()
         child = Child("parser-0", children.parses, str(tmp_path), writer, work, wake=Rings())
         writer.close()
-        config = SimpleNamespace(images=True, parser_memory=2**30, workers=1)
-        pipeline = Pipeline(cast(Any, config), cast(Any, None))
+        config = Config(memory=MemoryConfig(parser_memory=2**30))
+        pipeline = Pipeline(config, cast(Any, None))
         slot = pipeline.parsers["parser-0"] = ParserSlot(child, work)
         accounts = SimpleNamespace(parsed=lambda attempt, end: ended.append(attempt))
         unused = cast(Any, None)
-        admission = Admission(cast(Any, config), pipeline, cast(Any, accounts), unused, unused, Restarts())
+        admission = Admission(config, pipeline, cast(Any, accounts), unused, unused, Restarts())
         jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names, 1))
         for job in jobs:
             pipeline.give(slot, job)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import parse
+from engine.cli.options import parse
 from engine.models.resolve import resolve_text
 from engine.runtime.ledger.accounts import Counts
 from engine.runtime.limits.cgroup import usable_cores

@@ -1,0 +1,62 @@
+"""LanceDB, embedded: a directory of column files, written by this process, with no server.
+
+`lancedb:///abs/dir` or `lancedb://rel/dir`; the records are the table `chunks`.
+
+- `table`: the open table, and what it was made with.
+- `arrow`: records as Arrow columns.
+- `vector_index`: when a vector index is built, of which kind, and how it is searched.
+- `catalogue`: keeps the library from loading what a table in a folder doesn't need.
+- `presence`: which ids the table holds, as far as a few bits each can tell.
+- `staging`: several writers, each with a table of its own until `gather`.
+- `adapter`: the contract of `adapters.base` on top of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from adapters.base import Adapter, AdapterOptions, Capabilities
+from adapters.database import Database, Option
+from adapters.lancedb import catalogue
+
+#: Words of the option `index`: no index, and the kinds that `vector_index` builds.
+INDEX_KINDS = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
+
+#: Bytes that the library reads ahead where its threads are bounded; its own default grows with the cores.
+READ_AHEAD_BYTES = 16 << 20
+
+
+def _connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> Adapter:
+    """The library reads its environment when it is imported; variables that the user has set stay."""
+    environment = {"LANCEDB_LOG": "error"}
+    if options.threads is not None:
+        # Left to itself it compacts with a task for each core.
+        environment["LANCE_CPU_THREADS"] = str(options.threads)
+        environment["LANCE_IO_THREADS"] = str(2 * options.threads)
+        environment["LANCE_DEFAULT_IO_BUFFER_SIZE"] = str(READ_AHEAD_BYTES)
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    catalogue.defer()
+    from adapters.lancedb.adapter import connect
+
+    return connect(url, options, own)
+
+
+DATABASE = Database(
+    form="lancedb://DIRECTORY",
+    about="LanceDB, embedded: a directory of column files, without a server",
+    install="pip install lancedb pyarrow",
+    packages=("lancedb",),
+    capabilities=Capabilities(exact_search=True, single_writer=True),
+    connect=_connect,
+    options=(
+        Option(
+            "index",
+            "vector index, made when a run has written everything; exact compares all vectors (default: none,"
+            " and from 384 MB of vectors of a kind on ivf_rq, or ivf_sq where ivf_rq doesn't fit the model)",
+            INDEX_KINDS,
+        ),
+    ),
+)
