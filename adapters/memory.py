@@ -84,9 +84,12 @@ class MemoryAdapter(Adapter):
 
     def scan(self, with_embeddings: bool = False, source: str | None = None) -> Iterator[dict[str, object]]:
         index = _INDEXES.get(self._name)
-        for record in list(index.records.values()) if index else []:
+        if index is None:
+            return
+        fields = dict.fromkeys(name for name, _ in index.schema.fields)
+        for record in list(index.records.values()):
             if source in (None, record.source):
-                yield as_row(record, with_embeddings)
+                yield fields | as_row(record, with_embeddings)
 
     def count(self) -> int:
         index = _INDEXES.get(self._name)
@@ -102,7 +105,17 @@ class MemoryAdapter(Adapter):
             and filters.media_type in (None, record.media_type)
         ]
         hits = [
-            Hit(record.id, record.source, kind, record.page, _cosine(record.embedding, vector), record.text)
+            Hit(
+                record.id,
+                record.source,
+                kind,
+                record.page,
+                _cosine(record.embedding, vector),
+                record.text,
+                record.document,
+                record.title,
+                record.headings,
+            )
             for record in records
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]

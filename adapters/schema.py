@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,22 @@ from engine.errors import SchemaMismatchError
 from engine.records import (
     CHECKED_ID_DIGITS,
     ChunkerIdentity,
+    FieldType,
+    FieldValue,
     IndexSchema,
     Kind,
     ModelInfo,
     Record,
     Vector,
+    field_type,
     record_id,
 )
+
+#: Versions of the schema that lack nothing but fields, which are added: document, title and headings.
+UPGRADABLE = frozenset({1})
+
+#: What a 64-bit number holds.
+INT64 = range(-(2**63), 2**63)
 
 #: The fields of a record that tell where in its file it is from.
 PLACE = ("page", "start", "end")
@@ -26,7 +37,7 @@ PLACE = ("page", "start", "end")
 
 def to_json(schema: IndexSchema) -> dict[str, object]:
     """The schema as plain JSON values."""
-    return {**asdict(schema), "fields": list(schema.fields)}
+    return {**asdict(schema), "fields": [list(field) for field in schema.fields]}
 
 
 def from_json(stored: Any, where: str) -> IndexSchema:
@@ -39,7 +50,9 @@ def from_json(stored: Any, where: str) -> IndexSchema:
         for name in ("text_model", "image_model"):
             values[name] = None if values[name] is None else ModelInfo(**values[name])
         values["chunker"] = _chunker(values["chunker"])
-        return IndexSchema(**{**values, "fields": tuple(values["fields"])})
+        # Of version 1 the fields are names, all of strings.
+        fields = ((field, "string") if isinstance(field, str) else tuple(field) for field in values["fields"])
+        return IndexSchema(**{**values, "fields": tuple(fields)})
     except (TypeError, ValueError, KeyError, AttributeError):
         raise SchemaMismatchError(
             f"{where}: exists, but was not made by this engine (or by a newer version); name another one"
@@ -53,20 +66,22 @@ def _chunker(stored: Any) -> ChunkerIdentity:
     return ChunkerIdentity(**{**stored, "options": tuple((name, value) for name, value in stored["options"])})
 
 
-def merged(existing: IndexSchema, wanted: IndexSchema, where: str) -> IndexSchema:
+def merged(existing: IndexSchema, wanted: IndexSchema, where: str, generations: bool = False) -> IndexSchema:
     """The schema of an index that is `existing` once `wanted` was asked of it.
 
-    A model that only one of them knows is kept, the newest chunker is remembered. Raises
-    `SchemaMismatchError` that names both values where they can't be one index.
+    A model that only one of them knows is kept, the newest chunker is remembered, and a version in
+    `UPGRADABLE` becomes the present one: the adapter adds the fields that the index lacks. Raises
+    `SchemaMismatchError` that names both values where they can't be one index, and `--full` where the
+    database has `generations`.
     """
-    if existing.version != wanted.version:
-        raise _mismatch(where, "schema version", str(existing.version), str(wanted.version))
+    if existing.version != wanted.version and existing.version not in UPGRADABLE:
+        raise _mismatch(where, "schema version", str(existing.version), str(wanted.version), generations)
     if existing.fields != wanted.fields:
-        raise _mismatch(where, "--field names", _names(existing.fields), _names(wanted.fields))
+        raise _mismatch(where, "--field names", _names(existing), _names(wanted), generations)
     for kind in ("text", "image"):
         old, new = model_of(existing, kind), model_of(wanted, kind)
         if old and new and (old.digest, old.dimensions) != (new.digest, new.dimensions):
-            raise _mismatch(where, f"--{kind}-model", _describe(old), _describe(new))
+            raise _mismatch(where, f"--{kind}-model", _describe(old), _describe(new), generations)
     return replace(
         wanted,
         text_model=existing.text_model or wanted.text_model,
@@ -117,12 +132,15 @@ def as_row(record: Record, with_embeddings: bool = True) -> dict[str, object]:
     row: dict[str, object] = {
         "id": record.id,
         "source": record.source,
+        "document": record.document,
         "kind": record.kind,
         "page": record.page,
         "position": record.position,
         "start": record.start,
         "end": record.end,
         "text": record.text,
+        "title": record.title,
+        "headings": record.headings,
         "content_hash": record.content_hash,
         "text_model": record.model if text else None,
         "image_model": None if text else record.model,
@@ -147,6 +165,10 @@ def _all_fit(records: Sequence[Record], schema: IndexSchema) -> bool:
         texts.add(record.source)
         texts.update(_strings(record))
     texts.update(record.text for record in records if record.text)
+    types = dict(schema.fields)
+    # Records of one segment share them.
+    if any(_field_fault(fields, types) for fields in {id(r.fields): r.fields for r in records}.values()):
+        return False
     for kind, found in vectors.items():
         model = model_of(schema, kind)
         if found and (model is None or any(vector.shape != (model.dimensions,) for vector in found)):
@@ -173,6 +195,22 @@ def _refusal(record: Record, schema: IndexSchema) -> str | None:
             text.encode("utf-8")
     except UnicodeEncodeError:
         return "its text holds a lone surrogate, which UTF-8 can't"
+    return _field_fault(record.fields, dict(schema.fields))
+
+
+def _field_fault(fields: Mapping[str, FieldValue], types: Mapping[str, FieldType]) -> str | None:
+    """Why values can't be kept in fields of these types; None where they can."""
+    for name, value in fields.items():
+        if name not in types:
+            return f"the index has no field {name}"
+        if field_type(value) != types[name]:
+            return f"its field {name} is {value!r:.100}, the index holds {types[name]} there"
+        if isinstance(value, int) and value not in INT64:
+            return f"its field {name} needs more than 64 bits"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"its field {name} is not finite"
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return f"its field {name} has no time zone"
     return None
 
 
@@ -187,10 +225,11 @@ def _strings(record: Record) -> list[str]:
     return found
 
 
-def _mismatch(where: str, what: str, old: str, new: str) -> SchemaMismatchError:
+def _mismatch(where: str, what: str, old: str, new: str, generations: bool) -> SchemaMismatchError:
+    anew = ", or load a new generation with --full" if generations else ""
     return SchemaMismatchError(
-        f"{where}: the index was made with {what} {old}, this run asks for {new}; "
-        "use the same, or name another index (Elasticsearch: --full loads it anew)"
+        f"{where}: the index was made with {what} {old}, this run asks for {new};"
+        f" use the same, or name another index{anew}"
     )
 
 
@@ -198,5 +237,7 @@ def _describe(model: ModelInfo) -> str:
     return f"{model.name} ({model.dimensions} dimensions, digest {model.digest[:12]})"
 
 
-def _names(fields: tuple[str, ...]) -> str:
-    return ", ".join(fields) or "(none)"
+def _names(schema: IndexSchema) -> str:
+    """The names of the fields, with their types where that is not `string`."""
+    named = (name if kind == "string" else f"{name} ({kind})" for name, kind in schema.fields)
+    return ", ".join(named) or "(none)"

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from engine.errors import UsageError
 
 #: Version of the record's fields and of the id formula; part of an index's schema.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: What stands between two headings of a path.
 HEADINGS_SEPARATOR = " > "
@@ -36,13 +36,17 @@ CHECKED_ID_DIGITS = ID_HEX_DIGITS // 2
 
 #: Names that a constant field (`--field name=value`) can't take.
 RECORD_FIELDS = (
-    "id", "source", "kind", "page", "position", "start", "end", "text", "text_embedding", "image_embedding",
-    "content_hash", "text_model", "image_model", "indexed_at", "mtime", "size", "media_type",
+    "id", "source", "document", "kind", "page", "position", "start", "end", "text", "title", "headings",
+    "text_embedding", "image_embedding", "content_hash", "text_model", "image_model", "indexed_at", "mtime",
+    "size", "media_type",
 )  # fmt: skip
 
 Kind: TypeAlias = Literal["text", "image"]
 #: A value of a field that is not the record's own: constant (`--field`) or carried from a row.
 FieldValue: TypeAlias = str | int | float | bool | datetime | tuple[str, ...]
+#: Its type: every record of an index has the same for a field. Integers have 64 bits, floats are finite,
+#: timestamps aware; `strings` is a list of strings.
+FieldType: TypeAlias = Literal["string", "integer", "float", "boolean", "timestamp", "strings"]
 #: Value of a chunker's option.
 OptionValue: TypeAlias = str | int | float | bool
 Vector: TypeAlias = npt.NDArray[np.float32]
@@ -167,6 +171,9 @@ class Hit:
     page: int | None
     score: float
     text: str | None
+    document: str | None = None
+    title: str | None = None
+    headings: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +242,31 @@ class ChunkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IndexSchema:
-    """What an index is made with. `None` for a model that no record needed yet."""
+    """What an index is made with. `None` for a model that no record needed yet.
+
+    `fields` are those that are not the record's own, by name and type.
+    """
 
     text_model: ModelInfo | None
     image_model: ModelInfo | None
     chunker: ChunkerIdentity
-    fields: tuple[str, ...] = ()
+    fields: tuple[tuple[str, FieldType], ...] = ()
     version: int = SCHEMA_VERSION
+
+
+def field_type(value: FieldValue) -> FieldType:
+    """The type of a field's value."""
+    if isinstance(value, bool):  # which is an integer to Python
+        return "boolean"
+    types: tuple[tuple[type, FieldType], ...] = (
+        (str, "string"), (int, "integer"), (float, "float"), (datetime, "timestamp"),
+    )  # fmt: skip
+    return next((name for kind, name in types if isinstance(value, kind)), "strings")
+
+
+def field_types(fields: Mapping[str, FieldValue]) -> tuple[tuple[str, FieldType], ...]:
+    """The fields of an index whose records have such values."""
+    return tuple((name, field_type(value)) for name, value in fields.items())
 
 
 def record_id(

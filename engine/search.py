@@ -222,10 +222,28 @@ def as_json(query: str, hits: Hits) -> str:
     found = {
         "query": query,
         "text": [
-            {"id": hit.id, "source": hit.source, "page": hit.page, "score": hit.score, "text": hit.text}
+            {
+                "id": hit.id,
+                "source": hit.source,
+                "document": hit.document,
+                "page": hit.page,
+                "title": hit.title,
+                "headings": hit.headings,
+                "score": hit.score,
+                "text": hit.text,
+            }
             for hit in hits.get("text", [])
         ],
-        "image": [{"id": hit.id, "source": hit.source, "score": hit.score} for hit in hits.get("image", [])],
+        "image": [
+            {
+                "id": hit.id,
+                "source": hit.source,
+                "document": hit.document,
+                "title": hit.title,
+                "score": hit.score,
+            }
+            for hit in hits.get("image", [])
+        ],
     }
     return json.dumps(found)
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from engine.records import ChunkerIdentity, IndexSchema, Kind, ModelInfo, Record, Vector, record_id, text_hash
+from engine.records import (
+    ChunkerIdentity,
+    FieldType,
+    FieldValue,
+    IndexSchema,
+    Kind,
+    ModelInfo,
+    Record,
+    Vector,
+    record_id,
+    text_hash,
+)
 
 #: The files' modification time in made records; microseconds, so that a store that rounds shows.
 MTIME = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
@@ -19,14 +31,14 @@ DIMENSIONS = 16
 
 
 def make_schema(
-    dimensions: int = DIMENSIONS, image: bool = True, fields: tuple[str, ...] = ()
+    dimensions: int = DIMENSIONS, image: bool = True, fields: Sequence[str | tuple[str, FieldType]] = ()
 ) -> IndexSchema:
-    """A schema that fits records of `make_records`."""
+    """A schema that fits records of `make_records`; a field without a type is a string."""
     return IndexSchema(
         text_model=ModelInfo("text-model", "d" * 64, dimensions, True),
         image_model=ModelInfo("image-model", "e" * 64, dimensions, True) if image else None,
         chunker=ChunkerIdentity.from_key(CHUNKER),
-        fields=fields,
+        fields=tuple((field, "string") if isinstance(field, str) else field for field in fields),
     )
 
 
@@ -46,7 +58,12 @@ def make_records(n: int, kind: Kind = "text", dim: int = DIMENSIONS, seed: int =
 
 
 def make_record(
-    text: str, position: int, vector: Vector, kind: Kind = "text", source: str = "/corpus/file", **fields: str
+    text: str,
+    position: int,
+    vector: Vector,
+    kind: Kind = "text",
+    source: str = "/corpus/file",
+    **fields: FieldValue,
 ) -> Record:
     """One record; a picture's has no text and no place in a text."""
     content = text_hash(text)

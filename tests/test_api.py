@@ -536,7 +536,7 @@ class TestWorkers:
         adapter = adapters.connect(url)
         schema = adapter.schema()
         assert schema is not None
-        assert schema.fields == ("project",)
+        assert schema.fields == (("project", "string"),)
         assert schema.chunker.key.startswith("tokens=32,overlap=3,")
         adapter.close()
 

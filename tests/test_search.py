@@ -265,13 +265,16 @@ class TestLines:
         assert list(search.as_lines("x", {"image": [hit]})) == ["pictures", "  1  0.250  /a/b\\nc.png"]
 
     def test_json_has_the_documented_names(self) -> None:
-        text = Hit("1", "/a", "text", None, 0.5, "naïve\n")
+        text = Hit("1", "/a", "text", None, 0.5, "naïve\n", "row 1", "Bees", "Hive > Queen")
         image = Hit("2", "/b", "image", None, 0.25, None)
         found = json.loads(search.as_json("q", {"text": [text], "image": [image]}))
         assert found == {
             "query": "q",
-            "text": [{"id": "1", "source": "/a", "page": None, "score": 0.5, "text": "naïve\n"}],
-            "image": [{"id": "2", "source": "/b", "score": 0.25}],
+            "text": [
+                {"id": "1", "source": "/a", "page": None, "score": 0.5, "text": "naïve\n"}
+                | {"document": "row 1", "title": "Bees", "headings": "Hive > Queen"}
+            ],
+            "image": [{"id": "2", "source": "/b", "score": 0.25, "document": None, "title": None}],
         }
 
 

@@ -142,7 +142,7 @@ class ElasticsearchAdapter(Adapter):
         else:  # a user's own index, which has every field from the start
             mapping.check_fits(index.mapping, schema, self._location.url)
             existing = schema
-        result = merged(existing, schema, self._location.url)
+        result = merged(existing, schema, self._location.url, generations=True)
         self._check_options(index)
         lacking = result != existing or mapping.META_KEY not in meta
         if lacking:
@@ -196,7 +196,6 @@ class ElasticsearchAdapter(Adapter):
                 " with store_vectors=false"
             )
         self._refresh()
-        names = (*mapping.PLAIN_FIELDS, *schema.fields)
         vectors = [name for name in mapping.VECTORS if model_of(schema, name.partition("_")[0])]
         with self._location.errors():
             view = self._client.open_point_in_time(index=self._name, keep_alive=SCAN_KEEP_ALIVE)["id"]
@@ -215,7 +214,7 @@ class ElasticsearchAdapter(Adapter):
                     )
                     view, hits = page["pit_id"], page["hits"]["hits"]
                     for hit in hits:
-                        yield documents.row_of(hit, names, with_embeddings)
+                        yield documents.row_of(hit, schema.fields, with_embeddings)
                     if len(hits) < SCAN_ROWS:
                         return
                     after = hits[-1]["sort"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from adapters.elasticsearch.mapping import VECTORS
-from engine.records import Record, Vector
+from adapters.elasticsearch.mapping import PLAIN_FIELDS, VECTORS
+from engine.records import FieldType, Record, Vector
 
 #: Records whose lines are made at once: some vectors to make one matrix of, few bytes ahead of the sender.
 BLOCK_RECORDS = 256
 
 #: What records of one segment have in common.
 _shared = attrgetter(
-    "kind", "source", "page", "model", "indexed_at", "mtime", "size", "media_type", "fields"
+    "kind", "source", "document", "page", "title", "model", "indexed_at", "mtime", "size", "media_type",
+    "fields",
 )  # fmt: skip
 
 
@@ -41,11 +42,13 @@ def create_lines(records: Iterable[Record], base64: bool) -> Iterator[bytes]:
 
 
 def _run_lines(shared: tuple[Any, ...], run: Sequence[Record], base64: bool) -> Iterator[bytes]:
-    kind, source, page, model, indexed_at, mtime, size, media_type, fields = shared
+    kind, source, document, page, title, model, indexed_at, mtime, size, media_type, fields = shared
     constant = {
         "source": source,
+        "document": document,
         "kind": kind,
         "page": page,
+        "title": title,
         f"{kind}_model": model,
         "indexed_at": indexed_at,
         "mtime": mtime,
@@ -66,6 +69,8 @@ def _run_lines(shared: tuple[Any, ...], run: Sequence[Record], base64: bool) -> 
             place = b""
         else:
             place = b',"start":%d,"end":%d,"text":%b' % (record.start, record.end, dumps(record.text))
+        if record.headings is not None:
+            place += b',"headings":%b' % dumps(record.headings)
         yield b"".join(
             (
                 b'{"create":{"_id":', key, b'}}\n{"id":', key, b',"position":%d' % record.position, place,
@@ -92,13 +97,24 @@ def delete_line(record_id: str) -> bytes:
     return b'{"delete":{"_id":' + orjson.dumps(record_id) + b"}}\n"
 
 
-def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool) -> dict[str, object]:
-    """One search hit as `scan` gives it."""
+def row_of(
+    hit: Mapping[str, Any], fields: Iterable[tuple[str, FieldType]], with_embeddings: bool
+) -> dict[str, object]:
+    """One search hit as `scan` gives it, with the user's own `fields`."""
     source = hit.get("_source") or {}
-    row: dict[str, object] = {name: source.get(name) for name in names}
+    row: dict[str, object] = {name: source.get(name) for name in PLAIN_FIELDS}
     row["id"] = hit["_id"]
     for name in ("indexed_at", "mtime"):
         row[name] = _time(source.get(name))
+    for name, kind in fields:
+        value = source.get(name)
+        if value is not None and kind == "timestamp":
+            value = _time(value)
+        elif value is not None and kind == "strings":
+            value = tuple(value) if isinstance(value, list) else (value,)
+        elif value is not None and kind == "float":
+            value = float(value)
+        row[name] = value
     if with_embeddings:
         found = hit.get("fields", {})
         for name in VECTORS:
@@ -109,7 +125,7 @@ def row_of(hit: Mapping[str, Any], names: tuple[str, ...], with_embeddings: bool
 def _time(value: object) -> datetime | None:
     """A time as this engine writes it; other writers have other forms, which are none of ours."""
     try:
-        return datetime.fromisoformat(str(value))
+        return datetime.fromisoformat(str(value)).astimezone(UTC)
     except ValueError:
         return None
 

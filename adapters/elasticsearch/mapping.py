@@ -23,8 +23,23 @@ LEAVE_VECTORS_OUT = "index.mapping.exclude_source_vectors"
 #: Both vector fields.
 VECTORS = ("text_embedding", "image_embedding")
 
-#: Field types other than keyword.
+#: Longest value of a keyword that is indexed, where a term has at most 32,766 bytes; longer ones are kept.
+KEYWORD_CHARACTERS = 8191
+
+#: Types of the user's own fields; a field of any type may hold a list.
+FIELD_TYPES: dict[str, dict[str, Any]] = {
+    "string": {"type": "keyword", "ignore_above": KEYWORD_CHARACTERS},
+    "integer": {"type": "long"},
+    "float": {"type": "double"},
+    "boolean": {"type": "boolean"},
+    "timestamp": {"type": "date"},
+    "strings": {"type": "keyword", "ignore_above": KEYWORD_CHARACTERS},
+}
+
+#: Types of the record's own fields other than keyword.
 TYPES = {
+    "title": "text",
+    "headings": "text",
     "page": "integer",
     "position": "long",
     "start": "long",
@@ -37,16 +52,16 @@ TYPES = {
 
 #: Fields that are stored under their own name; the vectors are apart.
 PLAIN_FIELDS = (
-    "id", "source", "kind", "page", "position", "start", "end", "text", "content_hash", "text_model",
-    "image_model", "indexed_at", "mtime", "size", "media_type",
+    "id", "source", "document", "kind", "page", "position", "start", "end", "text", "title", "headings",
+    "content_hash", "text_model", "image_model", "indexed_at", "mtime", "size", "media_type",
 )  # fmt: skip
 
 
 def mappings(schema: IndexSchema, index_kind: str) -> dict[str, Any]:
     """The whole mapping; a model that isn't known yet has no field."""
-    properties: dict[str, Any] = {
-        name: {"type": TYPES.get(name, "keyword")} for name in (*PLAIN_FIELDS, *schema.fields)
-    }
+    properties: dict[str, Any] = {name: {"type": TYPES.get(name, "keyword")} for name in PLAIN_FIELDS}
+    properties["document"] = FIELD_TYPES["string"]
+    properties |= {name: FIELD_TYPES[kind] for name, kind in schema.fields}
     for kind in ("text", "image"):
         if model := model_of(schema, kind):
             properties[f"{kind}_embedding"] = vector_field(model, index_kind)

@@ -19,7 +19,7 @@ MOST_CANDIDATES = 10_000
 OVERSAMPLE = 2.0
 
 #: Fields of a stored document that make a hit.
-HIT_FIELDS = ["source", "page", "text"]
+HIT_FIELDS = ["source", "page", "text", "document", "title", "headings"]
 
 
 def nearest(kind: Kind, unit: Vector, k: int, filters: Filters) -> dict[str, Any]:
@@ -50,8 +50,8 @@ def hits(answer: Mapping[str, Any], kind: Kind, score: Callable[[float], float] 
     found = []
     for hit in answer["hits"]["hits"]:
         source = hit["_source"]
-        where, page, text = source["source"], source.get("page"), source.get("text")
-        found.append(Hit(hit["_id"], where, kind, page, score(hit["_score"]), text))
+        values = {name: source.get(name) for name in HIT_FIELDS}
+        found.append(Hit(id=hit["_id"], kind=kind, score=score(hit["_score"]), **values))
     return found
 
 

@@ -35,8 +35,8 @@ SCAN_ROWS, ID_ROWS = 512, 8192
 #: Seconds that a writer waits for another one to end, as the last process of a killed run soon does.
 WRITER_PATIENCE_S = 10.0
 
-#: The columns that hold vectors.
-VECTORS = ("text_embedding", "image_embedding")
+#: The columns that make a hit; a table of schema version 1 lacks some until it is written to.
+HIT_COLUMNS = ("id", "source", "page", "text", "document", "title", "headings")
 
 
 def connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> Adapter:
@@ -219,20 +219,25 @@ class LanceAdapter(Adapter):
         if handle is None:
             return
         with self.table.errors():
-            names = [name for name in handle.schema.names if with_embeddings or name not in VECTORS]
+            names = [name for name in handle.schema.names if with_embeddings or name not in arrow.VECTORS]
+            lacking = dict.fromkeys(name for name in HIT_COLUMNS if name not in names)
+            fields = self.table.schema.fields if self.table.schema else ()
+            lists = [name for name, kind in fields if kind == "strings"]
             query = handle.search().select(names).limit(None)
             if source is not None:
                 query = query.where(f"source = {quote(source)}")
             for batch in query.to_batches(SCAN_ROWS):
-                matrices = {name: arrow.matrix_of(batch, name) for name in VECTORS if name in names}
+                matrices = {name: arrow.matrix_of(batch, name) for name in arrow.VECTORS if name in names}
                 valid = {name: batch.column(name).is_valid().to_pylist() for name in matrices}
                 for index, row in enumerate(batch.drop_columns(list(matrices)).to_pylist()):
                     if with_embeddings:
                         own = embedding_field(row["kind"])
                         there = own in matrices and valid[own][index]
-                        row.update(dict.fromkeys(VECTORS))
+                        row.update(dict.fromkeys(arrow.VECTORS))
                         row[own] = matrices[own][index] if there else None
-                    yield row
+                    for name in lists:
+                        row[name] = None if row[name] is None else tuple(row[name])
+                    yield lacking | row
 
     def count(self) -> int:
         handle = self.table.refresh()
@@ -252,9 +257,12 @@ class LanceAdapter(Adapter):
             if condition:
                 query = query.where(condition, prefilter=True)
             query = query.bypass_vector_index() if self._exact else vector_index.tuned(query, bool(condition))
-            query = query.select(["id", "source", "page", "text", "_distance"])
-            rows = query.limit(k).to_list()
-        hits = [Hit(r["id"], r["source"], kind, r["page"], 1.0 - r["_distance"], r["text"]) for r in rows]
+            columns = [name for name in HIT_COLUMNS if name in handle.schema.names]
+            rows = query.select([*columns, "_distance"]).limit(k).to_list()
+        hits = [
+            Hit(kind=kind, score=1.0 - row["_distance"], **{name: row[name] for name in columns})
+            for row in rows
+        ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def publish(self, expected: int | None = None) -> None:

@@ -23,18 +23,32 @@ TYPES = {
 }
 
 
+#: Arrow types of the user's own fields.
+FIELD_TYPES = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "strings": pa.list_(pa.string()),
+}
+
+#: The columns that hold vectors.
+VECTORS = ("text_embedding", "image_embedding")
+
+
 def columns(schema: IndexSchema, id_metadata: Mapping[str, str]) -> Any:
     """An Arrow schema in the record's documented order; a model that isn't known has no column yet."""
     fields = []
-    for name in (*RECORD_FIELDS, *schema.fields):
-        kind, _, rest = name.partition("_")
-        if rest == "embedding":
+    for name in RECORD_FIELDS:
+        if name in VECTORS:
+            kind = name.partition("_")[0]
             model = model_of(schema, kind)
             fields += [vector_column(kind, model.dimensions)] if model else []
         else:
             metadata = id_metadata if name == "id" else None
             fields.append(pa.field(name, TYPES.get(name, pa.string()), metadata=metadata))
-    return pa.schema(fields)
+    return pa.schema([*fields, *(pa.field(name, FIELD_TYPES[kind]) for name, kind in schema.fields)])
 
 
 def vector_column(kind: str, dimensions: int) -> Any:
@@ -47,7 +61,7 @@ def table_of(records: list[Record], schema: Any) -> Any:
     rows = [as_row(record, with_embeddings=False) for record in records]
     arrays = []
     for field in schema:
-        if field.name.endswith("_embedding"):
+        if field.name in VECTORS:
             arrays.append(_vectors(records, field))
         else:
             arrays.append(pa.array([row.get(field.name) for row in rows], field.type))

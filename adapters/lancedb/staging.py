@@ -25,7 +25,7 @@ from adapters.lancedb import DATABASE
 from adapters.lancedb.adapter import LanceAdapter
 from adapters.lancedb.table import IDS_PER_FILTER, id_conditions
 from engine.errors import UsageError
-from engine.records import Hit, IndexSchema, Kind, Record, Vector
+from engine.records import SCHEMA_VERSION, Hit, IndexSchema, Kind, Record, Vector
 
 #: The directory of the parts, within that of the index, and the table of ids that each wants deleted.
 STAGING, DELETED = "staging", "deleted"
@@ -183,7 +183,8 @@ def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
         part.prepare()
         schema = part.schema()
         if schema is not None:
-            index.ensure_schema(schema)
+            # What an older engine has left lacks nothing but columns.
+            index.ensure_schema(replace(schema, version=SCHEMA_VERSION))
             # First: a file may have turned back to what it was, whose records are written again then.
             deleted = _deleted_of(part)
             if deleted is not None:

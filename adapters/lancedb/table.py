@@ -20,7 +20,7 @@ import lancedb
 
 from adapters.base import Filters
 from adapters.lancedb import arrow
-from adapters.schema import from_json, merged, model_of, to_json
+from adapters.schema import from_json, merged, to_json
 from engine.errors import DISK_FULL, DatabaseUnavailableError, DiskFullError, SchemaMismatchError, UsageError
 from engine.records import IndexSchema
 
@@ -103,10 +103,9 @@ class ChunkTable:
         if not os.access(self.directory, os.W_OK):
             raise UsageError(f"{self.where}: not writable")
         result = merged(self.schema, wanted, self.where)
-        for kind in ("text", "image"):
-            model = model_of(result, kind)
-            if model and f"{kind}_embedding" not in self.handle.schema.names:
-                self.handle.add_columns(arrow.vector_column(kind, model.dimensions))
+        for column in arrow.columns(result, {}):
+            if column.name not in self.handle.schema.names:
+                self.handle.add_columns(column)
         if result != self.schema:
             metadata = _metadata(str(self.identity), result)
             self.handle.update_field_metadata({"path": "id", "metadata": metadata})

@@ -17,7 +17,7 @@ from engine import chunkers, parsers
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec
-from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector
+from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector, field_types
 from engine.stages.discover import Found, FoundFile, LeftOut
 from engine.stages.index import IndexStage, Written
 from engine.stages.infer import InferStage
@@ -114,7 +114,7 @@ class Call:
         self._names[kind] = self._model_name(kind)
         text = self._model.text.info if "text" in self._names else None
         image = self._model.image.info if "image" in self._names else None
-        adapter.ensure_schema(IndexSchema(text, image, self._chunker.identity, tuple(self._fields)))
+        adapter.ensure_schema(IndexSchema(text, image, self._chunker.identity, field_types(self._fields)))
         adapter.prepare()
 
     def _model_name(self, kind: Kind) -> str:

@@ -12,7 +12,17 @@ from engine.parsers.reading import LocalFile, Opened
 from engine.records import Kind, Section
 from engine.registry import Registry
 
-__all__ = ["PARSERS", "LocalFile", "ParseOptions", "detect", "kinds_of", "parse", "suffixes", "type_by_name"]
+__all__ = [
+    "PARSERS",
+    "LocalFile",
+    "ParseOptions",
+    "check",
+    "detect",
+    "kinds_of",
+    "parse",
+    "suffixes",
+    "type_by_name",
+]
 
 #: General formats come first: where two parsers declare one suffix or media type, the later has it, and
 #: those of other packages come after all of these.
@@ -44,6 +54,11 @@ def _parser_of(media_type: str) -> Parser:
         if any(known.media_type == media_type for known in parser.formats):
             return parser
     raise UsageError(f"{media_type}: no parser reads it; parsers are {', '.join(PARSERS.names())}")
+
+
+def check() -> None:
+    """Load what every parser declares. Raises `UsageError` where one can't be loaded; called at preflight."""
+    _parsers()
 
 
 def detect(opened: Opened, name: str) -> str:

@@ -129,7 +129,7 @@ class _Adoption:
                 (record, source),
             )
             if not values:
-                given = {name: row[name] for name in self._schema.fields}
+                given = {name: row[name] for name, _ in self._schema.fields}
                 values = {name: value for name, value in given.items() if isinstance(value, str)}
         ledger = self._ledger
         ledger.set("adapter", index_url(self._url))

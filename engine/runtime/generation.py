@@ -11,7 +11,7 @@ from engine.errors import ModelNotFoundError, UsageError
 from engine.machine.allocator import release
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec
-from engine.records import IndexSchema, index_url
+from engine.records import IndexSchema, field_types, index_url
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 
@@ -60,8 +60,8 @@ class Generation:
     def schema(self) -> IndexSchema:
         """What the index must be made for, as far as it is known by now."""
         image = self._image.info if self._image else None
-        names = tuple(name for name, _ in self._config.database.fields)
-        return IndexSchema(self.text.info, image, self._chunker, names)
+        fields = field_types(dict(self._config.database.fields))
+        return IndexSchema(self.text.info, image, self._chunker, fields)
 
     def check(self, ledger: Ledger, opened: m.Opened) -> m.Renew:
         """Compare the database with the ledger; tells when a new generation of the index is wanted.

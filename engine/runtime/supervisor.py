@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
+from engine import parsers
 from engine.config import Config
 from engine.errors import EngineError, HandOverError, UsageError
 from engine.machine import batch_job as batch
@@ -105,6 +106,7 @@ class Supervisor:
         config = self._config
         with ExitStack() as stack:
             check_inputs(config.corpus.inputs, config.corpus.files_from)
+            parsers.check()
             self._progress = report.ProgressLine(config.run.quiet)
             stack.callback(self._progress.close)
             self._generation = Generation(config, self._progress.say)

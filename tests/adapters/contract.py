@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,60 +13,24 @@ from itertools import islice
 import numpy as np
 import pytest
 
-import adapters
-from adapters.base import Adapter, AdapterOptions, Filters
+from adapters.base import Adapter
 from engine.errors import SchemaMismatchError, UsageError
-from engine.records import ChunkerIdentity, IndexSchema, Kind, ModelInfo, Record
+from engine.records import (
+    ChunkerIdentity,
+    IndexSchema,
+    Kind,
+    ModelInfo,
+)
+from tests.adapters.contract_fields import FieldsContract
+from tests.adapters.contract_search import SearchContract
+from tests.adapters.harness import OPTIONS, adapters_closed, stored, write
 from tests.records import DIMENSIONS, MTIME, make_record, make_records, make_schema, make_vectors
 
-#: Bytes of the longest text that the engine makes.
-LONGEST_TEXT = 32 * 1024
+__all__ = ["OPTIONS", "AdapterContract", "DurableContract", "adapters_closed", "stored", "write"]
 
 
-#: Vectors can be read back from every server then.
-OPTIONS = AdapterOptions()
-
-
-def stored(adapter: Adapter) -> dict[str, dict[str, object]]:
-    """Everything in the index by id; fails where an id is there twice."""
-    rows = list(adapter.scan(with_embeddings=True))
-    by_id = {str(row["id"]): row for row in rows}
-    assert len(by_id) == len(rows), "an id is there twice"
-    return by_id
-
-
-def write(adapter: Adapter, records: list[Record], maybe_present: bool = False) -> None:
-    """Write records that must all be accepted."""
-    assert adapter.write(records, maybe_present) == [None] * len(records)
-
-
-class AdapterContract:
+class AdapterContract(FieldsContract, SearchContract):
     """What every adapter must do, with one index that the fixture `url` names."""
-
-    @pytest.fixture
-    def url(self) -> str:
-        """The URL of an index that doesn't exist yet."""
-        raise NotImplementedError
-
-    def drop(self, url: str) -> None:
-        """Delete the index behind an adapter's back."""
-        raise NotImplementedError
-
-    def make_foreign(self, url: str) -> None:
-        """Make something under that name which is not of this engine."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def adapter(self, url: str) -> Iterator[Adapter]:
-        adapter = adapters.connect(url, OPTIONS)
-        yield adapter
-        adapter.close()
-
-    @pytest.fixture
-    def index(self, adapter: Adapter) -> Adapter:
-        """An adapter whose index exists and is empty."""
-        adapter.ensure_schema(make_schema())
-        return adapter
 
     def test_without_an_index_there_is_nothing_and_no_error(self, adapter: Adapter) -> None:
         assert adapter.identity() is None
@@ -185,35 +148,6 @@ class AdapterContract:
         assert index.write([], maybe_present=True) == []
         assert index.delete([]) == 0
 
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "line one\nline two\r\n\ttabbed\x0b\x00 and a NUL",
-            "100 % of 'quotes', \"double\", back\\slash; {} %s $1 DROP TABLE",
-            "日本語のテキスト، نص عربي، e\u0301 \U0001f469\u200d\U0001f469\u200d\U0001f467 \u2028\ufeff",
-            "x" * LONGEST_TEXT,
-            "é\n" * (LONGEST_TEXT // 3),
-            " ",
-        ],
-        ids=["newlines", "quotes", "scripts", "long word", "long text", "space"],
-    )
-    def test_any_text_survives(self, index: Adapter, text: str) -> None:
-        record = make_record(text, 0, make_vectors(1)[0], source="/corpus/a %25 ' \" ü\n文.txt")
-        write(index, [record], maybe_present=True)
-        row = stored(index)[record.id]
-        assert row["text"] == text
-        assert row["source"] == record.source
-
-    def test_constant_fields_are_stored_beside_the_others(self, adapter: Adapter) -> None:
-        adapter.ensure_schema(make_schema(fields=("tenant", "lang")))
-        record = make_record("a", 0, make_vectors(1)[0], tenant="blue's", lang="de")
-        write(adapter, [record])
-        row = stored(adapter)[record.id]
-        assert (row["tenant"], row["lang"]) == ("blue's", "de")
-        schema = adapter.schema()
-        assert schema is not None
-        assert schema.fields == ("tenant", "lang")
-
     def test_a_bad_record_does_not_take_the_others_with_it(self, index: Adapter) -> None:
         good = make_records(2)
         wrong_length = replace(make_records(1, seed=5)[0], embedding=make_vectors(1, 3)[0])
@@ -246,67 +180,6 @@ class AdapterContract:
         index.delete([records[0].id])
         write(index, records, maybe_present=True)
         assert set(stored(index)) == {record.id for record in records}
-
-    def test_the_nearest_come_first_with_their_cosine(self, index: Adapter) -> None:
-        records = make_records(200)
-        write(index, records)
-        query = make_vectors(1, seed=99)[0]
-        cosines = {record.id: float(record.embedding @ query) for record in records}
-        hits = index.search("text", query, 5)
-        assert [hit.id for hit in hits] == sorted(cosines, key=lambda one: -cosines[one])[:5]
-        assert [hit.score for hit in hits] == pytest.approx([cosines[hit.id] for hit in hits], abs=1e-5)
-        first = next(record for record in records if record.id == hits[0].id)
-        assert (hits[0].source, hits[0].page, hits[0].text) == (first.source, first.page, first.text)
-
-    def test_the_length_of_a_query_changes_no_score(self, index: Adapter) -> None:
-        records = make_records(5)
-        write(index, records)
-        query = make_vectors(1, seed=9)[0]
-        plain, long = index.search("text", query, 3), index.search("text", (3 * query).astype(np.float32), 3)
-        assert [hit.id for hit in plain] == [hit.id for hit in long]
-        assert [hit.score for hit in long] == pytest.approx([hit.score for hit in plain], abs=1e-5)
-
-    def test_each_kind_is_searched_alone(self, index: Adapter) -> None:
-        texts, pictures = make_records(5), make_records(4, "image")  # the same vectors
-        write(index, [*texts, *pictures])
-        query = texts[0].embedding
-        found = index.search("text", query, 20)
-        assert {hit.id for hit in found} == {record.id for record in texts}
-        assert {hit.kind for hit in found} == {"text"}
-        seen = index.search("image", query, 20)
-        assert {hit.id for hit in seen} == {record.id for record in pictures}
-        assert seen[0].text is None
-
-    def test_a_filter_by_source_lets_only_that_prefix_pass(self, index: Adapter) -> None:
-        vectors = make_vectors(60)
-        names = ["/data/it's a_b%/x.txt", "/data/it's a_b%", "/data/It's a_b%/x.txt", "/data/it's aXbb/x.txt"]
-        records = [make_record(f"chunk {i}", i, v, source=names[i % 4]) for i, v in enumerate(vectors)]
-        write(index, records)
-        hits = index.search("text", vectors[0], 60, Filters(source_prefix="/data/it's a_b%"))
-        assert {hit.source for hit in hits} == set(names[:2])
-        assert len(hits) == 30
-        assert index.search("text", vectors[0], 5, Filters(source_prefix="/nowhere")) == []
-
-    def test_a_filter_by_media_type_takes_the_whole_of_it(self, index: Adapter) -> None:
-        texts = make_records(4)
-        pages = [replace(record, media_type="text/html") for record in make_records(3, seed=1)]
-        write(index, [*texts, *pages, *make_records(2, "image")])
-        query = texts[0].embedding
-        found = index.search("text", query, 9, Filters(media_type="text/html"))
-        assert {hit.id for hit in found} == {record.id for record in pages}
-        assert index.search("text", query, 9, Filters(media_type="text")) == []
-        assert len(index.search("image", query, 9, Filters(media_type="image/png"))) == 2
-        assert index.search("image", query, 9, Filters(media_type="text/plain")) == []
-
-    def test_the_nearest_that_pass_are_found_however_far_they_are(self, index: Adapter) -> None:
-        query = make_vectors(1, seed=99)[0]
-        records = sorted(make_records(500), key=lambda record: float(record.embedding @ query))
-        far = {record.id for record in records[:3]}
-        records = [replace(r, source="/far/away" if r.id in far else "/near/by") for r in records]
-        write(index, records)
-        both = Filters(source_prefix="/far/", media_type="text/plain")
-        assert [hit.id for hit in index.search("text", query, 3, both)] == [r.id for r in records[2::-1]]
-        assert len(index.search("text", query, 10, both)) == 3
 
     def test_a_model_that_is_met_later_is_added(self, adapter: Adapter) -> None:
         texts, pictures = make_records(3), make_records(2, "image", 8, seed=1)
@@ -357,7 +230,7 @@ class AdapterContract:
                 "image-model .*clip",
             ),
             (make_schema(fields=("tenant",)), r"\(none\).*tenant"),
-            (replace(make_schema(), version=99), "1.*99"),
+            (replace(make_schema(), version=99), "2.*99"),
         ],
         ids=["digest", "dimensions", "image", "fields", "version"],
     )
@@ -435,7 +308,7 @@ class DurableContract(AdapterContract):
 
     def test_a_killed_writer_loses_nothing_that_was_acknowledged(self, url: str) -> None:
         code = (
-            "import sys, adapters; from tests.adapters.contract import OPTIONS;"
+            "import sys, adapters; from tests.adapters.harness import OPTIONS;"
             "from tests.records import make_records, make_schema;"
             "a = adapters.connect(sys.argv[1], OPTIONS); a.ensure_schema(make_schema()); a.prepare()\n"
             "for seed in range(1000):\n"
@@ -459,16 +332,3 @@ class DurableContract(AdapterContract):
                 r.id for seed in [*acknowledged, acknowledged[-1] + 1] for r in make_records(50, seed=seed)
             }
             assert set(stored(adapter)) == expected
-
-
-class adapters_closed:  # noqa: N801 - reads as a function
-    """An adapter of its own, closed at the end of the block."""
-
-    def __init__(self, url: str, options: AdapterOptions = OPTIONS) -> None:
-        self._adapter = adapters.connect(url, options)
-
-    def __enter__(self) -> Adapter:
-        return self._adapter
-
-    def __exit__(self, *_: object) -> None:
-        self._adapter.close()

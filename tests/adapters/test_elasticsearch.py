@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import adapters
-from adapters.base import Filters
 from adapters.elasticsearch.adapter import ElasticsearchAdapter
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.records import ModelInfo
 from tests.adapters.contract import OPTIONS, DurableContract, adapters_closed, stored, write
-from tests.records import make_record, make_records, make_schema, make_vectors
+from tests.records import make_records, make_schema
 from tests.servers import free_port
 
 
@@ -98,34 +97,6 @@ class OnRealServer(DurableContract):
             with pytest.raises(UsageError, match="deleted or replaced"):
                 adapter.write(make_records(1), maybe_present=False)
             assert adapter.identity() is None
-
-    def test_words_find_the_texts_that_hold_them_and_never_a_picture(self, url: str) -> None:
-        texts = ["The red fox", "A fox AND a hound: red (maybe)", "Nothing of the sort", "fox"]
-        with adapters_closed(url) as adapter:
-            assert adapter.search_words("fox", 5) == []
-            adapter.ensure_schema(make_schema())
-            records = [
-                make_record(t, i, v) for i, (t, v) in enumerate(zip(texts, make_vectors(4), strict=True))
-            ]
-            records[3] = replace(records[3], source="/elsewhere/file", media_type="text/html")
-            write(adapter, [*records, *make_records(3, "image")])
-            hits = adapter.search_words("red fox", 10)
-            assert {hit.text for hit in hits} == {texts[0], texts[1], texts[3]}
-            assert hits[0].text == texts[0]
-            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-            assert len(adapter.search_words("red fox", 2)) == 2
-            assert [hit.text for hit in adapter.search_words('"fox" +(', 9, Filters("/elsewhere"))] == ["fox"]
-            assert [hit.text for hit in adapter.search_words("fox", 9, Filters(None, "text/html"))] == ["fox"]
-            assert adapter.search_words("?!", 9) == []
-
-    def test_an_unknown_field_is_refused_and_not_added(self, url: str) -> None:
-        with adapters_closed(url) as adapter:
-            adapter.ensure_schema(make_schema())
-            good, bad = make_records(1)[0], make_record("x", 0, make_vectors(1)[0], surprise="yes")
-            outcomes = adapter.write([good, bad], maybe_present=False)
-            assert outcomes[0] is None
-            assert "strict_dynamic_mapping_exception" in str(outcomes[1])
-            assert adapter.count() == 1
 
     def test_vectors_of_any_length_come_back_exactly(self, url: str) -> None:
         model = ModelInfo("text-model", "d" * 64, 16, normalized=False)

@@ -26,6 +26,9 @@ class TestLanceDB(DurableContract):
     def drop(self, url: str) -> None:
         shutil.rmtree(url.partition("://")[2])
 
+    def be_impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(adapters.lancedb.adapter, "WRITER_PATIENCE_S", 0.1)
+
     def make_foreign(self, url: str) -> None:
         lancedb.connect(url.partition("://")[2]).create_table("chunks", pa.table({"id": ["1"], "v": [1]}))
 
@@ -35,9 +38,9 @@ def test_the_table_has_the_documented_columns(tmp_path: Path) -> None:
         adapter.ensure_schema(make_schema(fields=("tenant",)))
     table = lancedb.connect(tmp_path / "db").open_table("chunks")
     assert table.schema.names == [
-        *("id", "source", "kind", "page", "position", "start", "end", "text", "text_embedding"),
-        *("image_embedding", "content_hash", "text_model", "image_model", "indexed_at", "mtime", "size"),
-        *("media_type", "tenant"),
+        *("id", "source", "document", "kind", "page", "position", "start", "end", "text", "title"),
+        *("headings", "text_embedding", "image_embedding", "content_hash", "text_model", "image_model"),
+        *("indexed_at", "mtime", "size", "media_type", "tenant"),
     ]
     assert table.schema.field("text_embedding").type == pa.list_(pa.float32(), 16)
     assert table.schema.field("mtime").type == pa.timestamp("us", "UTC")

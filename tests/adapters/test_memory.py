@@ -31,11 +31,6 @@ def test_a_name_is_needed() -> None:
         adapters.connect("memory://")
 
 
-def test_words_are_not_searched_for() -> None:
-    with pytest.raises(UsageError, match=r"memory:// can't search by words"):
-        adapters.connect("memory://any").search_words("word", 1)
-
-
 def test_two_names_are_two_indices() -> None:
     first, second = adapters.connect("memory://first"), adapters.connect("memory://second")
     first.ensure_schema(IndexSchema(None, None, ChunkerIdentity.from_key("any")))

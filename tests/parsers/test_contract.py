@@ -13,7 +13,9 @@ from tests.parsers.pdf_writer import Page, pdf
 
 SPEC = ImageSpec("model", None, "digest", 8, True, (8, 8), (0, 0, 0), (1, 1, 1), "shortest", "bicubic")
 SENTENCE = "Bees keep the hive warm, größer or not. "
-LIBRARIES = frozenset({"PIL", "lxml", "trafilatura", "pypdfium2", "pdfplumber", "charset_normalizer"})
+LIBRARIES = frozenset(
+    {"PIL", "lxml", "trafilatura", "pypdfium2", "pdfplumber", "charset_normalizer", "markdown_it"}
+)
 
 
 class TestText(ParserContract):

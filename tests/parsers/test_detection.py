@@ -16,6 +16,7 @@ from engine.parsers.base import Format, Head, Parser
 from engine.parsers.detection import Detector
 from engine.parsers.image import ImageParser
 from engine.records import Section, TextSection
+from engine.registry import Registry
 from tests.parsers.parsing import detect, parse
 from tests.parsers.pdf_writer import Page, pdf
 
@@ -168,3 +169,16 @@ def test_a_parser_of_another_package_adds_a_format_and_takes_its_suffix(
 def test_a_type_that_no_parser_reads_is_an_error_that_names_the_parsers() -> None:
     with pytest.raises(UsageError, match="application/x-nothing: no parser reads it; parsers are text, mark"):
         parsers.kinds_of("application/x-nothing")
+
+
+def test_a_parser_that_cannot_be_loaded_is_an_error_before_a_run_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = Registry("parsers", {"mine": "no_such_package.mine:Mine"}, {"mine": "pip install no-such"})
+    monkeypatch.setattr(parsers, "PARSERS", broken)
+    parsers._parsers.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=r"mine: .*no_such_package.*; pip install no-such"):
+            parsers.check()
+    finally:
+        parsers._parsers.cache_clear()

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from engine.parsers.markdown import Headings, plain
+from engine.parsers.markdown import Headings
 from engine.records import TextSection
 from tests.parsers import parsing
 
 parse = partial(parsing.text_sections, "text/markdown")
-
-# Not among them: list items without text and numbers other than 1, of which CommonMark's rules depend on
-# what stands before.
-LINES = [
-    "# One", "## Two ##", "#no", "####### seven", "Plain words", "Another line", "===", "---", "--", "=", "",
-    "", "```", "~~~", "```sh", "````", "    # code", "  # in", "   # three", "    four", "> quote",
-    "> # quoted", ">", "- item", "-  wide", "- # in item", "1. one", "  inside", "   inside", "     deep",
-    "- ```", "  ```", "<div>", "</div>", "<!-- comment", "-->", "<b>", "text <b>", "<script>", "</script>",
-    "* * *", "***", "- - -", "___", "[a]: /b", "\t# tab", "* a", "# Three #four", "`code`", "<?php", "?>",
-]  # fmt: skip
 
 
 def section_of(tmp_path: Path, markup: str) -> TextSection:
@@ -35,19 +22,26 @@ def section_of(tmp_path: Path, markup: str) -> TextSection:
     return section
 
 
-@settings(deadline=None, max_examples=300)
-@given(st.lists(st.sampled_from(LINES), max_size=9).map("\n".join))
-def test_headings_are_those_that_a_library_for_commonmark_finds(markup: str) -> None:
-    markdown_it = pytest.importorskip("markdown_it")
-    tokens = markdown_it.MarkdownIt("commonmark").parse(markup)
-    expected = [
-        (opened.map[0], int(opened.tag[1]))
-        for opened, content in pairwise(tokens)
-        if opened.type == "heading_open" and opened.level == 0 and content.content.strip()
-    ]
+def test_what_stands_in_code_lists_quotations_and_html_is_no_heading(tmp_path: Path) -> None:
+    markup = (
+        "~~~\n# code\n```\n~~~~\n# One\n    # code\n> # quoted\n\n- # item\n\n  # inside\n\nTwo\n---\n"
+        "<!--\n# comment\n-->\n<div>\n# html\n</div>\n\n#no\n\n---\n[a]: /b\n===\n## \n```\n# open\n"
+    )
+    section = section_of(tmp_path, markup)
+    assert [path for _, path in section.headings] == [("One",), ("One", "Two")]
+
+
+def test_code_that_goes_on_in_the_next_section_has_no_headings() -> None:
     headings = Headings()
-    headings.feed(f"\n{markup}", 0)
-    assert [(markup.count("\n", 0, at - 1), level) for at, level, _ in headings.outline.coming] == expected
+    sections = ["# One\n\n```sh\n# code\n\n", "# code\n", "```\n\n# Two\n", "```\n# code\n```\n", "# Three\n"]
+    at = 0
+    for section in sections:
+        headings.feed(section, at)
+        at += len(section)
+    whole = "".join(sections)
+    assert headings.outline.coming == [
+        (whole.index(f"# {name}"), 1, name) for name in ("One", "Two", "Three")
+    ]
 
 
 def test_a_chunk_has_the_path_of_headings_above_it(tmp_path: Path) -> None:
@@ -92,7 +86,7 @@ def test_the_title_is_the_front_matter_s_or_else_the_first_heading(
     ],
 )
 def test_a_heading_is_kept_without_its_marks(markup: str, text: str) -> None:
-    assert plain(markup) == text
+    assert Headings().plain(markup) == text
 
 
 def test_headings_without_end_take_no_more_than_their_limit(tmp_path: Path) -> None:
