@@ -14,7 +14,7 @@ from engine.cli.options import from_arguments, run_parser
 from engine.cli.parser import count
 from engine.cli.terminal import harmless
 from engine.config import Config
-from engine.errors import EngineError, UsageError
+from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.fleet import estimate as estimates
 from engine.fleet.census import take_census
 from engine.fleet.trial import try_out
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _arguments(argv)
         return plan(from_arguments(args), args)
-    except UsageError as error:
+    except (UsageError, DatabaseUnavailableError) as error:
         print(f"engine.plan: {harmless(str(error))}", file=sys.stderr)
         return 2
     except (EngineError, OSError) as error:
@@ -73,7 +73,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         " Takes the options of engine.run, which that run has.",
     )
     add = parser.add_argument
-    add("--shards", type=count(1), default=1, metavar="N", help="tasks to share it out to")
+    add("--shards", type=count(1), default=1, metavar="N",
+        help="tasks to share it out to: about 16 for each that runs at once (default 1)")  # fmt: skip
     add("--calibrate-seconds", type=count(0), default=60, metavar="S",
         help="run over a sample for so long; 0: only list (default 60)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")

@@ -49,14 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     one = commands_of.add_parser(
         "submit",
         allow_abbrev=False,
-        usage="python -m engine.slurm submit INPUT... --adapter URL --tasks N [options]"
+        usage="python -m engine.slurm submit INPUT... --adapter URL --concurrent K [options]"
         " [options of engine.run] [-- options of sbatch]",
         help="write the scripts and submit them",
         description="Submit an array of tasks and the job that finishes what they did. Options that are not"
         " listed here go to engine.run in each task; what stands after -- goes to sbatch.",
     )
     add = one.add_argument
-    add("--tasks", type=_count, required=True, metavar="N", help="shares of the files, a task for each")
+    add("--tasks", type=_count, metavar="N",
+        help="shares of the files, a task for each (default: 16 times --concurrent)")  # fmt: skip
     add("--run-dir", metavar="DIR", help="that all nodes can write (default: as that of engine.run)")
     add("--concurrent", type=_count, metavar="K", help="most tasks at once")
     add("--gpus-per-task", type=_count, metavar="G", help="as --gres=gpu:G")
