@@ -23,8 +23,8 @@ from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless, say
 from engine.config import DEFAULT_ADAPTER
 from engine.errors import EXIT_DONE, UsageError
-from engine.models.backend import check_backend
-from engine.models.load import load_image, load_text
+from engine.models.choices import check_backend
+from engine.models.load import load_caption, load_text
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import Hit, IndexSchema, Kind, ModelInfo, Vector
@@ -169,8 +169,7 @@ def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str, bac
     if isinstance(spec, TextSpec):
         # What loads fastest: a single query is not worth a calibration, nor what it may have chosen.
         return load_text(spec, device, dtype, backend, measure=False).embed_query(query)
-    # Captions go through the text tower, which torch alone runs.
-    return load_image(spec, device, dtype, "torch", measure=False).embed_query(query)
+    return load_caption(spec, device, dtype).embed_query(query)
 
 
 def snippet(text: str, query: str, size: int = SNIPPET_CHARACTERS) -> str:

@@ -92,7 +92,7 @@ class TestFind:
         adapters.connect(index).ensure_schema(  # as a run does that met a picture and could not read it
             IndexSchema(None, ModelInfo("no such model", "0" * 64, 8, True), schema.chunker)
         )
-        monkeypatch.setattr(search, "load_image", None)
+        monkeypatch.setattr(search, "load_caption", None)
         assert list(search.find("bees", index)) == ["text"]
 
     def test_an_index_of_pictures_loads_no_text_model(
