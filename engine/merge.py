@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser, seconds
 from engine.cli.terminal import harmless, say
 from engine.errors import DatabaseUnavailableError
-from engine.run import CHILD_ENVIRONMENT
+from engine.machine.environment import set_child_environment
 from engine.verify import as_lines
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     args = _parser().parse_args(argv)
     adapters.check(args.adapter)
-    for name, value in CHILD_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_child_environment()
     return _run(args)
 
 

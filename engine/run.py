@@ -9,18 +9,8 @@ from collections.abc import Sequence
 from engine.cli.exits import command, run_and_exit
 from engine.errors import EXIT_STOPPED
 from engine.machine import batch_job
+from engine.machine.environment import set_child_environment
 from engine.runtime.limits.stop import STOP_SIGNALS
-
-#: What every child process inherits: one thread for each library that would start one for each core (the
-#: inference process sets torch's own), an allocator that doesn't keep an arena for each thread, and none of
-#: multiprocessing's warnings about a semaphore of tqdm's that a killed process leaves to be cleaned up.
-CHILD_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "RAYON_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "MALLOC_ARENA_MAX": "2",
-    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
-}
 
 
 @command("run")
@@ -29,8 +19,7 @@ def _run(argv: Sequence[str] | None = None) -> int:
     from engine.cli.options import parse
 
     config = parse(argv)
-    for name, value in CHILD_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_child_environment()
     if config.run.dry_run:
         from engine.cli.dry_run import dry_run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,8 @@ from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
 from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, UsageError
+from engine.machine.environment import set_child_environment
 from engine.repair.compare import Difference, Finding, Repaired
-from engine.run import CHILD_ENVIRONMENT
 
 
 @command("verify")
@@ -50,8 +49,7 @@ def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
                 f" have something left to make, {adopted.gone:,} are not there any more"
             )
     elif args.repair:
-        for name, value in CHILD_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        set_child_environment()
         repaired = repair(folders, args.adapter)
         told["repaired"] = asdict(repaired)
     difference = verify(folders, args.adapter)

@@ -24,7 +24,7 @@ from engine.config import (
     sorted_pairs,
 )
 from engine.errors import EXIT_DONE, EXIT_FAILURES, EngineError, UsageError
-from engine.run import CHILD_ENVIRONMENT
+from engine.machine.environment import CHILD_ENVIRONMENT
 
 
 def run_processes(
