@@ -205,6 +205,17 @@ class Adapter(ABC):
         """Go on with the index of this identity where its load was begun and never published; else False."""
         return False
 
+    def size_bytes(self) -> int | None:
+        """Bytes of the index on the database's disks, replicas left out; None where it doesn't say."""
+        return None
+
+    def drop(self) -> None:
+        """Delete the index with all its generations; no error where there is none.
+
+        Only for an index that the caller has made for itself. Raises `UsageError` where the database can't.
+        """
+        raise UsageError(f"{self.scheme}:// can't delete a whole index")
+
     @abstractmethod
     def close(self) -> None:
         """Free the connection. Safe to call twice."""

@@ -58,6 +58,9 @@ class MemoryAdapter(Adapter):
     def __init__(self, name: str) -> None:
         self._name = name
 
+    def drop(self) -> None:
+        drop(self._name)
+
     def identity(self) -> str | None:
         index = _INDEXES.get(self._name)
         return index.identity if index else None

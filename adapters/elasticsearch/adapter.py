@@ -285,6 +285,20 @@ class ElasticsearchAdapter(Adapter):
         self._name = self._location.index
         self._sender.aim(self._name)
 
+    def size_bytes(self) -> int | None:
+        index = self._find()
+        if index is None:
+            return None
+        with self._location.errors():
+            self._client.indices.flush(index=index.index)
+            told = self._client.indices.stats(index=index.index, metric="store").body
+        return int(told["_all"]["primaries"]["store"]["size_in_bytes"])
+
+    def drop(self) -> None:
+        for index in self._generations.numbered():
+            with self._location.errors():
+                self._client.indices.delete(index=index.index, ignore_unavailable=True)
+
     def close(self) -> None:
         self._sender.close()
         self._client.close()

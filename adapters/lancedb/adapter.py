@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +14,7 @@ from typing import IO, Any
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
 from adapters.lancedb import DATABASE, arrow, vector_index
 from adapters.lancedb.presence import Presence
-from adapters.lancedb.table import ChunkTable, filter_condition, id_conditions, quote
+from adapters.lancedb.table import TABLE, ChunkTable, filter_condition, id_conditions, quote
 from adapters.schema import embedding_field, model_of, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
@@ -277,6 +279,20 @@ class LanceAdapter(Adapter):
                 with self.table.errors():
                     rows = self.table.handle.count_rows(f"kind = {quote(kind)}")
                     vector_index.build(self.table.handle, f"{kind}_embedding", rows, self._index)
+
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.table.directory.rglob("*") if path.is_file())
+
+    def drop(self) -> None:
+        # What else lies in the directory is not the engine's.
+        self.close()
+        directory = self.table.directory
+        for name in (f"{TABLE}.lance", "staging"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+        for name in (".creation", ".writer"):
+            (directory / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or not there
+            directory.rmdir()
 
     def close(self) -> None:
         self.table.close()

@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> None:
 
 def compare(corpus: Path, seconds: int, options: Sequence[str], work: Path) -> list[dict[str, object]]:
     """A row for each figure: foretold, real, and the difference in percent of the real one."""
-    planned = ["engine.plan", str(corpus), "--shards", "1", "--run-dir", str(work / "plan"), "--json"]
-    told = json.loads(_call([*planned, "--calibrate-seconds", str(seconds), *options], (0, 3)))
     index = work / "index"
+    planned = ["engine.plan", str(corpus), "--adapter", f"lancedb://{index}", "--json"]
+    told = json.loads(_call([*planned, "--calibrate-seconds", str(seconds), *options], (0, 3)))
     real = ["engine.run", str(corpus), "--run-dir", str(work / "run"), "--adapter", f"lancedb://{index}"]
     _call([*real, *options], (0, 3))
     summary: dict[str, Any] = json.loads((work / "run" / "summary.json").read_text(encoding="utf-8"))

@@ -19,10 +19,12 @@ from pathlib import Path
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from engine.chunkers.tokens import TokenChunker
+from engine import chunkers
+from engine.config import DEFAULT_CHUNKER
 from engine.machine.allocator import release, resident_bytes
 from engine.models.resolve import resolve_image
 from engine.models.spec import TextSpec
+from engine.records import ChunkerChoice
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from tests.parsers.pdf_writer import Page, pdf
 
@@ -78,7 +80,7 @@ def main() -> int:
     image = resolve_image("stand-in:224")
     with tempfile.TemporaryDirectory() as folder:
         model = spec(Path(folder))
-        stage = ParseStage(model, TokenChunker(model), lambda: image)
+        stage = ParseStage(model, chunkers.make(model, ChunkerChoice(DEFAULT_CHUNKER)), lambda: image)
         print("| files | resident MiB | after malloc_trim |\n|---|---|---|")
         for number in range(options.files + 1):
             if number % max(1, options.files // 20) == 0:

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import parsers
-from engine.chunkers.tokens import TokenChunker
+from engine import chunkers, parsers
+from engine.config import DEFAULT_CHUNKER
 from engine.errors import ParseError
 from engine.models.resolve import resolve_image, resolve_text
+from engine.records import ChunkerChoice
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 from tests.parsers.pdf_writer import Page, pdf_stream
@@ -215,7 +216,7 @@ def _parse(path: str, chunk: bool) -> tuple[int, str]:
     if chunk:
         spec = resolve_text("stand-in:384")
         status = os.stat(path)
-        stage = ParseStage(spec, TokenChunker(spec), lambda: image)
+        stage = ParseStage(spec, chunkers.make(spec, ChunkerChoice(DEFAULT_CHUNKER)), lambda: image)
         end = "parsed"
         for item in stage.parse(FileJob(1, path, path, status.st_size, status.st_mtime_ns)):
             count += isinstance(item, Segment)

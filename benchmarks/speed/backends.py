@@ -31,7 +31,9 @@ from typing import IO, Any, TypedDict
 
 import numpy as np
 
-from engine.models.backend import BackendChoice, has_openvino, machine, ways
+from engine.machine.processor import machine
+from engine.models import backends as registry
+from engine.models.backends.base import BackendChoice
 from engine.models.load import load_image, load_text
 from engine.models.probes import cosines
 from engine.models.resolve import resolve_image, resolve_text
@@ -57,9 +59,12 @@ class Timing(TypedDict):
 
 def compared() -> list[str]:
     """What is compared on this machine, the reference first, then torch's float32."""
-    # On no CPU is it a way of `auto`.
-    possible = [BackendChoice("torch", "float32"), *ways("auto", "auto"), BackendChoice("onnx", "int8")]
-    return [ENCODE, *dict.fromkeys(str(way) for way in possible)]
+    possible = [BackendChoice("torch", "float32")]
+    for part in registry.leanest_first():
+        if part.installed() and not part.only_own:
+            possible += [BackendChoice(part.name, dtype) for dtype in sorted(part.auto_dtypes("cpu"))[::-1]]
+            possible += [BackendChoice(part.name, "int8")] if "int8" in part.dtypes else []
+    return [ENCODE, *dict.fromkeys(map(str, possible))]
 
 
 def flop(lengths: Iterable[int], folder: Path | None = None) -> float:
@@ -285,8 +290,8 @@ def main() -> int:
         )
     # So that no export falls into a run.
     load_image(resolve_image(), "cpu", "float32", "onnx")
-    backends = ("torch", "onnx", *(["openvino"] if has_openvino() else []))
-    runs = [memory(args.corpus, backend) for backend in backends]
+    able = [part.name for part in registry.leanest_first() if part.installed() and not part.only_own]
+    runs = [memory(args.corpus, backend) for backend in able]
     stages = ("inference", "indexer", "parsers", "supervisor", "total")
     print(f"{'peak PSS in MB':<16}" + "".join(f"{stage:>12}" for stage in stages) + f"{'run in s':>10}")
     for run in runs:

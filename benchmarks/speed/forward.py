@@ -53,6 +53,7 @@ def image_flop(module: Any, size: tuple[int, int], device: torch.device) -> floa
 def main() -> int:
     """The command."""
     folder, kind, device_name, dtype, seconds = sys.argv[1:]
+    device = torch.device(device_name)
     model: Any
     if kind == "text":
         model = load_text(resolve_text(folder), device_name, dtype, "torch")
@@ -60,10 +61,15 @@ def main() -> int:
         rate, each = text_throughput(model, lengths), flop(lengths, Path(folder)) / sum(lengths)
     else:
         model = load_image(resolve_image(folder), device_name, dtype, "torch")
-        rate, each = image_throughput(model), image_flop(model.module, model.spec.size, model.device)
-    found = peak(model.device, model.dtype, float(seconds))
-    name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
-    told = {"rate": rate, "flop": each, "peak": found, "device": name, "dtype": str(model.dtype)}
+        rate, each = image_throughput(model), image_flop(model.module, model.spec.size, device)
+    found = peak(device, model.dtype, float(seconds))
+    told = {
+        "rate": rate,
+        "flop": each,
+        "peak": found,
+        "device": model.device_name,
+        "dtype": model.choice.dtype,
+    }
     print(json.dumps(told))
     return 0
 

@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 
 from engine.config import DEFAULT_CHUNKER
 from engine.errors import UsageError
-from engine.models.backend import check_backend
-from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
+from engine.models.choices import check_backend
+from engine.models.load import (
+    CaptionEmbedder,
+    ImageEmbedder,
+    TextEmbedder,
+    load_caption,
+    load_image,
+    load_text,
+)
 from engine.models.resolve import DEFAULT_TEXT_MODEL, resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import RECORD_FIELDS, ChunkerChoice, OptionValue
@@ -116,6 +123,7 @@ class EmbeddingModel:
         self._image = resolve_image(image_model) if image_model is not None else None
         self._text_embedder: TextEmbedder | None = None
         self._image_embedder: ImageEmbedder | None = None
+        self._caption_embedder: CaptionEmbedder | None = None
         _warn(self.text.notes)
 
     @classmethod
@@ -172,6 +180,12 @@ class EmbeddingModel:
             self._image_embedder = load_image(self.image, self.device, self.dtype, self.backend)
             _warn(self._image_embedder.notes)
         return self._image_embedder
+
+    def load_caption(self) -> CaptionEmbedder:
+        """The image model's text tower, loaded by now."""
+        if self._caption_embedder is None:
+            self._caption_embedder = load_caption(self.image, self.device, self.dtype)
+        return self._caption_embedder
 
     def __repr__(self) -> str:
         image = self._image.name if self._image else self.image_model

@@ -18,7 +18,7 @@ from engine import parsers
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
 from engine.api.in_process import Call, OnFailure
 from engine.errors import SkipFileError, UsageError
-from engine.models.load import ImageEmbedder, TextEmbedder
+from engine.models.load import CaptionEmbedder, TextEmbedder
 from engine.records import Kind, Record, Vector
 from engine.stages.discover import Discovery, check_inputs
 
@@ -42,7 +42,7 @@ def embed_query(query: str | Sequence[str], model: EmbeddingModel, kind: Kind = 
 
     `kind` "image" takes the image model's text tower, whose vectors lie near those of pictures.
     """
-    embedder: TextEmbedder | ImageEmbedder = model.load_text() if kind == "text" else model.load_image()
+    embedder: TextEmbedder | CaptionEmbedder = model.load_text() if kind == "text" else model.load_caption()
     if isinstance(query, str):
         return embedder.embed_query(query)
     vectors = np.empty((len(query), embedder.spec.dimensions), dtype=np.float32)

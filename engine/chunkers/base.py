@@ -13,6 +13,10 @@ from engine.records import Chunk, ChunkerIdentity, OptionValue, TextSection, Vec
 Embed: TypeAlias = Callable[[Sequence[str]], Vector]
 
 
+#: Largest text of a chunk in bytes of UTF-8: a few tokens can cover very long text.
+MAX_CHUNK_BYTES = 32 * 1024
+
+
 class Chunker(ABC):
     """Cuts the text of sections into chunks for one text model.
 
@@ -22,7 +26,8 @@ class Chunker(ABC):
       `section.text[start:end]`, and not blank. `start` and `end` both grow from each chunk to the next;
       chunks may share text.
     - **Fits.** `tokens` counts the model's whole input, prompt and special tokens included, and is never more
-      than `spec.max_tokens`. `token_ids` is that input where `spec.mode` is `ids`, else None.
+      than `spec.max_tokens`. `token_ids` is that input where `spec.mode` is `ids`, else None. The text has at
+      most `MAX_CHUNK_BYTES`.
     - **Deterministic.** Chunks depend on the section, the model and the options in force, on nothing else:
       not on sections before, the device or the time. A run that was killed cuts again and must find the
       same chunks, since their offsets are part of their records' ids.

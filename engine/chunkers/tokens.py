@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.chunkers.base import Chunker
+from engine.chunkers.base import MAX_CHUNK_BYTES, Chunker
 from engine.chunkers.boundaries import best_cut, overlap_start, skip_space
 from engine.chunkers.tokenizer import FileTokens, Offsets, Reading, load_tokens
 from engine.chunkers.words import SPACES
@@ -22,9 +22,6 @@ from engine.records import Chunk, ChunkerIdentity, TextSection, TokenIds
 
 #: Version of the way texts are cut; part of every id, so a change that moves a cut needs a new one.
 ALGORITHM = "v1"
-
-#: Largest chunk in bytes of UTF-8: a few tokens can cover very long text.
-MAX_BYTES = 32 * 1024
 
 #: Tokens of a chunk where neither the user nor the model says how many.
 DEFAULT_SIZE = 512
@@ -136,13 +133,13 @@ class TokenChunker(Chunker):
         """Where a chunk from `start` ends at the latest, by its tokens and by its bytes."""
         too_far = int(np.searchsorted(starts, start)) + self._room
         reach = max(int(starts[too_far]), start + 1) if too_far < len(starts) else len(text)
-        reach = min(reach, start + MAX_BYTES)
-        if 4 * (reach - start) <= MAX_BYTES:
+        reach = min(reach, start + MAX_CHUNK_BYTES)
+        if 4 * (reach - start) <= MAX_CHUNK_BYTES:
             return reach
         raw = text[start:reach].encode("utf-8", "surrogatepass")
-        if len(raw) <= MAX_BYTES:
+        if len(raw) <= MAX_CHUNK_BYTES:
             return reach
-        whole = MAX_BYTES
+        whole = MAX_CHUNK_BYTES
         while raw[whole] & 0xC0 == 0x80:  # inside a character
             whole -= 1
         return start + len(raw[:whole].decode("utf-8", "surrogatepass"))

@@ -20,7 +20,8 @@ from engine.config import DEVICES, GROUPS, LOG_LEVELS, Config, ModelConfig, sort
 from engine.errors import UsageError
 from engine.machine import batch_job
 from engine.machine.cores import default_workers
-from engine.models.backend import BACKENDS, DTYPES, check_backend
+from engine.models import backends
+from engine.models.choices import DTYPES, check_backend
 
 #: Headings of the help and of docs/options.md, by the configuration's groups.
 HEADINGS = {
@@ -129,7 +130,7 @@ OPTIONS = (
         "NAME", "ViT-B-32, looked for when there is a picture"),
     Option("models.trust_remote_code", "on", "let a model run code of its own from the hub"),
     Option("models.backend", "text", "library that runs the models", "",
-        "auto: torch on a GPU, on a CPU the fastest", BACKENDS),
+        "auto: torch on a GPU, on a CPU the fastest", tuple(backends.names())),
     Option("models.device", "device", DEVICES, "DEVICE"),
     Option("models.dtype", "text", "precision of the models; int8 needs --backend onnx, and is for texts",
         choices=DTYPES),

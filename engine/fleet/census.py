@@ -1,7 +1,14 @@
-"""What a corpus holds, by media type, with a sample of each."""
+"""What a corpus holds, by media type, with a sample of each type in which large files come first.
+
+**Priority sampling** (Duffield, Lund and Thorup, Journal of the ACM 54(6), 2007): each file gets the priority
+weight ÷ u, u drawn evenly from (0, 1], and those with the highest priorities are taken. Whatever part of them
+was looked at in that order, a file of it stands for max(weight, t), where t is the highest priority that was
+not looked at. A text's weight is its bytes, for so are its tokens; a picture's is 1.
+"""
 
 from __future__ import annotations
 
+import heapq
 import random
 from dataclasses import dataclass, field
 
@@ -9,17 +16,40 @@ from engine.config import Config
 from engine.parsers import type_by_name
 from engine.stages.discover import Discovery, FoundFile, LeftOut
 
-#: Files of each type that are drawn; of a larger one, and of texts only its head, nothing is taken.
-SAMPLE_FILES, SAMPLE_BYTES = 128, 64 * 2**20
+#: Files of each type that are drawn.
+SAMPLE_FILES = 256
+
+
+@dataclass(order=True, frozen=True, slots=True)
+class Sampled:
+    """A file that was drawn."""
+
+    priority: float
+    path: str
+    source: str
+    size: int
+    weight: float
 
 
 @dataclass
 class Class:
-    """The files of one media type, and some of them, drawn with equal chances: path and bytes."""
+    """The files of one media type. `sample` is a heap, the lowest priority first; `next` is the highest
+    priority that is not in it."""
 
     files: int = 0
     size: int = 0
-    sample: list[tuple[str, int]] = field(default_factory=list)
+    sample: list[Sampled] = field(default_factory=list)
+    next: float = 0.0
+
+    def add(self, file: FoundFile, weight: float, chance: random.Random) -> None:
+        """Count a file, and draw it or not."""
+        self.files += 1
+        self.size += file.size
+        drawn = Sampled(weight / (1.0 - chance.random()), file.path, file.source, file.size, weight)
+        if len(self.sample) < SAMPLE_FILES:
+            heapq.heappush(self.sample, drawn)
+        else:
+            self.next = max(self.next, heapq.heappushpop(self.sample, drawn).priority)
 
 
 @dataclass
@@ -47,20 +77,11 @@ def take_census(config: Config) -> Census:
     corpus = config.corpus
     listing = Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden)
     for item in listing:
-        if not isinstance(item, FoundFile):
+        if isinstance(item, FoundFile):
+            name = type_by_name(item.source)
+            weight = 1.0 if name.startswith("image/") else float(item.size)
+            census.classes.setdefault(name, Class()).add(item, weight, chance)
+        else:
             census.left_out += isinstance(item, LeftOut)
             census.unreadable += not isinstance(item, LeftOut)
-            continue
-        found = census.classes.setdefault(type_by_name(item.source), Class())
-        found.files += 1
-        found.size += item.size
-        _draw(found, (item.path, item.size), chance)
     return census
-
-
-def _draw(found: Class, entry: tuple[str, int], chance: random.Random) -> None:
-    """A reservoir (Vitter, Random sampling with a reservoir, 1985, algorithm R)."""
-    if len(found.sample) < SAMPLE_FILES:
-        found.sample.append(entry)
-    elif (place := chance.randrange(found.files)) < SAMPLE_FILES:
-        found.sample[place] = entry

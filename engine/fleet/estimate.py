@@ -1,7 +1,7 @@
 """What a corpus will take: tokens, time, memory and index, from its census and a trial run over its sample.
 
 **Tokens and pictures.** For each type, what the sample's whole files gave for each byte (pictures: for each
-file), times what the corpus has of it. A type of which no file came to its end gets the mean of the others.
+file), weighed as `engine.fleet.census` says, times what the corpus has of it.
 
 **Time.** The trial's window, from its first batch to its last acknowledgement, is shared out between texts
 and pictures as their models' calls took; what a token and a picture cost then is the sum of all that a run
@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import EngineError
-from engine.fleet.census import Census
-from engine.fleet.trial import Trial
+from engine.fleet.census import Census, Class
+from engine.fleet.trial import Trial, Yielded
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Estimate:
 
     @property
     def index_bytes(self) -> float:
-        """Of the whole index, as LanceDB stores it."""
+        """Of the whole index; 0 where the database doesn't say."""
         return self.records * self.bytes_per_record
 
     @property
@@ -102,30 +102,45 @@ def estimate(census: Census, trial: Trial) -> Estimate:
         tokens_per_s=tokens / (window * shares["text"]) if tokens and shares["text"] else 0.0,
         pictures_per_s=pictures / (window * shares["image"]) if pictures and shares["image"] else 0.0,
         edge_s=max(0.0, summary["seconds"] - window),
-        bytes_per_record=trial.index_bytes / max(1, records),
+        bytes_per_record=(trial.index_bytes or 0) / max(1, records),
         memory=summary["memory"],
         measured_s=window,
-        measured_files=sum(each.files for each in trial.yields.values()),
+        measured_files=sum(each.done for found in trial.yields.values() for each in found),
         device=str(light["device"]),
     )
 
 
 def _types(census: Census, trial: Trial) -> list[TypeEstimate]:
-    made = trial.yields
-    size = max(1, sum(each.size for each in made.values()))
-    mean_texts = sum(each.texts for each in made.values()) / size
-    mean_tokens = sum(each.texts * each.tokens_each for each in made.values()) / size
+    """By type, the largest first. One of which no file came to its end gets the mean of the others."""
+    yields = {name: _mean_yield(found, trial.yields.get(name, [])) for name, found in census.classes.items()}
+    known = {name: each for name, each in yields.items() if each is not None}
+    size = max(1, sum(census.classes[name].size for name in known))
+    mean = sum(each[0] * census.classes[name].size for name, each in known.items()) / size
+    tokens = trial.summary["tokens"] / max(1, trial.summary["chunks"]["text"])
     found = []
     for name, there in sorted(census.classes.items(), key=lambda pair: -pair[1].size):
-        seen = made.get(name)
-        if seen is None or not seen.size:
-            texts, tokens, pictures = mean_texts * there.size, mean_tokens * there.size, 0.0
-        else:
-            texts = seen.texts / seen.size * there.size
-            tokens = texts * seen.tokens_each
-            pictures = seen.pictures / seen.files * there.files
-        found.append(TypeEstimate(name, there.files, there.size, tokens, texts, pictures))
+        a_byte, a_file = yields[name] or (mean, 0.0)
+        texts = a_byte * there.size
+        each = trial.tokens_each.get(name, tokens)
+        found.append(TypeEstimate(name, there.files, there.size, texts * each, texts, a_file * there.files))
     return found
+
+
+def _mean_yield(found: Class, sample: Sequence[Yielded]) -> tuple[float, float] | None:
+    """Texts of a byte and pictures of a file; None where no file came to its end.
+
+    A ratio of two sums that each stand for all files, so that what could not be sampled counts as the rest.
+    """
+    limit = max([found.next, *(each.file.priority for each in sample if not each.done)])
+    done = [each for each in sample if each.done and each.size]
+    # Those below the limit were faster than others with more right to be looked at.
+    done = [each for each in done if each.file.priority > limit] or done
+    if not done:
+        return None
+    shares = [max(each.file.weight, limit) for each in done]
+    texts = sum(share * each.texts / each.size for share, each in zip(shares, done, strict=True))
+    # What a share counts is bytes of a text and pieces of pictures; the other kind's mean is by its files.
+    return texts / sum(shares), sum(each.pictures for each in done) / len(done)
 
 
 def lines(census: Census, guess: Estimate | None, tasks: int) -> list[str]:
@@ -155,10 +170,8 @@ def lines(census: Census, guess: Estimate | None, tasks: int) -> list[str]:
             f" {_duration(guess.edge_s)} to start and end"
         )
         out.append(f"memory     {_memory(guess.memory)}")
-        out.append(
-            f"index      {guess.records:,.0f} records of {guess.bytes_per_record:,.0f} bytes,"
-            f" {_bytes(guess.index_bytes)}, as LanceDB stores them"
-        )
+        stored = f" of {guess.bytes_per_record:,.0f} bytes, {_bytes(guess.index_bytes)} in this database"
+        out.append(f"index      {guess.records:,.0f} records{stored if guess.bytes_per_record else ''}")
     return out
 
 

@@ -1,7 +1,8 @@
 """The calibration: the engine itself over a sample, into an index of its own, for about as long as was asked.
 
 `python -m engine.fleet.trial` is that run: its configuration comes as JSON on standard input. All that a real
-run does takes part (parsing, the model, writing, its plan of memory), so that nothing is forgotten.
+run does takes part (parsing, the model, writing, its plan of memory), so that nothing is forgotten. The index
+lies beside the one that the user named, on the same server or disk, and is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -14,60 +15,69 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import adapters
 from engine.chunkers.tokenizer import load_tokens
 from engine.config import Config
-from engine.errors import EngineError
-from engine.fleet.census import SAMPLE_BYTES, Census
+from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.fleet.census import Census, Sampled
 from engine.models.resolve import resolve_text
 from engine.parsers import type_by_name
+from engine.records import index_url, source_of
 from engine.runtime.report.reading import read_only
 
-#: Bytes of a text that are taken: of larger ones the head.
-HEAD_BYTES = 2**20
+#: Larger files are not taken; of texts that are larger than the second the head.
+SAMPLE_BYTES, HEAD_BYTES = 64 * 2**20, 2**20
 
 #: Records of each type of which the tokens are counted again, to share out the run's among the types.
-COUNTED_RECORDS = 300
+COUNTED_RECORDS = 2000
 
 #: Seconds between two looks at the run; after its end was asked for, until it is killed.
 LOOK_S, DRAIN_S = 0.2, 120.0
 
 
-@dataclass
-class Yield:
-    """What the files of one type gave: `files` of them, with `size` bytes, came to their end."""
+@dataclass(frozen=True, slots=True)
+class Yielded:
+    """What a file of the sample gave. `size` is what was taken of it; `done`: it came to its end."""
 
-    files: int = 0
-    size: int = 0
+    file: Sampled
+    size: int
     texts: int = 0
     pictures: int = 0
-    #: Mean tokens of a text record.
-    tokens_each: float = 0.0
+    done: bool = False
 
 
 @dataclass
 class Trial:
-    """What the run has shown; `summary` is its `summary.json`, `index_bytes` what its index takes."""
+    """What the run has shown; `summary` is its `summary.json`. `tokens_each` are those of a text record,
+    `index_bytes` what its index takes (None: the database doesn't say); both by type where that is known."""
 
     summary: Mapping[str, Any]
-    index_bytes: int
-    yields: dict[str, Yield] = field(default_factory=dict)
+    index_bytes: int | None
+    yields: dict[str, list[Yielded]] = field(default_factory=dict)
+    tokens_each: dict[str, float] = field(default_factory=dict)
 
 
 def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial:
-    """Run over the sample, `seconds` from the first chunk on, or until its end. Raises `EngineError`."""
-    files = work / "sample.list"
-    with open(files, "wb") as file:
-        file.writelines(os.fsencode(path) + b"\n" for path in _sample(census, work))
+    """Run over the sample, `seconds` from the first chunk on, or until its end.
+
+    Raises `EngineError`; `UsageError` where the database can't be reached, or has no way to delete an index.
+    """
+    named = config.database.adapter
+    query = named[len(index_url(named)) :]
+    url = f"{index_url(named).rstrip('/')}-plan-{uuid4().hex[:8]}{query}"
+    _drop(url)  # What can't be done at the end is refused now.
+    taken = {source_of(path): (file, size) for file, path, size in _sample(census, work)}
     trial = config.changed(
         inputs=(),
-        files_from=str(files),
-        adapter=f"lancedb://{work}/index",
+        files_from=str(work / "sample.list"),
+        adapter=url,
         run_dir=work / "run",
         shard=(0, 1),
         include=(),
@@ -81,43 +91,60 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         quiet=True,
         memory_trace=None,
     )
-    _run(trial, seconds, work)
-    summary = json.loads((trial.run_dir / "summary.json").read_text(encoding="utf-8"))
-    if summary["status"] == "error":
-        raise EngineError(f"the calibration failed; see {trial.run_dir / 'run.log'}")
-    size = sum(path.stat().st_size for path in (work / "index").rglob("*") if path.is_file())
-    made = Trial(summary, size)
-    _count_files(trial.run_dir, made)
-    _count_records(trial, made)
+    try:
+        _run(trial, seconds, work)
+        summary = json.loads((trial.run_dir / "summary.json").read_text(encoding="utf-8"))
+        if summary["status"] == "error":
+            raise EngineError(f"the calibration failed; see {trial.run_dir / 'run.log'}")
+        made = Trial(summary, None)
+        _count_files(trial.run_dir, census, taken, made)
+        _look_at_index(trial, made)
+    finally:
+        with suppress(DatabaseUnavailableError):
+            _drop(url)
     return made
 
 
-def _sample(census: Census, work: Path) -> Iterator[str]:
-    """The drawn files in an order of which each beginning has the corpus's own mixture, by bytes."""
-    left = {name: list(each.sample) for name, each in census.classes.items() if each.size}
-    taken = dict.fromkeys(left, 0)
-    heads = work / "heads"
-    heads.mkdir()
-    number = 0
-    while left:
-        name = min(left, key=lambda name: taken[name] / census.classes[name].size)
-        path, size = left[name].pop()
-        if not left[name]:
-            del left[name]
-        taken[name] += size
-        if "\n" in path or path.endswith("\r"):
-            continue
-        if size > HEAD_BYTES and not name.startswith("image/") and name != "application/pdf":
-            number += 1
-            head = heads / f"{number}{os.path.splitext(path)[1]}"
-            try:
-                with open(path, "rb") as file:
-                    head.write_bytes(file.read(HEAD_BYTES))
-            except OSError:
-                continue  # the real run will say so
-            yield str(head)
-        elif size <= SAMPLE_BYTES:
-            yield path
+def _drop(url: str) -> None:
+    try:
+        with closing(adapters.connect(url)) as adapter:
+            adapter.drop()
+    except DatabaseUnavailableError as error:
+        raise DatabaseUnavailableError(
+            f"{error}; a plan writes a sample beside the index of --adapter"
+        ) from None
+
+
+def _sample(census: Census, work: Path) -> Iterator[tuple[Sampled, str, int]]:
+    """The drawn files, what was written to the list in their place, and its bytes.
+
+    They are in an order of which each beginning has the corpus's own mixture of types, by bytes.
+    """
+    left = {name: sorted(each.sample) for name, each in census.classes.items() if each.size}
+    given = dict.fromkeys(left, 0)
+    (work / "heads").mkdir()
+    numbers = count()
+    with open(work / "sample.list", "wb") as names:
+        while left:
+            name = min(left, key=lambda name: given[name] / census.classes[name].size)
+            file = left[name].pop()
+            if not left[name]:
+                del left[name]
+            given[name] += file.size
+            path, size = file.path, file.size
+            if "\n" in path or path.endswith("\r"):
+                continue
+            if size > HEAD_BYTES and not name.startswith("image/") and name != "application/pdf":
+                path = str(work / "heads" / f"{next(numbers)}{os.path.splitext(path)[1]}")
+                try:
+                    with open(file.path, "rb") as whole:
+                        size = Path(path).write_bytes(whole.read(HEAD_BYTES))
+                except OSError:
+                    continue  # the real run will say so
+            elif size > SAMPLE_BYTES:
+                continue
+            names.write(os.fsencode(path) + b"\n")
+            yield file, path, size
 
 
 def _run(config: Config, seconds: float, work: Path) -> None:
@@ -149,8 +176,11 @@ def _run(config: Config, seconds: float, work: Path) -> None:
                 process.kill()
                 process.wait()
         output.seek(0)
-        if process.returncode not in (0, 3, 75):
-            raise EngineError(f"the calibration failed: {output.read().strip() or process.returncode}")
+        said = " ".join(output.read().split())
+    if process.returncode == 2:
+        raise UsageError(said)
+    if process.returncode not in (0, 3, 75):
+        raise EngineError(f"the calibration failed: {said or process.returncode}")
     if not (config.run_dir / "summary.json").exists():
         raise EngineError("the calibration was stopped before it had begun")
 
@@ -163,51 +193,68 @@ def _has_begun(run_dir: Path) -> bool:
         return False
 
 
-def _count_files(run_dir: Path, made: Trial) -> None:
-    """By type, the files that came to their end, whatever that was, and the records of each kind."""
+def _count_files(
+    run_dir: Path, census: Census, taken: Mapping[str, tuple[Sampled, int]], made: Trial
+) -> None:
+    """By type, what each file of the sample gave."""
     query = (
-        "SELECT source, size, kind, (SELECT coalesce(sum(length(ids)), 0) / 16 FROM segments"
-        " WHERE file = files.id AND segments.version = files.version) FROM files WHERE state != 'pending'"
+        "SELECT source, kind, state != 'pending', (SELECT coalesce(sum(length(ids)), 0) / 16 FROM segments"
+        " WHERE file = files.id AND segments.version = files.version) FROM files"
     )
+    left = dict(taken)
+    made.yields = {name: [] for name in census.classes}
     with closing(read_only(run_dir / "ledger.sqlite")) as ledger:
         try:
-            for source, size, kind, records in ledger.execute(query):
-                found = made.yields.setdefault(type_by_name(source), Yield())
-                found.files += 1
-                found.size += size
-                if kind == "image":
-                    found.pictures += records
-                else:
-                    found.texts += records
+            for source, kind, done, records in ledger.execute(query):
+                if (found := left.pop(source, None)) is not None:
+                    texts, pictures = (0, records) if kind == "image" else (records, 0)
+                    one = Yielded(found[0], found[1], texts, pictures, bool(done))
+                    made.yields[type_by_name(one.file.source)].append(one)
         except sqlite3.DatabaseError as error:
             raise EngineError(f"the calibration's ledger can't be read: {error}") from None
+    for file, size in left.values():
+        made.yields[type_by_name(file.source)].append(Yielded(file, size))
 
 
-def _count_records(config: Config, made: Trial) -> None:
-    """By type, the mean tokens of a text record."""
+def _look_at_index(config: Config, made: Trial) -> None:
+    """Put the index in order as a run does at its end; its bytes, and the tokens of a record by type.
+
+    What a record's tokens cost is the run's own sum, in which content that came twice was embedded once.
+    """
     models = config.models
     tokens = load_tokens(resolve_text(models.text_model, trust_remote_code=models.trust_remote_code))
-    sums: dict[str, list[int]] = {}
+    records: dict[str, int] = {}
+    counted: dict[str, list[int]] = {}
     with closing(adapters.connect(config.database.adapter)) as adapter:
+        if (identity := adapter.identity()) is None:
+            return
+        adapter.resume(identity)
+        adapter.publish()
+        made.index_bytes = adapter.size_bytes()
         for record in adapter.scan():
-            text, counted = record["text"], sums.setdefault(type_by_name(str(record["source"])), [])
-            if isinstance(text, str) and len(counted) < COUNTED_RECORDS:
-                counted.append(len(tokens.encode(text)))
-    for name, counted in sums.items():
-        if counted and name in made.yields:
-            made.yields[name].tokens_each = sum(counted) / len(counted)
+            if isinstance(text := record["text"], str):
+                name = type_by_name(str(record["source"]))
+                records[name] = records.get(name, 0) + 1
+                if records[name] <= COUNTED_RECORDS:
+                    counted.setdefault(name, []).append(len(tokens.encode(text)))
+    means = {name: sum(each) / len(each) for name, each in counted.items()}
+    sums = sum(records[name] * mean for name, mean in means.items())
+    scale = made.summary["tokens"] / sums if sums else 1.0
+    made.tokens_each = {name: mean * scale for name, mean in means.items()}
 
 
 def main() -> int:
     """The run itself; returns its exit code."""
-    from engine.run import CHILD_ENVIRONMENT
+    from engine.machine.environment import set_child_environment
     from engine.runtime.supervisor import Supervisor
 
     config = Config.from_dict(json.load(sys.stdin))
-    for name, value in CHILD_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_child_environment()
     try:
         return Supervisor(config).run()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
     except EngineError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,26 +1,65 @@
 """What SLURM tells a process of the job that it runs in, and how such a process asks to be run again.
 
-Every question has a deadline, and no answer is an answer: a run outside of SLURM, or one whose controller is
-away, goes on without.
+Every call of a SLURM command has a deadline, because it waits for ever where the controller is gone. A run
+outside of SLURM, or one whose controller is away, goes on without an answer.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
 
-#: Exit code of a run that goes on when it is started again, which clusters may list as `RequeueExit`.
-REQUEUE_CODE = 75
+from engine.errors import EXIT_STOPPED, UsageError
+
+#: Seconds that one call of a SLURM command may take.
+DEADLINE_S = 60.0
 
 #: Seconds that SLURM has for an answer within a job; tries to have one requeued, and seconds between them.
 ASK_S, TRIES, PAUSE_S = 20.0, 3, 2.0
 
 #: Times that a job is run again by its own wish. What stops it a hundred times, it won't get over.
 MOST_RESTARTS = 100
+
+
+class SlurmError(UsageError):
+    """SLURM refuses, doesn't answer, or isn't there; the text says what it said."""
+
+
+def call(*command: str, deadline_s: float = DEADLINE_S) -> str:
+    """What a SLURM command prints; times are in ISO form. Raises `SlurmError`."""
+    own = {**os.environ, "SLURM_TIME_FORMAT": "standard"} if command[0] == "squeue" else None
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=deadline_s, check=False, env=own
+        )
+    except FileNotFoundError:
+        raise SlurmError(f"{command[0]}: not found; run this where SLURM's commands are installed") from None
+    except OSError as error:
+        raise SlurmError(f"{command[0]}: {(error.strerror or str(error)).lower()}") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]}: no answer within {deadline_s:g} s; is the controller up?") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise SlurmError(f"{command[0]}: {re.sub(f'{command[0]}: (error: )?', '', said)[:300]}")
+    return done.stdout
+
+
+def settings() -> dict[str, str]:
+    """The cluster's configuration. Raises `SlurmError`."""
+    lines = call("scontrol", "show", "config").splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def requeues(exit_code: int) -> bool:
+    """Whether the cluster puts a job that ends so back into the queue by itself. Raises `SlurmError`."""
+    value = settings().get("RequeueExit", "")
+    return any(int(a) <= exit_code <= int(b or a) for a, b in re.findall(r"(\d+)(?:-(\d+))?", value))
 
 
 def name(environment: Mapping[str, str]) -> str | None:
@@ -66,20 +105,18 @@ def requeue(environment: Mapping[str, str]) -> bool:
         return False
     if _ask("squeue", "-h", "-j", job, "-o", "%T") != "RUNNING":
         return False
-    from engine.slurm import client
-
     try:
-        if client.requeues(REQUEUE_CODE):
+        if requeues(EXIT_STOPPED):
             return False
         if int(environment.get("SLURM_RESTART_COUNT") or 0) >= MOST_RESTARTS:
             print(f"engine.run: job {job} has been run again {MOST_RESTARTS} times", file=sys.stderr)
             return False
-    except client.SlurmError:
+    except SlurmError:
         pass  # Asked once too often does no harm.
     for attempt in range(TRIES):
         try:
-            client.call("scontrol", "requeue", job, deadline_s=ASK_S)
-        except client.SlurmError as error:
+            call("scontrol", "requeue", job, deadline_s=ASK_S)
+        except SlurmError as error:
             if attempt == TRIES - 1:
                 print(f"engine.run: job {job} is not run again: {error}", file=sys.stderr)
             time.sleep(PAUSE_S)
@@ -90,9 +127,7 @@ def requeue(environment: Mapping[str, str]) -> bool:
 
 
 def _ask(*command: str) -> str:
-    own = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False, env=own)
-    except (OSError, subprocess.TimeoutExpired):
+        return call(*command, deadline_s=ASK_S).strip()
+    except SlurmError:
         return ""
-    return done.stdout.strip()

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.models.backend import NUMBERS
+from engine.models import backends
+from engine.models.backends.base import kind_of
 
 #: What `--device` takes, by commas: `auto` stands alone.
 NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
@@ -22,15 +23,22 @@ GPU_LIBRARIES = ("libtorch_cuda.so", "libtorch_hip.so")
 def devices(option: str = "auto", backend: str = "auto") -> list[str]:
     """The devices that `--device` names, in order; a name may come more than once, as `cpu,cpu`.
 
-    `auto` is every GPU that this process may use (`CUDA_VISIBLE_DEVICES` counts), else `cpu`; with a backend
-    that runs on CPUs alone it is `cpu`. Whether a device that is named is there is found when a model is
-    loaded. Raises `UsageError` for a name of another form.
+    `auto` is every GPU that this process may use (`CUDA_VISIBLE_DEVICES` counts) and the backend runs on,
+    else `cpu`. Whether a device that is named is there is found when a model is loaded. Raises `UsageError`
+    for a name of another form.
     """
-    if option == "auto":
-        return ["cpu"] if backend in NUMBERS else gpus() or ["cpu"]
+    names = parse_devices(option)
+    if names != ["auto"]:
+        return names
+    able = None if backend == "auto" else backends.get(backend).devices
+    return [name for name in gpus() if able is None or kind_of(name) in able] or ["cpu"]
+
+
+def parse_devices(option: str) -> list[str]:
+    """The names in `--device`; `["auto"]` is one of them. Raises `UsageError` for a name of another form."""
     names = option.split(",")
     for name in names:
-        if not NAME.fullmatch(name):
+        if not (NAME.fullmatch(name) or option == "auto"):
             raise UsageError(
                 f"--device {option}: {name!r} is not cpu, cuda, cuda:N or mps; auto stands alone, several are"
                 " separated by commas"

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import engine
-from engine.errors import ModelNotFoundError, UsageError
+from engine.errors import ModelNotFoundError
+from engine.models import backends
 from engine.models.files import hub, image_folder, text_files, text_folder
 from engine.models.spec import ImageSpec, TextSpec
 
@@ -22,22 +23,11 @@ DEMO_IMAGE_MODEL = "demo-clip"
 #: What the name of a text model ends with where its matrices are 8-bit integers (`--dtype int8`).
 INT8 = "+int8"
 
-#: The largest input of a stand-in text model in tokens, that of the default model.
-STAND_IN_MAX_TOKENS = 256
-
-#: Height and width in pixels of a stand-in image model's pictures, those of the default model.
-STAND_IN_SIZE = (224, 224)
-
-#: The most dimensions of a stand-in.
-STAND_IN_MAX_DIMENSIONS = 65_536
-
-_STAND_IN = re.compile(r"stand-in:(\d+)(?:@(\d+(?:\.\d+)?))?")
-
 
 def resolve_text(
     name: str = DEFAULT_TEXT_MODEL, *, trust_remote_code: bool = False, int8: bool = False
 ) -> TextSpec:
-    """The text model of this name: `stand-in:DIM[@TOKENS_PER_S]`, a local folder or a hub id.
+    """The text model of this name: one that a backend brings (`stand-in:DIM`), a local folder or a hub id.
 
     A hub id is looked for in the hub's cache, then (the default model alone) in the installed package, then
     on the hub. With `int8`, or `+int8` behind its name, which is how an index remembers it, it is the same
@@ -50,19 +40,9 @@ def resolve_text(
             return whole
         digest = hashlib.sha256(f"int8 1 {whole.digest}".encode()).hexdigest()
         return replace(whole, name=whole.name + INT8, digest=digest, int8=True)
-    if name.startswith("stand-in:"):
-        dimensions, rate = _stand_in(name, "TOKENS_PER_S")
-        return TextSpec(
-            name=f"stand-in:{dimensions}",
-            folder=None,
-            digest=_stand_in_digest("text", dimensions),
-            dimensions=dimensions,
-            normalized=True,
-            max_tokens=STAND_IN_MAX_TOKENS,
-            mode="ids",
-            tokenizer_file=None,
-            stand_in_rate=rate,
-        )
+    for backend in backends.leanest_first():
+        if own := backend.own_text(name):
+            return own
     if (local := Path(name).expanduser()).is_dir():
         return text_folder.read_spec(local.resolve(), str(local.resolve()), trust_remote_code)
     # sentence-transformers' own models may be named without their organisation.
@@ -78,8 +58,9 @@ def resolve_text(
 def resolve_image(name: str | None = None) -> ImageSpec:
     """The image model of this name; None is the default one, or the demonstration CLIP if that isn't here.
 
-    Names: `stand-in:DIM[@IMAGES_PER_S]`, a local folder, `architecture/tag` of open_clip, `hf-hub:org/name`,
-    `demo-clip`. What the user should be told is in the specification's `notes`. Raises as `resolve_text`.
+    Names: those that a backend brings (`stand-in:DIM`), a local folder, `architecture/tag` of open_clip,
+    `hf-hub:org/name`, `demo-clip`. What the user should be told is in the specification's `notes`. Raises as
+    `resolve_text`.
     """
     if name is None:
         try:
@@ -93,21 +74,9 @@ def resolve_image(name: str | None = None) -> ImageSpec:
                 return replace(resolve_image(DEMO_IMAGE_MODEL), notes=(note,))
             except ModelNotFoundError:
                 raise missing from None
-    if name.startswith("stand-in:"):
-        dimensions, rate = _stand_in(name, "IMAGES_PER_S")
-        return ImageSpec(
-            name=f"stand-in:{dimensions}",
-            folder=None,
-            digest=_stand_in_digest("image", dimensions),
-            dimensions=dimensions,
-            normalized=True,
-            size=STAND_IN_SIZE,
-            mean=image_folder.OPENAI_MEAN,
-            std=image_folder.OPENAI_STD,
-            resize_mode="shortest",
-            interpolation="bicubic",
-            stand_in_rate=rate,
-        )
+    for backend in backends.leanest_first():
+        if own := backend.own_image(name):
+            return own
     if (local := Path(name).expanduser()).is_dir():
         folder = local.resolve()
         if tag := image_folder.tag_of(folder):
@@ -166,20 +135,3 @@ def _not_found(kind: str, name: str, hub_answer: str) -> str:
         f"{package}and on the hub: {hub_answer}. Give the folder of a model; or {install}; or let a machine "
         "with network fetch it and copy its hub cache here (HF_HUB_CACHE)"
     )
-
-
-def _stand_in(name: str, rate_word: str) -> tuple[int, float | None]:
-    match = _STAND_IN.fullmatch(name)
-    dimensions = int(match[1]) if match else 0
-    rate = float(match[2]) if match and match[2] else None
-    if not 1 <= dimensions <= STAND_IN_MAX_DIMENSIONS or rate == 0:
-        raise UsageError(
-            f"{name!r} is no stand-in: stand-in:DIM or stand-in:DIM@{rate_word} is, with 1 <= DIM <= "
-            f"{STAND_IN_MAX_DIMENSIONS} and a rate above 0"
-        )
-    return dimensions, rate
-
-
-def _stand_in_digest(kind: str, dimensions: int) -> str:
-    # The rate is left out: it doesn't change a vector.
-    return hashlib.sha256(f"stand-in {kind} 1 {dimensions}".encode()).hexdigest()

@@ -18,7 +18,8 @@ class TextSpec:
     `text` where chunks must cross as text and the model's own `encode` is called; its `tokenizer_file` then
     only counts. `int8` is of a model whose matrices are 8-bit integers, which counts as a model of its own.
     `document_prompt` is put in front of each chunk, `query_prompt` in front of a query.
-    `stand_in_rate` is tokens a second. `notes` are lines that the user should see.
+    `stand_in_rate` is tokens a second; `backend` is the only one that runs it (None: any that can).
+    `notes` are lines that the user should see.
     """
 
     name: str
@@ -32,6 +33,7 @@ class TextSpec:
     document_prompt: str = ""
     query_prompt: str = ""
     stand_in_rate: float | None = None
+    backend: str | None = None
     trust_remote_code: bool = False
     int8: bool = False
     notes: tuple[str, ...] = ()
@@ -46,9 +48,9 @@ class TextSpec:
 class ImageSpec:
     """An image model as the parsers see it: pictures are made `size` = (height, width) as open_clip would.
 
-    `mean` and `std` are applied by the inference process; `stand_in_rate` is images a second. `architecture`
-    is one of open_clip's own (None: the folder's `open_clip_config.json` has it), with `weights_file` in it.
-    `notes` are lines that the user should see.
+    `mean` and `std` are applied by the inference process; `stand_in_rate` is images a second, `backend` as in
+    `TextSpec`. `architecture` is one of open_clip's own (None: the folder's `open_clip_config.json` has it),
+    with `weights_file` in it. `notes` are lines that the user should see.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ImageSpec:
     interpolation: Literal["bicubic", "bilinear", "nearest"]
     fill_color: int = 0
     stand_in_rate: float | None = None
+    backend: str | None = None
     architecture: str | None = None
     weights_file: str | None = None
     notes: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
 """Fleets on SLURM: a readable job script, an array of tasks, and a finishing job after them.
 
-- `client`: SLURM's own commands, each within a deadline, and what goes wrong with them.
-- `job`: what this process's own job gives it, and how it asks to be run again.
+- `client`: what the queue tells of jobs. (What a job knows of itself is in `engine.machine.batch_job`.)
 - `script`: the two scripts that are kept in the run directory.
-- `fleet`: what was submitted; `standing`: where each task stands.
+- `fleet`: what was submitted; `states`: the state of each task.
 - `commands`: submit, status, resume, cancel.
 """

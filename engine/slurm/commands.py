@@ -13,15 +13,15 @@ from dataclasses import asdict, replace
 
 from engine.cli.options import parse
 from engine.cli.terminal import harmless
-from engine.errors import UsageError
-from engine.machine.batch_job import REQUEUE_CODE
+from engine.config import Config
+from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_STOPPED, UsageError
+from engine.fleet.shards import SHARDS_PER_TASK, heaviest_first, work_of_shards
+from engine.machine.batch_job import SlurmError, call, settings
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import FLEET, Requested
-from engine.slurm.standing import Task, standing
-
-#: Exit codes: done; usage, or SLURM refused; interrupted, or cut off. With --wait those of `engine.run`.
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, REQUEUE_CODE
+from engine.slurm.states import Task, task_states
+from engine.stages.discover import check_inputs
 
 #: Seconds between two looks at the queue, and most of them for which SLURM may be away meanwhile.
 POLL_S, AWAY_S = 5.0, 900.0
@@ -35,7 +35,7 @@ SPARE_S, LEAST_GRACE_S, MOST_GRACE_S = 5, 5, 60
 
 def submit(args: argparse.Namespace, given: Sequence[str], more: Sequence[str]) -> int:
     """Write the scripts, and submit them. `given` goes to `engine.run`, `more` to sbatch."""
-    wanted = _wanted(args, given, more)
+    wanted, checked = _wanted(args, given, more)
     if args.dry_run:
         for name, text in wanted.scripts().items():
             print(_harmless_lines(f"# {wanted.run_dir / name}\n{text}"))
@@ -44,11 +44,18 @@ def submit(args: argparse.Namespace, given: Sequence[str], more: Sequence[str]) 
     if known is not None:
         fleet.check_same(known, wanted)
         _refuse_while_queued(known)
-    return _start(replace(wanted, grace=_grace(given)), range(wanted.tasks), args.wait)
+    grace = _grace(given)
+    check_inputs(checked.corpus.inputs, checked.corpus.files_from)
+    order = tuple(heaviest_first(work_of_shards(checked, wanted.tasks)))
+    return _start(replace(wanted, grace=grace, order=order), range(wanted.tasks), args.wait)
 
 
-def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str]) -> Fleet:
-    """The fleet that is asked for. Raises `UsageError` for what `engine.run` would refuse in each task."""
+def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str]) -> tuple[Fleet, Config]:
+    """The fleet that is asked for, and the configuration that its tasks have in common. Raises `UsageError`
+    for what `engine.run` would refuse in each task."""
+    if not (args.tasks or args.concurrent):
+        raise UsageError("--tasks: give the number of shards, or --concurrent K for 16 times as many")
+    tasks = args.tasks or SHARDS_PER_TASK * args.concurrent
     named = [] if args.run_dir is None else ["--run-dir", args.run_dir]
     for word in given:
         if (option := word.partition("=")[0]) in OWN:
@@ -56,7 +63,7 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     checked = parse([*given, *named])
     if checked.corpus.files_from == "-":
         raise UsageError("--files-from -: tasks have no standard input; name a file that all nodes can read")
-    place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{args.tasks}"]
+    place = ["--run-dir", str(checked.run_dir), "--shard", f"0/{tasks}"]
     parse([*given, *place, *FLEET])
     corpus = checked.corpus
     narrowed = corpus.include or corpus.exclude or corpus.files_from or not checked.parsing.images
@@ -69,23 +76,24 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
         if not text.isprintable():
             raise UsageError(f"{text!a}: can't stand in a job script; give it a name of printable characters")
     names = ("concurrent", "gpus_per_task", "cpus_per_task", "time", "partition", "mem")
-    return Fleet(
+    wanted = Fleet(
         run_dir=checked.run_dir,
         folder=os.getcwd(),
         adapter=checked.database.adapter,
-        tasks=args.tasks,
+        tasks=tasks,
         arguments=tuple(given),
         inputs=checked.corpus.inputs,
         prune=args.prune,
         requested=Requested(**{name: getattr(args, name) for name in names}, more=tuple(more)),
     )
+    return wanted, checked
 
 
 def _grace(given: Sequence[str]) -> float | None:
     """Seconds in which a task that is preempted must have drained here; None where the user has said."""
     if any(word.partition("=")[0] == "--grace" for word in given):
         return None
-    wait = client.settings().get("KillWait", "").partition(" ")[0]
+    wait = settings().get("KillWait", "").partition(" ")[0]
     return max(LEAST_GRACE_S, min(MOST_GRACE_S, int(wait) - SPARE_S)) if wait.isdigit() else None
 
 
@@ -123,7 +131,7 @@ def _stay(submitted: Fleet) -> None:
             if not client.queued([str(submitted.finish)]):
                 return
             heard = time.monotonic()
-        except client.SlurmError as error:
+        except SlurmError as error:
             # A controller may be started anew; the jobs go on meanwhile.
             if time.monotonic() - heard > AWAY_S:
                 raise UsageError(f"{error}; the jobs may still run, engine.slurm status will tell") from None
@@ -138,7 +146,7 @@ def _code_in_summary(submitted: Fleet) -> int:
             return int(json.loads(path.read_text(encoding="utf-8"))["exit_code"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return EXIT_FAILED
+    return EXIT_ENGINE_FAILED
 
 
 def _harmless_lines(text: str) -> str:
@@ -158,10 +166,10 @@ def status(args: argparse.Namespace, known: Fleet) -> int:
     """A table of the tasks by state."""
     try:
         queue, asked = client.queued(known.jobs), True
-    except client.SlurmError as error:
+    except SlurmError as error:
         print(f"engine.slurm: the queue is not known ({error}); told by the directories", file=sys.stderr)
         queue, asked = {}, False
-    tasks = list(standing(known, queue))
+    tasks = list(task_states(known, queue))
     finish = queue.get(known.finish or "", "not in the queue" if asked else "not known").lower()
     if args.json:
         print(json.dumps({"job": known.job, "finish": known.finish, "finishing_job": finish,
@@ -175,7 +183,7 @@ def status(args: argparse.Namespace, known: Fleet) -> int:
         _row(tasks, "in all")
     print(f"finishing job {known.finish}: {finish}")
     if cut_off := [one.number for one in tasks if one.state in ("cut off", "error")]:
-        print(f"what became of task {cut_off[0]}: {known.run_dir / 'logs' / f'task-{cut_off[0]}.log'}")
+        print(f"what became of task {cut_off[0]}: {known.log_of(cut_off[0])}")
     return EXIT_DONE
 
 
@@ -187,7 +195,7 @@ def _row(tasks: Sequence[Task], state: str) -> None:
 def resume(args: argparse.Namespace, known: Fleet) -> int:
     """Submit the tasks that are not done once more, with the options of before."""
     _refuse_while_queued(known)
-    return _start(known, [one.number for one in standing(known, {}) if not one.done], args.wait)
+    return _start(known, [one.number for one in task_states(known, {}) if not one.done], args.wait)
 
 
 def cancel(_: argparse.Namespace, known: Fleet) -> int:
@@ -195,6 +203,6 @@ def cancel(_: argparse.Namespace, known: Fleet) -> int:
     queue = client.queued(known.jobs)
     if queue:
         # The finishing job first: it would begin when the last task is gone.
-        client.call("scancel", *known.jobs)
+        call("scancel", *known.jobs)
     print(f"{len(queue):,} tasks and jobs were taken out of the queue; engine.slurm resume goes on")
     return EXIT_DONE

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.machine.batch_job import SlurmError, call, settings
 from engine.runtime.report import run_directory as rundir
-from engine.slurm import client, script
-from engine.slurm.script import Place, Requested
+from engine.slurm import script
+from engine.slurm.script import ORDER, Place, Requested
 
 #: The record, and the two scripts beside it.
 RECORD, TASKS, FINISH = "slurm.json", "job.sbatch", "finish.sbatch"
@@ -23,7 +24,8 @@ RECORD, TASKS, FINISH = "slurm.json", "job.sbatch", "finish.sbatch"
 class Fleet:
     """A fleet as it was asked for: `arguments` are those of `engine.run`, `folder` is where it was asked.
 
-    `grace`: seconds that each task drains at most, where the user named none. `job` is the id of the last
+    `grace`: seconds that each task drains at most, where the user named none. `order`: the shard of each task
+    of the array. `job` is the id of the last
     array (None: none was needed), `finish` that of its finishing job, `submitted` the time, since 1970.
     """
 
@@ -35,6 +37,7 @@ class Fleet:
     inputs: tuple[str, ...]
     prune: bool = False
     grace: float | None = None
+    order: tuple[int, ...] = ()
     requested: Requested = field(default_factory=Requested)
     job: str | None = None
     finish: str | None = None
@@ -48,6 +51,15 @@ class Fleet:
     def shard(self, number: int) -> Path:
         """The directory of one task."""
         return self.run_dir / "shards" / f"{number}-of-{self.tasks}"
+
+    @property
+    def begun(self) -> Sequence[int]:
+        """The shards in the order in which they are begun, by their tasks' numbers in the array."""
+        return self.order or range(self.tasks)
+
+    def log_of(self, number: int) -> Path:
+        """What the task of a shard prints."""
+        return self.run_dir / "logs" / f"task-{self.begun.index(number)}.log"
 
     def log_of_finish(self) -> Path:
         """What the finishing job prints."""
@@ -87,7 +99,7 @@ def load(run_dir: Path) -> Fleet | None:
         content: dict[str, Any] = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
         requested = content.pop("requested")
         requested["more"] = tuple(requested["more"])
-        content |= {name: tuple(content[name]) for name in ("arguments", "inputs")}
+        content |= {name: tuple(content.get(name, ())) for name in ("arguments", "inputs", "order")}
         return Fleet(run_dir=run_dir, requested=Requested(**requested), **content)
     except FileNotFoundError:
         return None
@@ -110,14 +122,16 @@ def check_same(known: Fleet, wanted: Fleet) -> None:
             )
 
 
-def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
-    """Submit these tasks and the finishing job after them; returns the fleet with the jobs' ids, saved.
+def submit(fleet: Fleet, shards: Sequence[int], now: float) -> Fleet:
+    """Submit the tasks of these shards and the finishing job after them; returns the fleet with their ids.
 
     Raises `SlurmError` where SLURM refuses; nothing of it is left in the queue then.
     """
-    most = int(client.settings().get("MaxArraySize", "1001"))
+    most = int(settings().get("MaxArraySize", "1001"))
+    wanted = set(shards)
+    tasks = [place for place, shard in enumerate(fleet.begun) if shard in wanted]
     if tasks and max(tasks) >= most:
-        raise client.SlurmError(
+        raise SlurmError(
             f"--tasks {fleet.tasks}: the arrays of this cluster have at most {most} tasks (MaxArraySize)"
         )
     try:
@@ -125,8 +139,9 @@ def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
         for name, text in fleet.scripts().items():
             # Names of files need not be UTF-8, and stand in a script as they are.
             (fleet.run_dir / name).write_text(text, encoding="utf-8", errors="surrogateescape")
-        for task in tasks:
-            _begin_again(fleet.shard(task))
+        (fleet.run_dir / ORDER).write_text("".join(f"{shard}\n" for shard in fleet.begun), encoding="utf-8")
+        for shard in shards:
+            _begin_again(fleet.shard(shard))
     except OSError as error:
         raise unwritable(fleet.run_dir, error) from None
     job, after = None, []
@@ -139,9 +154,9 @@ def submit(fleet: Fleet, tasks: Sequence[int], now: float) -> Fleet:
     fleet.save()
     try:
         fleet = replace(fleet, finish=_sbatch(*after, str(fleet.run_dir / FINISH)))
-    except client.SlurmError:
+    except SlurmError:
         if job is not None:
-            client.call("scancel", job)
+            call("scancel", job)
         raise
     fleet.save()
     return fleet
@@ -158,4 +173,4 @@ def _begin_again(shard: Path) -> None:
 
 def _sbatch(*words: str) -> str:
     """Submit; the job's id, without the cluster's name that may follow it."""
-    return client.call("sbatch", "--parsable", *words).strip().partition(";")[0]
+    return call("sbatch", "--parsable", *words).strip().partition(";")[0]

@@ -12,6 +12,9 @@ from pathlib import Path
 FLEET: tuple[str, ...] = ("--fleet",)
 MERGE = "engine.merge"
 
+#: The file in the run directory with a shard for each task of the array, a line each.
+ORDER = "order"
+
 #: Seconds before a job's time limit at which SLURM sends its task a signal to drain.
 SIGNAL_BEFORE_S = 90
 
@@ -70,10 +73,13 @@ def tasks_script(place: Place, tasks: int, arguments: Iterable[str], requested: 
         options,
         f"""\
 # One task of {tasks}: a share of the files, with a ledger of its own below {place.run_dir / "shards"}
+# SLURM begins the tasks of an array in the order of their numbers: {ORDER} has the shard
+# of each, the ones with the most bytes first.
 # By hand: {shlex.join(by_hand)}
 # The engine takes the shell's place, because a batch system's signals reach the script alone. It drains on
 # them, ends with exit code 75, is put back into the queue for that, and goes on from its ledger.
-exec {_python(run)} --shard "$SLURM_ARRAY_TASK_ID/{tasks}"
+shard=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(place.run_dir / ORDER))})
+exec {_python(run)} --shard "$shard/{tasks}"
 """,
     )
 

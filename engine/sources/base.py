@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,20 +90,41 @@ class Rules:
         """Whether the item belongs to this run's shard."""
         return shard_of(uri, self.shard[1]) == self.shard[0]
 
+    def select(
+        self, uri: str, location: str, relative: str, item: Item | Callable[[], Found]
+    ) -> Iterator[Found]:
+        """What a listing gives for an item: itself, the rule that leaves it out, or nothing.
+
+        `relative` is its name below the input; an item that has to be looked at first is a call. Nothing is
+        looked at that is another shard's or known.
+        """
+        if not self.in_shard(uri):
+            return
+        if rule := self.left_out(relative):
+            yield LeftOut(uri, rule)
+        elif self.known is None or not self.known(location):
+            yield item() if callable(item) else item
+
 
 class OpenedItem(ABC):
     """An item's content while it is read. A context manager: what it took is given back at the end."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
+        self._copy: str | None = None
 
     @property
-    @abstractmethod
     def path(self) -> str:
         """A local file with the content, for libraries that read no streams; it may not be written to.
 
-        A remote source copies the content at the first use and deletes the copy at the end. Raises `OSError`.
+        It is a copy that is made at the first use and deleted at the end, unless a source has something
+        better. Raises `OSError`.
         """
+        if self._copy is None:
+            with self.stream() as stream, tempfile.NamedTemporaryFile(delete=False) as copy:
+                self._copy = copy.name
+                shutil.copyfileobj(stream, copy)
+        return self._copy
 
     @abstractmethod
     def stream(self) -> BinaryIO:
@@ -108,7 +132,8 @@ class OpenedItem(ABC):
 
     def close(self) -> None:
         """Give back what opening took; called once, at the end."""
-        return
+        if self._copy is not None:
+            os.unlink(self._copy)
 
     def __enter__(self) -> OpenedItem:
         return self

@@ -163,16 +163,9 @@ class LocalListing(Listing):
 
     def _look(self, path: str, relative: str) -> Iterator[Found]:
         uri = source_of(path)
-        if not self._rules.in_shard(uri):
-            return
-        if rule := self._rules.left_out(relative):
-            yield LeftOut(uri, rule)
-            return
-        if self._rules.known is not None and self._rules.known(path):
-            return
-        found = look_at(path, uri)
-        self.complete &= not isinstance(found, Unreadable)
-        yield found
+        for found in self._rules.select(uri, path, relative, lambda: look_at(path, uri)):
+            self.complete &= not isinstance(found, Unreadable)
+            yield found
 
 
 def absolute_path(name: str) -> str:

@@ -39,6 +39,18 @@ class AdapterContract(FieldsContract, SearchContract):
         assert list(adapter.scan()) == []
         assert adapter.search("text", make_vectors(1)[0], 5) == []
 
+    def test_an_index_that_was_dropped_is_gone_and_may_be_made_again(self, index: Adapter) -> None:
+        write(index, make_records(3))
+        index.publish()
+        size = index.size_bytes()
+        assert size is None or size > 0
+        for _ in range(2):
+            index.drop()
+            assert index.identity() is None
+            assert index.count() == 0
+        index.ensure_schema(make_schema())
+        assert index.count() == 0
+
     def test_writing_without_an_index_is_refused(self, adapter: Adapter) -> None:
         with pytest.raises(UsageError, match="index"):
             adapter.write(make_records(1), maybe_present=False)

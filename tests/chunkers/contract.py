@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from engine import chunkers
-from engine.chunkers.base import Chunker
+from engine.chunkers.base import MAX_CHUNK_BYTES, Chunker
 from engine.errors import UsageError
 from engine.models.spec import TextSpec
 from engine.records import Chunk, ChunkerChoice, TextSection
@@ -37,6 +37,7 @@ def check_chunks(spec: TextSpec, chunker: Chunker, text: str) -> list[Chunk]:
     for chunk in chunks:
         assert chunk.text == text[chunk.start : chunk.end]
         assert chunk.text.strip() != ""
+        assert len(chunk.text.encode("utf-8", "surrogatepass")) <= MAX_CHUNK_BYTES
         assert spec.max_tokens is None or chunk.tokens <= spec.max_tokens
         covered[chunk.start : chunk.end] = True
         if spec.mode == "text":

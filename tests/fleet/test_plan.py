@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from elasticsearch import Elasticsearch
 
 from engine import plan
 from tests.integration.runs import HANG_S, Corpus
+from tests.servers import free_port
 
 MODELS = ("--text-model", "stand-in:16", "--image-model", "stand-in:8")
 
@@ -56,3 +59,26 @@ def test_options_of_one_task_or_one_run_are_refused(
 ) -> None:
     assert plan.main([str(tmp_path), *option]) == 2
     assert f"{option[0]}: it is for engine.run" in capsys.readouterr().err
+
+
+def test_nothing_of_the_sample_is_left_beside_the_index(
+    corpus: Corpus, elasticsearch_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"plan-{uuid.uuid4().hex[:12]}"
+    given = [str(corpus.files), *MODELS, "--quiet", "--calibrate-seconds", "20"]
+    for url in (corpus.url, f"{elasticsearch_url}/{name}?index=hnsw"):
+        assert plan.main([*given, "--adapter", url]) == 0
+        assert "in this database" in capsys.readouterr().out
+    assert not list(corpus.root.glob("db*"))
+    with Elasticsearch(elasticsearch_url.replace("elasticsearch://", "http://")) as client:
+        assert not client.indices.get(index=f"{name}*", allow_no_indices=True).body
+
+
+def test_a_database_that_is_away_is_told_in_one_line_before_any_work(
+    corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"elasticsearch://127.0.0.1:{free_port()}/away"
+    assert plan.main([str(corpus.files), *MODELS, "--quiet", "--adapter", url]) == 2
+    told = capsys.readouterr().err
+    assert "a plan writes a sample beside the index of --adapter" in told
+    assert told.count("\n") == 1

@@ -107,22 +107,27 @@ def current_item(corpus: Corpus, task: str) -> bool:
 def disturb(slurm: Cluster, corpus: Corpus) -> list[str]:
     """Have two tasks preempted, two lost with their node, and one out of time; their numbers, once it has."""
     wait_until(lambda: len(slurm.queue("-t", "RUNNING", "-o", "%i")) == 6)
-    first, second, third = (
-        slurm.queue("-t", "RUNNING", "-w", node, "-o", "%K") for node in ("n1", "n2", "n3")
-    )
-    assert str(LATE) in third
+    order = json.loads((corpus.run_dir / "slurm.json").read_text())["order"]
+    running = {
+        node: [str(order[int(place)]) for place in slurm.queue("-t", "RUNNING", "-w", node, "-o", "%K")]
+        for node in ("n1", "n2", "n3")
+    }
+    assert order[0] == LATE  # it has the most bytes
+    preempting, lost = (node for node, tasks in running.items() if str(LATE) not in tasks)
+    first, second = running[preempting], running[lost]
+    late = f"{order.index(LATE)}"
     wait_until(lambda: all(current_item(corpus, task) for task in [*first, *second]))
-    # Who has the right to takes the first node; the second one is lost with its jobs; on the third, the time
-    # of one is up.
-    slurm.batch("sleep 2", "-p", "high", "-w", "n1", "-c", "4", "-o", "/dev/null")
-    slurm.node("kill", "n2")
+    # A job of higher priority takes one node; another node is lost with its jobs; on the third, the time of
+    # one is up.
+    slurm.batch("sleep 2", "-p", "high", "-w", preempting, "-c", "4", "-o", "/dev/null")
+    slurm.node("kill", lost)
     (array,) = {job.partition("_")[0] for job in slurm.queue("-p", "low", "-n", "engine", "-o", "%i")}
-    slurm.call("scontrol", "update", f"JobId={array}_{LATE}", "TimeLimit=1")
-    wait_until(lambda: not slurm.queue("-t", "RUNNING", "-p", "low", "-w", "n2", "-o", "%i"))
-    slurm.node("start", "n2")
+    slurm.call("scontrol", "update", f"JobId={array}_{late}", "TimeLimit=1")
+    wait_until(lambda: not slurm.queue("-t", "RUNNING", "-p", "low", "-w", lost, "-o", "%i"))
+    slurm.node("start", lost)
     log = corpus.run_dir / "shards" / f"{LATE}-of-{TASKS}" / "run.log"
     wait_until(lambda: log.exists() and "SIGUSR1: stopping" in log.read_text())
-    slurm.call("scontrol", "update", f"JobId={array}_{LATE}", "TimeLimit=UNLIMITED")
+    slurm.call("scontrol", "update", f"JobId={array}_{late}", "TimeLimit=UNLIMITED")
     return [*first, *second, str(LATE)]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from engine.models.quiet import quiet
+
 WORDS = [
     onset + rime
     for onset in ("", "th", "w", "st", "br", "m", "l", "pl", "gr", "f")
@@ -167,3 +169,22 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_roberta(tmp_path_factory.mktemp("roberta"))
+
+
+@pytest.fixture(scope="session")
+def unit_bert(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers model whose vectors have length one."""
+    from tests.models.made import assemble, pooling
+
+    with quiet():
+        from sentence_transformers.models import Normalize
+
+        return assemble(tmp_path_factory.mktemp("unit"), bert, pooling("mean"), Normalize())
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An open_clip folder with random weights."""
+    from tests.models.made import save_clip
+
+    return save_clip(tmp_path_factory.mktemp("clip"))

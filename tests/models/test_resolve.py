@@ -19,13 +19,12 @@ from engine.models.spec import from_json, to_json
 from tests.models.conftest import edit
 
 
-def put_in_cache(tmp_path: Path, repo: str, source: Path, with_reference: bool = True) -> Path:
+def put_in_cache(tmp_path: Path, repo: str, source: Path) -> Path:
     place = tmp_path / "hub" / f"models--{repo.replace('/', '--')}"
     snapshot = place / "snapshots" / ("a" * 40)
     shutil.copytree(source, snapshot)
-    if with_reference:
-        (place / "refs").mkdir()
-        (place / "refs" / "main").write_text("a" * 40)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a" * 40)
     return snapshot
 
 
@@ -50,8 +49,8 @@ def test_a_folder_comes_before_the_cache_and_the_cache_before_the_package(
     assert resolve_text().folder == str(tmp_path / "here" / DEFAULT_TEXT_MODEL)
 
 
-def test_a_cached_model_is_found_without_a_reference_but_not_in_parts(bert: Path, tmp_path: Path) -> None:
-    snapshot = put_in_cache(tmp_path, "some/model", bert, with_reference=False)
+def test_a_cached_model_is_found_but_not_in_parts(bert: Path, tmp_path: Path) -> None:
+    snapshot = put_in_cache(tmp_path, "some/model", bert)
     assert resolve_text("some/model").dimensions == 32
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(ModelNotFoundError):
@@ -119,7 +118,7 @@ def test_what_the_hub_gives_is_found_in_the_cache_next_time(
 
         def snapshot_download(self, repo: str, allow_patterns: list[str], **_: object) -> str:
             asked.append(allow_patterns)
-            return str(put_in_cache(tmp_path, repo, bert, with_reference=False))
+            return str(put_in_cache(tmp_path, repo, bert))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     first = resolve_text("some/model")

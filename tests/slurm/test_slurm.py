@@ -21,7 +21,8 @@ from engine.slurm import client, commands, fleet, script
 from engine.slurm.__main__ import main
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import Place, Requested
-from engine.slurm.standing import standing
+from engine.slurm.states import task_states
+from engine.stages.discover import shard_of
 
 Clients = Callable[..., Path]
 
@@ -177,7 +178,7 @@ def test_a_job_that_cannot_be_requeued_says_so(
 
 def test_exit_codes_that_are_requeued_are_read_from_lists_and_ranges(clients: Clients) -> None:
     clients(scontrol=CONFIG)
-    assert [client.requeues(code) for code in (75, 98, 99, 100, 101, 102)] == [
+    assert [job.requeues(code) for code in (75, 98, 99, 100, 101, 102)] == [
         True, False, True, True, True, False,
     ]  # fmt: skip
 
@@ -185,14 +186,14 @@ def test_exit_codes_that_are_requeued_are_read_from_lists_and_ranges(clients: Cl
 def test_a_client_that_is_missing_silent_or_refuses_is_told_in_one_line(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(client.SlurmError, match="squeue: not found; run this where SLURM's commands are"):
-        client.call("squeue", "-h")
+    with pytest.raises(job.SlurmError, match="squeue: not found; run this where SLURM's commands are"):
+        job.call("squeue", "-h")
     clients(squeue="sleep 5")
-    with pytest.raises(client.SlurmError, match=r"squeue: no answer within 0.1 s"):
-        client.call("squeue", deadline_s=0.1)
+    with pytest.raises(job.SlurmError, match=r"squeue: no answer within 0.1 s"):
+        job.call("squeue", deadline_s=0.1)
     clients(squeue="echo squeue: error: first; echo squeue: error: second >&2; exit 3")
-    with pytest.raises(client.SlurmError, match=r"^squeue: second$"):
-        client.call("squeue")
+    with pytest.raises(job.SlurmError, match=r"^squeue: second$"):
+        job.call("squeue")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_the_scripts_ask_for_what_was_wished_and_quote_every_name() -> None:
             "--output=/data/my runs/50%%/logs/task-%a.log"} <= set(lines)  # fmt: skip
     command = shlex.split(text.splitlines()[-1])
     assert command[:5] == ["exec", sys.executable, "-m", "engine.run", "it's here"]
-    assert command[-2:] == ["--shard", "$SLURM_ARRAY_TASK_ID/10"]
+    assert command[-2:] == ["--shard", "$shard/10"]
     assert "--array=0-9%4" in text
     finish = script.finish_script(where, "lancedb://db", True, requested)
     assert "--gres" not in finish
@@ -265,6 +266,42 @@ def test_a_submission_is_recorded_with_a_grace_that_fits_the_cluster(
     assert submitted.folder == os.getcwd()
 
 
+def test_the_shards_with_the_most_bytes_are_begun_first_and_are_16_for_each_task_at_once(
+    tmp_path: Path, clients: Clients
+) -> None:
+    calls = clients(scontrol=CONFIG, squeue="", sbatch="echo 41", scancel="")
+    (tmp_path / "corpus").mkdir()
+    large = tmp_path / "corpus" / "large.txt"
+    large.write_text("x" * 100_000)
+    given = words(tmp_path)
+    place = given.index("--tasks")
+    given[place : place + 2] = ["--concurrent", "2"]
+    assert main(["submit", *given]) == 0
+    assert "--array=0-31%2 " in calls.read_text()
+    heaviest = shard_of(str(large), 32)
+    run = tmp_path / "run"
+    assert (run / "order").read_text().split()[0] == str(heaviest)
+    known = fleet.load(run)
+    assert known is not None
+    assert sorted(known.begun) == list(range(32))
+    leave(known.shard(heaviest), status="complete", exit_code=0)
+    tasks = list(task_states(known, {"41_1": "RUNNING"}))
+    assert tasks[heaviest].done
+    assert [task.number for task in tasks if task.state == "running"] == [known.begun[1]]
+    calls.unlink()
+    clients(squeue="")
+    assert main(["resume", "--run-dir", str(run)]) == 0
+    assert "--array=1-31%2 " in calls.read_text()  # the first place, with the heaviest shard, is done
+    assert known.log_of(heaviest).name == "task-0.log"
+
+
+def test_neither_shards_nor_tasks_at_once_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", str(tmp_path), "--adapter", "lancedb://db"]) == 2
+    assert "--tasks: give the number of shards, or --concurrent K" in capsys.readouterr().err
+
+
 def test_what_is_refused_after_the_array_takes_the_array_out_again(
     tmp_path: Path, clients: Clients, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,6 +309,7 @@ def test_what_is_refused_after_the_array_takes_the_array_out_again(
         'case "$*" in *finish*) echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1;; esac; echo 41'
     )
     calls = clients(scontrol=CONFIG, squeue="", sbatch=refuse, scancel="")
+    (tmp_path / "corpus").mkdir()
     assert main(["submit", *words(tmp_path)]) == 2
     assert capsys.readouterr().err == "engine.slurm: sbatch: QOSMaxSubmitJobPerUserLimit\n"
     assert calls.read_text().endswith("scancel 41\n")
@@ -281,12 +319,12 @@ def test_tasks_are_told_apart_by_what_they_have_left(submitted: Fleet) -> None:
     leave(submitted.shard(0), status="complete_with_failures", exit_code=3, totals={"records": 5},
           files={"failed": 1, "partial": 1})  # fmt: skip
     leave(submitted.shard(1))
-    told = [(one.state, one.done, one.records, one.failures) for one in standing(submitted, {})]
+    told = [(one.state, one.done, one.records, one.failures) for one in task_states(submitted, {})]
     assert told == [
         ("complete_with_failures", True, 5, 2), ("cut off", False, 0, 0), ("not begun", False, 0, 0),
     ]  # fmt: skip
     queue = {"41_1": "RUNNING", "42": "PENDING"}
-    assert [one.state for one in standing(submitted, queue)] == [
+    assert [one.state for one in task_states(submitted, queue)] == [
         "complete_with_failures", "running", "not begun",
     ]  # fmt: skip
 
@@ -294,12 +332,12 @@ def test_tasks_are_told_apart_by_what_they_have_left(submitted: Fleet) -> None:
 def test_a_summary_of_an_earlier_start_does_not_make_a_task_done(submitted: Fleet) -> None:
     folder = submitted.shard(0)
     leave(folder, status="complete", exit_code=0)
-    assert next(standing(submitted, {})).done
+    assert next(task_states(submitted, {})).done
     ledger = Ledger(folder)
     ledger.next_run()
     ledger.commit()
     ledger.close()
-    assert next(standing(submitted, {})).state == "cut off"
+    assert next(task_states(submitted, {})).state == "cut off"
 
 
 def test_a_task_that_never_starts_when_it_is_submitted_again_is_not_done(
@@ -307,9 +345,9 @@ def test_a_task_that_never_starts_when_it_is_submitted_again_is_not_done(
 ) -> None:
     leave(submitted.shard(0), status="complete", exit_code=0, totals={"records": 3})
     leave(submitted.shard(1), status="stopped", exit_code=75)
-    assert [task.done for task in standing(submitted, {})] == [True, False, False]
+    assert [task.done for task in task_states(submitted, {})] == [True, False, False]
     assert main(["submit", *words(tmp_path)]) == 0
-    tasks = list(standing(submitted, {}))
+    tasks = list(task_states(submitted, {}))
     assert [(task.state, task.done) for task in tasks[:2]] == [("cut off", False)] * 2
     assert tasks[0].records == 3
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from engine.errors import HandOverError
+from engine.models.backends.base import BackendChoice, ImageEmbedder, TextEmbedder
+from engine.models.backends.stand_in import StandInImage, StandInText
 from engine.models.batching import TooLargeError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.models.spec import ImageSpec, TextSpec
-from engine.models.stand_in import StandInImage, StandInText
 from engine.records import Pixels, TokenIds, Vector
 from engine.stages.infer import NOT_FINITE, WINDOW_CHUNKS, InferStage
 from engine.stages.repeats import Remembered
@@ -20,12 +21,11 @@ from engine.stages.segment import Segment
 from tests.stages.made import make_segment
 
 
-class TextModel:
+class TextModel(TextEmbedder):
     """The vector of ids is their sum, that of a text its length; a model may give one too few."""
 
+    choice = BackendChoice("test", "float32")
     spec: TextSpec = resolve_text("stand-in:8")
-    notes: tuple[str, ...] = ()
-    padding = growth = 0
 
     def __init__(self, mode: Literal["ids", "text"] = "ids", missing: int = 0) -> None:
         self.effective_mode: Literal["ids", "text"] = mode
@@ -47,9 +47,9 @@ class TextModel:
         return np.repeat(kept[:, None], 8, axis=1)
 
 
-class ImageModel:
+class ImageModel(ImageEmbedder):
+    choice = BackendChoice("test", "float32")
     spec: ImageSpec = resolve_image("stand-in:8")
-    notes: tuple[str, ...] = ()
 
     def embed_pixels(
         self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None

@@ -24,7 +24,7 @@ from benchmarks.speed import prose
 from benchmarks.speed.backends import PEAK, PEAK_SIZE, PEAK_TIMES, Worker, flop, token_ids
 from benchmarks.speed.bench import Outcome, spread
 from benchmarks.speed.runs import Engine, answer, folder_of, texts_of, timed
-from engine.models.backend import machine
+from engine.machine.processor import machine
 from engine.models.resolve import resolve_text
 
 #: End to end ÷ the bound; the whole process ÷ encode's, with start-up, on a megabyte of text.

@@ -16,10 +16,10 @@ from pathlib import Path
 from benchmarks.command import BenchError
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome, interleaved, spread
-from engine import parsers
-from engine.chunkers.tokens import TokenChunker
+from engine import chunkers, parsers
+from engine.config import DEFAULT_CHUNKER
 from engine.models.resolve import resolve_text
-from engine.records import TextSection
+from engine.records import ChunkerChoice, TextSection
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     folders = debian.unpacked(args.packages or work / "packages", debian.DOCUMENTS)
     kinds = corpora(folders, work / "corpora", args.megabytes * 1e6)
     spec = resolve_text()
-    stage = ParseStage(spec, TokenChunker(spec), lambda: None)
+    stage = ParseStage(spec, chunkers.make(spec, ChunkerChoice(DEFAULT_CHUNKER)), lambda: None)
     done: dict[str, tuple[int, int, int]] = {}
 
     def through(kind: str, files: Sequence[Path]) -> None:

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.models.cache import recall, remember
+
 #: Bytes from which a file's digest is remembered; smaller files are read again.
 REMEMBER_FROM = 1_000_000
-
-
-def cache_folder() -> Path:
-    """Where the engine keeps what it can make again: `$VECTOR_ENGINE_CACHE`, else in the user's cache."""
-    if own := os.environ.get("VECTOR_ENGINE_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "vector-streaming-engine"
-
-
-def recall(name: str) -> str | None:
-    """What `remember` stored under this name, or None."""
-    try:
-        return (cache_folder() / name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def remember(name: str, value: str) -> None:
-    """Store a value under a relative file name; a cache that can't be written is no error."""
-    target = cache_folder() / name
-    with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(value)
-            Path(temporary).replace(target)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

@@ -58,7 +58,7 @@ def fetch(name: str, to: Path) -> tuple[Path, Fetched]:
     image = is_image(name)
     spec: TextSpec | ImageSpec = resolve_image(name) if image else resolve_text(name)
     if spec.folder is None:
-        raise UsageError(f"{name}: a stand-in has no files to fetch")
+        raise UsageError(f"{name}: it has no files to fetch")
     source = Path(spec.folder)
     present = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
     wanted = (image_folder if image else text_files).choose_files(present)

@@ -39,16 +39,17 @@ def hub_cache() -> Path:
 
 
 def cached(repo: str, complete: Callable[[Path], bool]) -> Path | None:
-    """The snapshot of `repo` in the cache: what `main` points to, else the only one; None if not complete."""
-    root = hub_cache() / f"models--{repo.replace('/', '--')}"
+    """The snapshot of `repo` that `main` points to in the cache; None where it is not there or incomplete."""
+    if not (hub_cache() / f"models--{repo.replace('/', '--')}").is_dir():
+        return None  # without the import, which takes 0.2 processor seconds
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        snapshot = root / "snapshots" / (root / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:
-        try:
-            (snapshot,) = (root / "snapshots").iterdir()
-        except (OSError, ValueError):
-            return None
-    return snapshot if snapshot.is_dir() and complete(snapshot) else None
+        snapshot = Path(snapshot_download(repo, local_files_only=True, cache_dir=hub_cache()))
+    except (LocalEntryNotFoundError, OSError):
+        return None
+    return snapshot if complete(snapshot) else None
 
 
 def packaged() -> Path | None:
@@ -85,12 +86,10 @@ def download(repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Pat
             raise HubError("it has no weights that can be used")
         folder = hub.snapshot_download(
             repo,
-            revision=info.sha,
             allow_patterns=list(wanted),
             cache_dir=hub_cache(),
             etag_timeout=HUB_TIMEOUT_S,
         )
-        _point_main_to(repo, str(info.sha))
         return Path(folder)
     except HubError:
         raise
@@ -99,13 +98,6 @@ def download(repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Pat
     finally:
         if not silent:
             enable_progress_bars()
-
-
-def _point_main_to(repo: str, commit: str) -> None:
-    # A download by commit leaves no reference, and `cached` must find the snapshot next time.
-    reference = hub_cache() / f"models--{repo.replace('/', '--')}" / "refs" / "main"
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    reference.write_text(commit, encoding="utf-8")
 
 
 def _in_a_few_words(error: Exception) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.models.files.digest import model_digest, recall, remember
+from engine.models.cache import recall, remember
+from engine.models.files.digest import model_digest
 from engine.models.files.text_files import read_json
 from engine.models.spec import ImageSpec
 

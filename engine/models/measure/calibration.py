@@ -1,4 +1,4 @@
-"""Which way runs a model fastest on this CPU: measured once for each model and machine, then remembered.
+"""Which backend runs a model fastest on this CPU: measured once for each model and machine, then remembered.
 
 Imports none of the libraries that are compared; `calibrate` does, in a process of its own.
 """
@@ -8,38 +8,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
 
-from engine.models.backend import BackendChoice, machine
-from engine.models.backends.onnx.cache import EXPORT_BYTES, locked
-from engine.models.files.digest import cache_folder, recall, remember
+from engine.machine.processor import machine
+from engine.models import backends
+from engine.models.backends.base import BackendChoice, Say, Spec
+from engine.models.cache import cache_folder, locked, recall, remember
 from engine.models.helper import HelperError, ask
 from engine.models.probes import FAITHFUL_IN_REDUCED_PRECISION
 from engine.models.spec import ImageSpec, TextSpec
 
 #: Changed with what is measured, or how.
-FORM = "3"
+FORM = "4"
 
-#: Packages whose version may change what is fastest.
-PACKAGES = ("torch", "onnxruntime", "openvino", "sentence-transformers", "transformers", "open-clip-torch")
-
-#: Bytes of weights below which a model isn't worth measuring: it is fast in any way, and the run is short of
-#: something else.
+#: Bytes of weights below which a model isn't worth measuring: it is fast by any backend, and the run is short
+#: of something else.
 LEAST_WEIGHTS = 16 * 2**20
 
-#: How many times as fast as a leaner way one must be to be taken, and the share of the room that it may need:
-#: parsers and what is on its way want the rest.
-WORTH, MOST_OF_ROOM = 1.25, 0.5
+#: How many times as fast as a leaner choice one must be to be taken, and the share of the memory limit that
+#: it may need: parsers and what is in flight want the rest.
+WORTH, MOST_OF_LIMIT = 1.25, 0.5
 
 
 class Measured(TypedDict):
-    """A way as it was measured, `why` it can't be had, or "".
+    """A choice as it was measured; `why` it can't run the model, or "".
 
-    `gain` is how many times as fast as the first way it was, `rate` tokens or pictures a second of one core,
-    `cosine` the least to the first way's vectors, `bytes` the memory with it less that without.
+    `gain` is how many times as fast as the first choice it was, `rate` tokens or pictures a second of one
+    core, `cosine` the least to the first choice's vectors, `bytes` the memory with it less that without.
     """
 
     backend: str
@@ -52,65 +50,68 @@ class Measured(TypedDict):
 
 
 def choose(
-    spec: TextSpec | ImageSpec,
+    spec: Spec,
     possible: Sequence[BackendChoice],
-    room: int | None = None,
-    say: Callable[[str], None] | None = None,
+    memory_limit: int | None = None,
+    say: Say | None = None,
 ) -> BackendChoice:
-    """The fastest faithful way to run the model here that `room` bytes allow; the leanest comes first.
+    """The fastest faithful choice for the model that `memory_limit` bytes allow; the leanest comes first.
 
-    It is measured now where it wasn't before, there is room for that, and the result can be kept; else the
+    It is measured now where it wasn't before, there is memory for that, and the result can be kept; else the
     leanest is taken. `say` gets a line with the reason.
     """
     leanest = possible[0]
     if len(possible) == 1 or weight_bytes(spec) < LEAST_WEIGHTS:
         return leanest
-    name = _name(spec)
+    name = _name(spec, possible)
     rows = _recalled(name)
     fresh = rows is None
     if rows is None:
-        rows = _measured(spec, name, room, say)
+        rows = _measured(spec, possible, name, memory_limit, say)
     if rows is None:
         return leanest
-    chosen = best(rows, possible, room)
+    chosen = best(rows, possible, memory_limit)
     if say is not None:
-        say(f"{_kind(spec)} model: {reason(rows, chosen, possible)}; {'measured' if fresh else 'cached'}")
+        kind = "text" if isinstance(spec, TextSpec) else "image"
+        say(f"{kind} model: {reason(rows, chosen, possible)}; {'measured' if fresh else 'cached'}")
     return chosen
 
 
-def best(rows: Sequence[Measured], possible: Sequence[BackendChoice], room: int | None) -> BackendChoice:
-    """Of the possible ways, leanest first, the last that is so much faster than a leaner one as it must be.
+def best(
+    rows: Sequence[Measured], possible: Sequence[BackendChoice], memory_limit: int | None
+) -> BackendChoice:
+    """Of what is possible, leanest first, the last that is so much faster than a leaner one as it must be.
 
-    What is not faithful, or needs too much of the room, is left out; the leanest always may.
+    What is not faithful, or needs too much memory, is left out; the leanest always may.
     """
     measured = {BackendChoice(row["backend"], row["dtype"]): row for row in rows if not row["why"]}
     chosen = possible[0]
     gain = measured[chosen]["gain"] if chosen in measured else 0.0
-    for way in possible[1:]:
-        row = measured.get(way)
+    for choice in possible[1:]:
+        row = measured.get(choice)
         # So written that a cosine that is no number doesn't pass.
         if row is None or not row["cosine"] >= FAITHFUL_IN_REDUCED_PRECISION:
             continue
-        if room is not None and row["bytes"] > MOST_OF_ROOM * room:
+        if memory_limit is not None and row["bytes"] > MOST_OF_LIMIT * memory_limit:
             continue
         if row["gain"] >= WORTH * gain:
-            chosen, gain = way, row["gain"]
+            chosen, gain = choice, row["gain"]
     return chosen
 
 
 def reason(rows: Sequence[Measured], chosen: BackendChoice, possible: Sequence[BackendChoice]) -> str:
-    """The way that was chosen, and how it compares, in a few words."""
+    """What was chosen, and how it compares, in a few words."""
     gains = {BackendChoice(row["backend"], row["dtype"]): row["gain"] for row in rows if not row["why"]}
     reference, mine = possible[0], gains.get(chosen, 0.0)
     if chosen != reference and gains.get(reference):
         return f"{chosen}, {mine / gains[reference]:.1f} x {reference} on this CPU"
-    faster = [str(way) for way in possible if gains.get(way, 0.0) >= WORTH * mine and way != chosen]
+    faster = [str(each) for each in possible if gains.get(each, 0.0) >= WORTH * mine and each != chosen]
     if faster:
-        return f"{chosen}; {' and '.join(faster)} would be faster here, but not faithful, or too large"
-    return f"{chosen}, which no other way beats by enough on this CPU"
+        return f"{chosen}; {' and '.join(faster)}: faster here, but not faithful, or too large"
+    return f"{chosen}; no other is faster by {WORTH - 1:.0%} on this CPU"
 
 
-def weight_bytes(spec: TextSpec | ImageSpec) -> int:
+def weight_bytes(spec: Spec) -> int:
     """Bytes of the model's largest file: its weights, or the largest part of them."""
     if spec.folder is None:
         return 0
@@ -120,34 +121,39 @@ def weight_bytes(spec: TextSpec | ImageSpec) -> int:
     return max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
 
 
-def _kind(spec: TextSpec | ImageSpec) -> str:
-    return "text" if isinstance(spec, TextSpec) else "image"
-
-
-def _name(spec: TextSpec | ImageSpec) -> str:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = ""
-    key = json.dumps([FORM, versions, machine()], sort_keys=True)
+def _name(spec: Spec, possible: Sequence[BackendChoice]) -> str:
+    packages = {package for each in possible for package in backends.get(each.backend).distributions}
+    key = json.dumps(
+        [FORM, list(map(str, possible)), sorted(map(_version, packages)), machine()], sort_keys=True
+    )
     return f"calibration/{spec.digest[:32]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.json"
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def _recalled(name: str) -> list[Measured] | None:
     try:
-        rows: list[Measured] = json.loads(recall(name) or "")["ways"]
+        rows: list[Measured] = json.loads(recall(name) or "")["choices"]
     except (ValueError, KeyError, TypeError):
         return None
     return rows
 
 
 def _measured(
-    spec: TextSpec | ImageSpec, name: str, room: int | None, say: Callable[[str], None] | None
+    spec: Spec,
+    possible: Sequence[BackendChoice],
+    name: str,
+    memory_limit: int | None,
+    say: Say | None,
 ) -> list[Measured] | None:
-    """Measure and remember. None where there is no room for it, it fails, or it can't be remembered."""
-    if room is not None and room < EXPORT_BYTES + 2 * weight_bytes(spec):
+    """Measure and remember. None where there is no memory for it, it fails, or it can't be remembered."""
+    needed = sum(backends.get(each.backend).cost.memory + weight_bytes(spec) for each in possible)
+    if memory_limit is not None and memory_limit < needed:
         return None
     path = cache_folder() / name
     try:
@@ -155,18 +161,18 @@ def _measured(
         if not os.access(path.parent, os.W_OK):
             return None
         if say is not None:
-            say(f"model {spec.name}: measuring which library runs it fastest here, once, in some 20 seconds")
+            say(f"model {spec.name}: measuring which backend is fastest here, once, in some 20 seconds")
         with locked(path.with_suffix(".lock")):
             # Another process may have measured it in the meantime.
             rows = _recalled(name)
             if rows is None:
-                rows = ask("engine.models.measure.calibrate", spec)["ways"]
-                found = {"name": spec.name, "model": spec.digest, "machine": machine(), "ways": rows}
+                rows = ask("engine.models.measure.calibrate", spec, *map(str, possible))["choices"]
+                found = {"name": spec.name, "model": spec.digest, "machine": machine(), "choices": rows}
                 remember(name, json.dumps(found, indent=1) + "\n")
     except OSError:
         return None
     except HelperError as error:
         if say is not None:
-            say(f"model {spec.name}: what is fastest could not be measured: that {error}")
+            say(f"model {spec.name}: the backends could not be compared: the process {error}")
         return None
     return rows

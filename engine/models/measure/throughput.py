@@ -9,13 +9,12 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from engine.machine.cores import cores
-from engine.models.files.digest import recall, remember
-from engine.models.load import ImageEmbedder, TextEmbedder
+from engine.models.backends.base import ImageEmbedder, OnBatch, TextEmbedder
+from engine.models.cache import recall, remember
 from engine.records import Kind
 
 #: Seconds that a measurement goes on, at least two rounds; inputs of one round at most, unless the model's
@@ -27,23 +26,14 @@ ROUND_INPUTS = 256
 FIRST_IMAGES, MOST_IMAGES = 4, 256
 
 
-def device_of(model: TextEmbedder | ImageEmbedder) -> str:
-    """What computes the model: `cpu`, `cuda:0`, …; `stand-in` for one that keeps to a rate."""
-    if model.spec.stand_in_rate is not None:
-        return "stand-in"
-    return str(getattr(model, "device", "cpu"))
-
-
-def text_throughput(
-    model: TextEmbedder, lengths: Sequence[int], on_batch: Callable[[], None] | None = None
-) -> float:
+def text_throughput(model: TextEmbedder, lengths: Sequence[int], on_batch: OnBatch | None = None) -> float:
     """Tokens a second of the loaded model over inputs of these lengths, in tokens; the best of its rounds.
 
     Every call returns its vectors to this process, so that a device has done its work by then. Raises what
     the model raises.
     """
     longest = model.spec.max_tokens or max(lengths)
-    most = max(ROUND_INPUTS, getattr(model, "window", None) or 0)
+    most = max(ROUND_INPUTS, model.window or 0)
     taken = [min(length, longest) for length in lengths[:most]]
     if model.effective_mode == "ids":
         ids = [np.ones(length, dtype=np.int32) for length in taken]
@@ -52,7 +42,7 @@ def text_throughput(
     return _best(lambda: model.embed_texts(texts, on_batch), sum(taken))
 
 
-def image_throughput(model: ImageEmbedder, on_batch: Callable[[], None] | None = None) -> float:
+def image_throughput(model: ImageEmbedder, on_batch: OnBatch | None = None) -> float:
     """Pictures a second of the loaded model; the best of its rounds. Raises what the model raises."""
     height, width = model.spec.size
     rate, count = 0.0, FIRST_IMAGES
@@ -88,16 +78,15 @@ def remembered(
 ) -> float:
     """The model's throughput from the user's cache; measured now where it isn't there, or `again`.
 
-    It is kept by model digest, device, number format, library, machine, and the mean length to the nearest
+    It is kept by model digest, device, backend, number format, machine, and the mean length to the nearest
     power of two: a model is slower with short inputs.
     """
     key = {
         "digest": model.spec.digest,
         "kind": kind,
-        "device": device_of(model),
-        "dtype": str(getattr(model, "dtype", "float32")),
-        "backend": type(model).__name__,
-        "machine": _machine(model),
+        "device": model.device_name,
+        "choice": str(model.choice),
+        "machine": f"{platform.node()}, {cores()} cores",
         "mean_length": 2 ** round(math.log2(max(1.0, sum(lengths) / max(1, len(lengths))))),
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
@@ -112,14 +101,3 @@ def remembered(
     rate = measure()
     remember(path, json.dumps({**key, "per_second": rate}, indent=1) + "\n")
     return rate
-
-
-def _machine(model: Any) -> str:
-    """What tells this machine's speed from another's that shares the cache."""
-    name = f"{platform.node()}, {cores()} cores"
-    device = getattr(model, "device", None)
-    if getattr(device, "type", "") == "cuda":
-        import torch  # which the model has loaded
-
-        name += f", {torch.cuda.get_device_name(device)}"
-    return name

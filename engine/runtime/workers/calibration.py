@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from engine.models.batching import TooLargeError
 from engine.models.load import ImageEmbedder, TextEmbedder
-from engine.models.measure.throughput import device_of, image_throughput, remembered, text_throughput
+from engine.models.measure.throughput import image_throughput, remembered, text_throughput
 from engine.records import Kind
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Mailbox
@@ -31,7 +31,7 @@ class Calibration:
 
     def device(self, kind: Kind) -> str:
         """What computes the model of this kind."""
-        return device_of(self.models[kind])
+        return self.models[kind].device
 
     def announce(self) -> None:
         """The text model is loaded and has nothing to do yet."""

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("openvino")
 
 from engine.errors import UsageError
-from engine.models.backend import computes_in_bfloat16
+from engine.machine.processor import computes_in_bfloat16
 from engine.models.backends.onnx import text as onnx_text
 from engine.models.backends.onnx.cache import MODEL_FILE
 from engine.models.backends.onnx.image import OnnxImage
@@ -21,7 +21,12 @@ from engine.models.backends.openvino import OpenVinoSession
 from engine.models.load import load_image, load_text
 from engine.models.probes import cosines
 from engine.models.resolve import demo_folder, resolve_image, resolve_text
-from tests.models.backends.torch.test_text import ids_of, some_texts
+from tests.models.backends.contract import BackendContract
+from tests.models.made import ids_of, some_texts
+
+
+class TestOpenVino(BackendContract):
+    name = "openvino"
 
 
 def test_minilm_gives_the_vectors_of_torch_and_in_bfloat16_nearly() -> None:

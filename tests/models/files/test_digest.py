@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.models.files.digest import (
-    REMEMBER_FROM,
-    cache_folder,
-    file_digest,
-    model_digest,
-    recall,
-    remember,
-)
+from engine.models.cache import cache_folder, recall, remember
+from engine.models.files.digest import REMEMBER_FROM, file_digest, model_digest
 
 
 def test_a_large_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The fastest faithful way that there is room for is chosen, measured once and remembered."""
+"""The fastest faithful backend that there is memory for is chosen, measured once and remembered."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.models import backend
-from engine.models.backend import ONNX, BackendChoice
-from engine.models.backends.onnx.cache import EXPORT_BYTES
-from engine.models.files.digest import cache_folder
+from engine.models.backends.base import BackendChoice, CannotRunError
+from engine.models.backends.onnx.backend import OnnxBackend
+from engine.models.backends.openvino import OpenVinoBackend
+from engine.models.cache import cache_folder
+from engine.models.choices import choices
 from engine.models.helper import HelperError, ask
-from engine.models.load import open_text
 from engine.models.measure import calibrate, calibration
 from engine.models.measure.calibration import Measured, best, choose
 from engine.models.resolve import resolve_text
@@ -24,17 +24,26 @@ from engine.models.spec import TextSpec, to_json
 
 GIB = 2**30
 
-OPENVINO, TORCH, HALF = (
+ONNX, OPENVINO, TORCH, HALF = (
+    BackendChoice("onnx", "float32"),
     BackendChoice("openvino", "float32"),
     BackendChoice("torch", "float32"),
     BackendChoice("torch", "bfloat16"),
 )
-WAYS = [ONNX, OPENVINO, TORCH, HALF]
+ALL = [ONNX, OPENVINO, TORCH, HALF]
 
 
-def measured(way: BackendChoice, gain: float, cosine: float = 1.0, size: int = 0, why: str = "") -> Measured:
+def measured(
+    choice: BackendChoice, gain: float, cosine: float = 1.0, size: int = 0, why: str = ""
+) -> Measured:
     return Measured(
-        backend=way.backend, dtype=way.dtype, gain=gain, rate=100 * gain, cosine=cosine, bytes=size, why=why
+        backend=choice.backend,
+        dtype=choice.dtype,
+        gain=gain,
+        rate=100 * gain,
+        cosine=cosine,
+        bytes=size,
+        why=why,
     )
 
 
@@ -47,22 +56,22 @@ ROWS = [
 
 
 def test_the_fastest_is_taken_and_one_that_gains_too_little_for_its_memory_is_not() -> None:
-    assert best(ROWS, WAYS, None) == HALF
-    assert best(ROWS[:3], WAYS, None) == ONNX
-    assert best([ROWS[0], measured(OPENVINO, 1.5), *ROWS[2:]], WAYS, None) == HALF
-    assert best([ROWS[0], measured(OPENVINO, 1.8), *ROWS[2:]], WAYS, None) == OPENVINO
+    assert best(ROWS, ALL, None) == HALF
+    assert best(ROWS[:3], ALL, None) == ONNX
+    assert best([ROWS[0], measured(OPENVINO, 1.5), *ROWS[2:]], ALL, None) == HALF
+    assert best([ROWS[0], measured(OPENVINO, 1.8), *ROWS[2:]], ALL, None) == OPENVINO
 
 
-def test_a_way_that_there_is_no_room_for_is_left_out_and_the_leanest_never() -> None:
-    assert best(ROWS, WAYS, 2 * GIB) == HALF
-    assert best(ROWS, WAYS, 2 * GIB - 1) == ONNX
-    assert best(ROWS, WAYS, 0) == ONNX
+def test_what_there_is_no_memory_for_is_left_out_and_the_leanest_never() -> None:
+    assert best(ROWS, ALL, 2 * GIB) == HALF
+    assert best(ROWS, ALL, 2 * GIB - 1) == ONNX
+    assert best(ROWS, ALL, 0) == ONNX
 
 
-def test_a_way_with_other_vectors_or_that_could_not_be_had_is_left_out() -> None:
-    assert best([*ROWS[:3], measured(HALF, 1.9, 0.9989)], WAYS, None) == ONNX
-    assert best([*ROWS[:3], measured(HALF, 1.9, float("nan"))], WAYS, None) == ONNX
-    assert best([*ROWS[:3], measured(HALF, 1.9, why="it fails")], WAYS, None) == ONNX
+def test_what_has_other_vectors_or_could_not_be_run_is_left_out() -> None:
+    assert best([*ROWS[:3], measured(HALF, 1.9, 0.9989)], ALL, None) == ONNX
+    assert best([*ROWS[:3], measured(HALF, 1.9, float("nan"))], ALL, None) == ONNX
+    assert best([*ROWS[:3], measured(HALF, 1.9, why="it fails")], ALL, None) == ONNX
 
 
 def test_of_the_measured_only_what_is_possible_is_taken() -> None:
@@ -71,11 +80,11 @@ def test_of_the_measured_only_what_is_possible_is_taken() -> None:
 
 
 def test_the_reason_names_the_gain_or_what_stood_against_it() -> None:
-    assert calibration.reason(ROWS, HALF, WAYS) == "torch bfloat16, 1.9 x onnx float32 on this CPU"
-    said = calibration.reason(ROWS, ONNX, WAYS)
-    assert said == "onnx float32; torch bfloat16 would be faster here, but not faithful, or too large"
-    said = calibration.reason(ROWS[:3], ONNX, WAYS)
-    assert said == "onnx float32, which no other way beats by enough on this CPU"
+    assert calibration.reason(ROWS, HALF, ALL) == "torch bfloat16, 1.9 x onnx float32 on this CPU"
+    said = calibration.reason(ROWS, ONNX, ALL)
+    assert said == "onnx float32; torch bfloat16: faster here, but not faithful, or too large"
+    said = calibration.reason(ROWS[:3], ONNX, ALL)
+    assert said == "onnx float32; no other is faster by 25% on this CPU"
 
 
 @pytest.fixture
@@ -83,10 +92,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was measured: every model is large enough for that, and the answer is `ROWS`."""
     names: list[str] = []
 
-    def answered(module: str, spec: TextSpec) -> dict[str, Any]:
+    def answered(module: str, spec: TextSpec, *possible: str) -> dict[str, Any]:
         assert module == "engine.models.measure.calibrate"
+        assert possible == tuple(map(str, ALL))
         names.append(spec.name)
-        return {"ways": ROWS}
+        return {"choices": ROWS}
 
     monkeypatch.setattr(calibration, "ask", answered)
     monkeypatch.setattr(calibration, "LEAST_WEIGHTS", 0)
@@ -98,65 +108,61 @@ def test_a_model_is_measured_once_until_machine_or_packages_change(
 ) -> None:
     spec = resolve_text(str(bert))
     said: list[str] = []
-    assert [choose(spec, WAYS, None, said.append) for _ in range(2)] == [HALF, HALF]
+    assert [choose(spec, ALL, None, said.append) for _ in range(2)] == [HALF, HALF]
     assert asked == [spec.name]
     assert said == [
-        f"model {spec.name}: measuring which library runs it fastest here, once, in some 20 seconds",
+        f"model {spec.name}: measuring which backend is fastest here, once, in some 20 seconds",
         "text model: torch bfloat16, 1.9 x onnx float32 on this CPU; measured",
         "text model: torch bfloat16, 1.9 x onnx float32 on this CPU; cached",
     ]
-    # What was measured serves whatever room a later run has.
-    assert choose(spec, WAYS, GIB) == ONNX
+    # What was measured serves whatever memory a later run has.
+    assert choose(spec, ALL, GIB) == ONNX
     assert len(asked) == 1
     (kept,) = (cache_folder() / "calibration").glob("*.json")
     assert json.loads(kept.read_text())["model"] == spec.digest
     kept.write_text("{")
-    choose(spec, WAYS)
+    choose(spec, ALL)
     monkeypatch.setattr(calibration, "machine", lambda: {"cpu": "another", "flags": "", "cores": 64})
-    choose(spec, WAYS)
+    choose(spec, ALL)
     monkeypatch.setattr(calibration, "version", lambda package: "another")
-    choose(spec, WAYS)
+    choose(spec, ALL)
     assert len(asked) == 4
 
 
-def test_without_room_or_a_choice_or_for_a_small_model_nothing_is_measured(
+def test_without_memory_or_a_choice_or_for_a_small_model_nothing_is_measured(
     bert: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = resolve_text(str(bert))
-    assert choose(spec, WAYS, EXPORT_BYTES) == ONNX
+    assert choose(spec, ALL, GIB) == ONNX
     assert choose(spec, [TORCH]) == TORCH
     monkeypatch.setattr(calibration, "LEAST_WEIGHTS", 16 * 2**20)
-    assert choose(spec, WAYS) == ONNX
+    assert choose(spec, ALL) == ONNX
     assert asked == []
 
 
 def test_a_measurement_that_fails_is_told_and_the_leanest_is_taken(
     bert: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(module: str, spec: TextSpec) -> dict[str, Any]:
+    def killed(module: str, spec: TextSpec, *possible: str) -> dict[str, Any]:
         raise HelperError("ended with exit code -9")
 
     monkeypatch.setattr(calibration, "ask", killed)
     said: list[str] = []
-    assert choose(resolve_text(str(bert)), WAYS, None, said.append) == ONNX
-    assert said[-1].endswith(": what is fastest could not be measured: that ended with exit code -9")
+    assert choose(resolve_text(str(bert)), ALL, None, said.append) == ONNX
+    assert said[-1].endswith(": the backends could not be compared: the process ended with exit code -9")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert choose(resolve_text(str(bert)), WAYS, None, said.append) == ONNX
+    assert choose(resolve_text(str(bert)), ALL, None, said.append) == ONNX
     assert len(said) == 2
 
 
-def test_every_way_is_measured_against_the_first_and_one_that_fails_says_why(
+def test_each_is_measured_against_the_first_and_one_that_fails_says_why(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(spec: TextSpec, way: BackendChoice) -> Any:
+    def fail(self: OpenVinoBackend, *_: object) -> Any:
         raise RuntimeError("no such instruction\nat 0x0")
 
-    real = open_text
-    monkeypatch.setattr(calibrate, "ways", lambda *options: [ONNX, OPENVINO, HALF])
-    monkeypatch.setattr(
-        calibrate, "open_text", lambda spec, way: (fail if way == OPENVINO else real)(spec, way)
-    )
-    first, failed, half = calibrate.answer(resolve_text(str(bert)))["ways"]
+    monkeypatch.setattr(OpenVinoBackend, "load_text", fail)
+    first, failed, half = calibrate.answer(resolve_text(str(bert)), [ONNX, OPENVINO, HALF])["choices"]
     assert (first["backend"], first["dtype"], first["why"]) == ("onnx", "float32", "")
     assert first["cosine"] == pytest.approx(1.0, abs=1e-6)
     assert 0.2 < first["gain"] < 5
@@ -166,9 +172,20 @@ def test_every_way_is_measured_against_the_first_and_one_that_fails_says_why(
     assert half["rate"] > 0
 
 
+def test_where_the_first_fails_the_next_is_the_reference(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: OnnxBackend, *_: object) -> None:
+        raise CannotRunError("it has no graph")
+
+    monkeypatch.setattr(OnnxBackend, "prepare", fail)
+    failed, second = calibrate.answer(resolve_text(str(bert)), [ONNX, TORCH])["choices"]
+    assert (failed["why"], failed["gain"]) == ("it has no graph", 0.0)
+    assert second["cosine"] == pytest.approx(1.0, abs=1e-6)
+
+
 def test_the_process_that_measures_answers_with_a_line_of_json(bert: Path) -> None:
+    possible = [str(each) for each in choices("text", resolve_text(str(bert)), "cpu")]
     done = subprocess.run(
-        [sys.executable, "-m", "engine.models.measure.calibrate"],
+        [sys.executable, "-m", "engine.models.measure.calibrate", *possible],
         input=to_json(resolve_text(str(bert))) + "\n",
         capture_output=True,
         text=True,
@@ -178,6 +195,6 @@ def test_the_process_that_measures_answers_with_a_line_of_json(bert: Path) -> No
     # Its standard input has ended, as it does when nobody waits for the answer any more.
     assert done.returncode == 1
     assert done.stdout == ""
-    rows = ask("engine.models.measure.calibrate", resolve_text(str(bert)))["ways"]
-    assert [BackendChoice(row["backend"], row["dtype"]) for row in rows] == backend.ways("auto", "auto")
+    rows = ask("engine.models.measure.calibrate", resolve_text(str(bert)), *possible)["choices"]
+    assert [f"{row['backend']} {row['dtype']}" for row in rows] == possible
     assert [row["why"] for row in rows] == [""] * len(rows)

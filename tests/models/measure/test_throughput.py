@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.models.files.digest import cache_folder
+from engine.models.backends.base import BackendChoice
+from engine.models.backends.stand_in import StandInImage, StandInText
+from engine.models.cache import cache_folder
 from engine.models.measure import throughput
-from engine.models.measure.throughput import device_of, image_throughput, remembered, text_throughput
+from engine.models.measure.throughput import image_throughput, remembered, text_throughput
 from engine.models.spec import ImageSpec, TextSpec
-from engine.models.stand_in import StandInImage, StandInText
 
 
 @pytest.fixture(autouse=True)
@@ -101,18 +102,17 @@ def test_a_damaged_memory_is_made_anew(damaged: str) -> None:
     assert remembered(model, "text", [100], lambda: 9.0) == 7.0
 
 
-def test_another_model_or_number_format_is_another_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_model_or_number_format_is_another_figure() -> None:
     model = text_model()
     assert remembered(model, "text", [100], lambda: 5.0) == 5.0
-    model.dtype = "bfloat16"  # type: ignore[attr-defined]
+    model.choice = BackendChoice("stand-in", "bfloat16")
     assert remembered(model, "text", [100], lambda: 6.0) == 6.0
+    model.device_name = "cuda:0 another GPU"
+    assert remembered(model, "text", [100], lambda: 7.0) == 7.0
     other = StandInText(TextSpec("stand-in:8", None, "e", 8, True, 256, "ids", None))
-    assert remembered(other, "text", [100], lambda: 7.0) == 7.0
+    assert remembered(other, "text", [100], lambda: 8.0) == 8.0
 
 
 def test_a_rated_stand_in_is_a_device_of_its_own() -> None:
-    assert device_of(text_model(100.0)) == "stand-in"
-    assert device_of(text_model()) == "cpu"
-    model = text_model()
-    model.device = "cuda:1"  # type: ignore[attr-defined]
-    assert device_of(model) == "cuda:1"
+    assert text_model(100.0).device == "stand-in"
+    assert text_model().device == "cpu"

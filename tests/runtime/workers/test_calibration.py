@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from engine.models.backends.stand_in import StandInImage, StandInText
 from engine.models.batching import TooLargeError
 from engine.models.measure import throughput
 from engine.models.spec import ImageSpec, TextSpec
-from engine.models.stand_in import StandInImage, StandInText
 from engine.runtime.process import messages as m
 from engine.runtime.workers import calibration as module
 from engine.runtime.workers.calibration import Calibration
@@ -49,7 +49,8 @@ def made(asked: bool, device: str = "cpu", rate: float | None = None) -> tuple[C
     image = StandInImage(
         ImageSpec("stand-in:8", None, "i", 8, True, (8, 8), half, half, "shortest", "bicubic")
     )
-    text.device = image.device = device  # type: ignore[attr-defined]
+    if device != "cpu":
+        text.device = image.device = device
     calibration.models = {"text": text, "image": image}
     return calibration, told.sent
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.models.files.digest import cache_folder, file_digest
-from engine.models.helper import DEADLINE_S, HelperError, ask
+from engine.models.backends.base import CannotRunError, Say
+from engine.models.cache import cache_folder, locked
+from engine.models.files.digest import file_digest
+from engine.models.helper import HelperError, ask
 from engine.models.spec import ImageSpec, TextSpec
 
 #: The graph, the weights that it refers to (mapped, not read, so that only what is used takes memory), and
@@ -34,48 +32,44 @@ PACKAGES = {
     "image": ("onnx", "onnxruntime", "torch", "open-clip-torch"),
 }
 
+#: Exports that failed in this process in a way that may not last, by their folder: not tried again at once.
+_failed: dict[Path, str] = {}
+
 #: Bytes that an export of a small model takes at most, most of them torch's (measured: 1.3 GiB).
 EXPORT_BYTES = 1536 * 2**20
 
-#: Seconds between two looks at whether another process is still at it.
-LOOK_S = 0.1
 
-
-class NotExportedError(Exception):
-    """There is no ONNX form of the model; the text says why, as the end of "… because"."""
-
-
-def exported(
-    spec: TextSpec | ImageSpec, room: int | None = None, say: Callable[[str], None] | None = None
-) -> Path:
+def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: Say | None = None) -> Path:
     """The folder of the model's ONNX form, made now where it isn't there or is damaged.
 
-    Raises `NotExportedError` where the model can't be exported or its vectors would be others; that is
+    Raises `CannotRunError` where the model can't be exported or its vectors would be others; that is
     remembered too, until a package changes. `say` gets a line before an export begins. `UsageError` where
-    it would have to be made in less than `EXPORT_BYTES` of `room`, in bytes.
+    it would have to be made in a `memory_limit` of fewer bytes than `EXPORT_BYTES`.
     """
     versions = _versions(spec)
     made_by = hashlib.sha256(json.dumps([FORM, versions]).encode()).hexdigest()
     folder = cache_folder() / "onnx" / f"{spec.digest[:32]}-{made_by[:8]}"
+    if folder in _failed:
+        raise CannotRunError(_failed[folder])
     report = _read(folder)
     if report is None:
-        if room is not None and room < EXPORT_BYTES:
+        if memory_limit is not None and memory_limit < EXPORT_BYTES:
             raise UsageError(
-                f"model {spec.name} has to be exported for ONNX Runtime once, which takes"
-                f" {EXPORT_BYTES / 2**30:g} GiB for some seconds, and {room / 2**30:.2f} GiB of --max-ram are"
-                " left for it: run once with more, or with --backend torch"
+                f"model {spec.name} has to be exported to ONNX once, which takes {EXPORT_BYTES / 2**30:g} GiB"
+                f" for some seconds, and {memory_limit / 2**30:.2f} GiB of --max-ram are left for it: run"
+                " once with more --max-ram, or choose another --backend"
             )
         if say is not None:
-            say(f"model {spec.name} is exported for ONNX Runtime, once, which takes some 20 seconds")
+            say(f"model {spec.name}: exporting to ONNX, once, in some 20 seconds")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(".lock")):
                 # Another process may have made it in the meantime.
                 report = _read(folder) or _make(spec, versions, folder)
         except OSError as error:
-            raise NotExportedError(f"no ONNX form could be kept in {folder.parent}: {error}") from error
+            raise CannotRunError(f"no ONNX form could be kept in {folder.parent}: {error}") from error
     if "why" in report:
-        raise NotExportedError(str(report["why"]))
+        raise CannotRunError(str(report["why"]))
     return folder
 
 
@@ -84,7 +78,7 @@ def _versions(spec: TextSpec | ImageSpec) -> dict[str, str]:
     try:
         return {package: version(package) for package in packages}
     except PackageNotFoundError as error:
-        raise NotExportedError(f"the package {error.name} is not installed") from error
+        raise CannotRunError(f"the package {error.name} is not installed") from error
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
@@ -100,7 +94,12 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _make(spec: TextSpec | ImageSpec, versions: dict[str, str], folder: Path) -> dict[str, Any]:
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        found = _export(spec, made)
+        try:
+            found = _export(spec, made)
+        except HelperError as error:
+            # Killed, or out of memory or disk: another process may have more luck.
+            _failed[folder] = f"its export {error}"
+            raise CannotRunError(_failed[folder]) from error
         files = [] if "why" in found else [MODEL_FILE, WEIGHTS_FILE]
         report = {
             "name": spec.name,
@@ -119,25 +118,4 @@ def _make(spec: TextSpec | ImageSpec, versions: dict[str, str], folder: Path) ->
 
 
 def _export(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
-    try:
-        return ask("engine.models.backends.onnx.export", spec, str(folder))
-    except HelperError as error:
-        # Killed, or out of memory or disk: that may be another next time, so it is not remembered.
-        raise NotExportedError(f"its export {error}") from error
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file; where another process holds it for too long, or files can't be locked, go on."""
-    with path.open("w") as stream:
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(LOOK_S)
-                continue
-            except OSError:
-                break
-            break
-        yield
+    return ask("engine.models.backends.onnx.export", spec, str(folder))

@@ -1,7 +1,11 @@
-"""Runs an exported model on the CPU: a thread for each core, each with small batches of its own."""
+"""Runs an exported model on the CPU: a thread for each core, each with small batches of its own.
+
+`Session` is what the backends that run graphs share, `OnnxSession` is ONNX Runtime's.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +32,7 @@ INPUTS_OF_A_CORE = 64
 Feed: TypeAlias = tuple[npt.NDArray[Any], ...]
 
 
-class Session:
+class Session(ABC):
     """One loaded graph with one output, whose first axis is that of its inputs: of the batch.
 
     Calls of one thread each, side by side, need no barrier in each layer, where threads that share a call
@@ -37,27 +41,22 @@ class Session:
     computes shall stay in the core's cache (`benchmarks.speed.backends`).
     """
 
+    #: The backend whose session it is, and its number format.
+    backend: str
+    dtype = "float32"
+
     #: Bytes that inputs of ever new lengths come to take.
     growth = 0
 
     #: Padded tokens of a batch, and what its padded length is a multiple of.
     batch_tokens, bucket = 256, 1
 
-    def __init__(self, model: Path) -> None:
-        # Imported on use: OpenVINO's session needs nothing of it.
-        import onnxruntime
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="session")
 
-        onnxruntime.set_default_logger_severity(LOG_FATAL)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = LOG_FATAL
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # Its plans are made for one shape, and here each call has another.
-        options.enable_mem_pattern = False
-        self._session: Any = onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"]
-        )
-        self._inputs = [each.name for each in self._session.get_inputs()]
-        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="onnx")
+    @abstractmethod
+    def _vectors(self, fed: Feed) -> Vector:
+        """The graph's output for what it is fed, float32 [n, dimensions]; several threads call it at once."""
 
     @property
     def window(self) -> int:
@@ -111,6 +110,27 @@ class Session:
             if not is_out_of_memory(error):
                 raise
             return None
+
+
+class OnnxSession(Session):
+    """By ONNX Runtime, each call in one thread."""
+
+    backend = "onnx"
+
+    def __init__(self, model: Path) -> None:
+        super().__init__()
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(LOG_FATAL)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = LOG_FATAL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # Its plans are made for one shape, and here each call has another.
+        options.enable_mem_pattern = False
+        self._session: Any = onnxruntime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = [each.name for each in self._session.get_inputs()]
 
     def _vectors(self, fed: Feed) -> Vector:
         (vectors,) = self._session.run(None, dict(zip(self._inputs, fed, strict=True)))

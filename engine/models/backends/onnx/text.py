@@ -5,51 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from engine.machine.cores import cores
-from engine.models.backends.onnx.cache import MODEL_FILE, NotExportedError, exported
-from engine.models.backends.onnx.session import Feed, Session
+from engine.models.backends.base import BackendChoice, OnBatch, TextEmbedder
+from engine.models.backends.onnx.cache import MODEL_FILE
+from engine.models.backends.onnx.session import Feed, OnnxSession, Session
 from engine.models.batching import batches, padded_length
 from engine.models.probes import whole_characters
 from engine.models.spec import TextSpec
 from engine.records import TokenIds, Vector
 
-#: The largest input that is run: the graph holds attention weights for each pair of tokens and each head,
-#: which at this length is some 100 MiB a thread, and grows with the square.
-MOST_TOKENS = 1_024
 
-
-class OnnxText:
+class OnnxText(TextEmbedder):
     """A loaded text model. Pooling and whatever else follows the transformer are part of its graph.
 
     With 0 `workers` batches are as large as they may be; None is as many as there are cores.
     """
 
-    effective_mode: Literal["ids", "text"] = "ids"
-    notes: tuple[str, ...] = ()
-
     def __init__(
         self,
         spec: TextSpec,
         folder: Path,
-        session: Callable[[Path], Session] = Session,
+        session: Callable[[Path], Session] = OnnxSession,
         workers: int | None = None,
     ) -> None:
         self.spec = spec
         self._session = session(folder / MODEL_FILE)
+        self.choice = BackendChoice(self._session.backend, "int8" if spec.int8 else self._session.dtype)
         self.window = self._session.window
         self._workers = cores() if workers is None else workers
         self.growth = self._session.growth
-        self.padding = 0
         # 8-bit integers are scaled by the largest number of a call, so that inputs would change each other.
         self._budget, self._bucket = (
             (0, 1) if spec.int8 else (self._session.batch_tokens, self._session.bucket)
         )
 
-    def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_ids(self, ids: Sequence[TokenIds], on_batch: OnBatch | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
 
         Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
@@ -72,7 +66,7 @@ class OnnxText:
         """Tokens of each row of a padded batch."""
         return padded_length(max(len(ids[index]) for index in batch), self._bucket, self.spec.max_tokens)
 
-    def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_texts(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vector:
         """Embed documents behind the model's prompt for them; otherwise as `embed_ids`."""
         return self.embed_ids([self._ids(self.spec.document_prompt, text) for text in texts], on_batch)
 
@@ -96,20 +90,3 @@ class OnnxText:
         else:
             tokenizer.enable_truncation(self.spec.max_tokens)
         return tokenizer
-
-
-def text_graph(spec: TextSpec, room: int | None = None, say: Callable[[str], None] | None = None) -> Path:
-    """The folder of the model's graph, made now if it wasn't before. Raises `NotExportedError`."""
-    if spec.mode == "text":
-        raise NotExportedError("its own tokenizer is needed")
-    if spec.max_tokens is None or spec.max_tokens > MOST_TOKENS:
-        limit = "any number of" if spec.max_tokens is None else f"{spec.max_tokens:,}"
-        raise NotExportedError(f"it reads {limit} tokens at once, above {MOST_TOKENS:,}")
-    return exported(spec, room, say)
-
-
-def load_onnx_text(
-    spec: TextSpec, room: int | None = None, say: Callable[[str], None] | None = None
-) -> OnnxText:
-    """Load the model, exported now if it wasn't before. Raises `NotExportedError`, which says why not."""
-    return OnnxText(spec, text_graph(spec, room, say))

@@ -7,44 +7,40 @@ import torch
 from engine.errors import UsageError
 from engine.models.probes import FAITHFUL, FAITHFUL_IN_REDUCED_PRECISION
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; `auto` takes CUDA, then Apple's GPU, then the CPU.
-
-    Raises `UsageError` that names what this machine has.
-    """
-    available = available_devices()
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in available))
-    if name not in available:
-        raise UsageError(f"device {name!r} is not here: this machine has {', '.join(['auto', *available])}")
-    return torch.device(name)
-
-
-def available_devices() -> list[str]:
-    """The names that `choose_device` takes on this machine, `auto` apart."""
-    names = ["cpu"]
+    """The device of this name. Raises `UsageError` that names what this machine has."""
+    available = ["cpu"]
     if torch.cuda.is_available():
-        names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        available += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
-        names.append("mps")
-    return names
+        available.append("mps")
+    if name not in available:
+        raise UsageError(f"--device {name} is not here: this machine has {', '.join(available)}")
+    return torch.device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number format of this name; `auto` is bfloat16 where a CUDA device computes in it, else float32.
 
-    On CPUs without instructions of its own for it bfloat16 is four times slower than float32, and Apple's
-    GPU gains little by it.
+    Apple's GPU gains little by bfloat16.
     """
-    if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    if name not in DTYPES:
-        raise UsageError(f"dtype {name!r} is unknown: one of auto, {', '.join(DTYPES)} is expected")
-    return DTYPES[name]
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The number format as `--dtype` has it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def device_name(device: torch.device) -> str:
+    """The device, and which model of a GPU it is."""
+    kind = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    return f"{device}{kind}"
 
 
 def faithful(dtype: torch.dtype) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from engine.errors import UsageError
-from engine.models.backends.torch.device import choose_device, choose_dtype
+from engine.models.backends.base import BackendChoice, CaptionEmbedder, ImageEmbedder, OnBatch
+from engine.models.backends.torch.device import choose_device, choose_dtype, device_name, name_of
 from engine.models.backends.torch.memory import Batches, loading, to_device, watched
 from engine.models.probes import whole_characters
 from engine.models.quiet import one_line, quiet
@@ -30,14 +31,15 @@ PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp1
 TOLERANCE = 1e-6
 
 
-class ImageModel:
+class ImageModel(ImageEmbedder, CaptionEmbedder):
     """A loaded image model with the text tower that belongs to it."""
 
     def __init__(self, spec: ImageSpec, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.spec = spec
-        self.device = device
+        self.choice = BackendChoice("torch", name_of(dtype))
+        self.device, self.device_name = str(device), device_name(device)
         self.dtype = dtype
-        self.notes: tuple[str, ...] = ()
+        self._place = device
         self._model = model
         self._batches = Batches(device, BATCH_IMAGES[device.type], side_by_side=True)
         self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
@@ -45,9 +47,7 @@ class ImageModel:
         self._tokenize: Callable[[list[str]], torch.Tensor] | None = None
         self.window = WINDOW.get(device.type)
 
-    def embed_pixels(
-        self, pixels: Pixels | Sequence[Pixels], on_batch: Callable[[], None] | None = None
-    ) -> Vector:
+    def embed_pixels(self, pixels: Pixels | Sequence[Pixels], on_batch: OnBatch | None = None) -> Vector:
         """Embed upright RGB pictures of the model's own size, uint8 [n, height, width, 3].
 
         Returns float32 [n, dimensions] of length one; `on_batch` is called after each batch. Raises
@@ -68,7 +68,7 @@ class ImageModel:
 
     @torch.inference_mode()
     def _forward(self, pixels: Pixels) -> torch.Tensor:
-        return self.vectors(to_device(pixels, self.device))
+        return self.vectors(to_device(pixels, self._place))
 
     def vectors(self, rgb: torch.Tensor) -> torch.Tensor:
         """The vectors of pictures that are on the device, uint8 [n, height, width, 3] to float32."""
@@ -86,8 +86,8 @@ class ImageModel:
         """
         if self._tokenize is None:
             self._tokenize = _tokenizer(self.spec)
-        with quiet(), watched(self.device):
-            tokens = self._tokenize([whole_characters(text)]).to(self.device)
+        with quiet(), watched(self._place):
+            tokens = self._tokenize([whole_characters(text)]).to(self._place)
             array: Vector = _finished(self._model.encode_text(tokens)).reshape(-1).cpu().numpy()
             return array
 
@@ -96,10 +96,10 @@ def _finished(vectors: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
-def load_image_model(spec: ImageSpec, device: str = "auto", dtype: str = "auto") -> ImageModel:
+def load_image_model(spec: ImageSpec, device: str, dtype: str = "auto") -> ImageModel:
     """Load the model from its folder, without a network.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `device` is cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
     `UsageError` for a device that isn't there, a model that can't be loaded or doesn't fit in the device's
     memory, and one that open_clip prepares pictures for in another way than the specification says, and
     `DeviceLostError`.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.models.backends.base import BackendChoice, OnBatch, TextEmbedder
+from engine.models.backends.torch.device import device_name, name_of
 from engine.models.backends.torch.memory import Batches, to_device, watched
 from engine.models.batching import padded_length
 from engine.models.probes import whole_characters
@@ -40,22 +42,22 @@ CHANGING_POSITIONS = ("dynamic", "longrope")
 CHARACTERS_PER_TOKEN = 4
 
 
-class TextModel:
+class TextModel(TextEmbedder):
     """A loaded text model. `effective_mode` is `text` where ids would not give the model's own vectors."""
 
     def __init__(self, spec: TextSpec, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.spec = spec
-        self.device = device
+        self.choice = BackendChoice("torch", name_of(dtype))
+        self.device, self.device_name = str(device), device_name(device)
         self.dtype = dtype
-        self.effective_mode: Literal["ids", "text"] = spec.mode
-        self.notes: tuple[str, ...] = ()
+        self._place = device
+        self.effective_mode = spec.mode
         self._model = model
         side_by_side = device.type == "cpu" and spec.mode == "ids" and _bears_threads(spec, model)
         budget = BATCH_TOKENS[device.type] if device.type != "cpu" or side_by_side else SHARED_BATCH_TOKENS
         self._batches = Batches(device, budget, side_by_side)
         #: For texts, whose tokenizer one thread alone may use.
         self._one_by_one = Batches(device, max(budget, SHARED_BATCH_TOKENS))
-        self.padding = self.growth = 0
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]
         self.window = WINDOW.get(device.type)
@@ -69,7 +71,7 @@ class TextModel:
         """The sentence-transformers model itself, for what makes something else of it."""
         return self._model
 
-    def embed_ids(self, ids: Sequence[TokenIds], on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_ids(self, ids: Sequence[TokenIds], on_batch: OnBatch | None = None) -> Vector:
         """Embed whole inputs (prompt and special tokens included), int32 [tokens] each.
 
         Returns float32 [n, dimensions] in the order of the inputs; `on_batch` is called after each batch.
@@ -83,7 +85,7 @@ class TextModel:
             on_batch,
         )
 
-    def embed_texts(self, texts: Sequence[str], on_batch: Callable[[], None] | None = None) -> Vector:
+    def embed_texts(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vector:
         """Embed documents by the model's own `encode_document`; otherwise as `embed_ids`."""
         encode, prompt = self._model.encode_document, self.spec.document_prompt
         return self._one_by_one.embed(
@@ -99,7 +101,7 @@ class TextModel:
 
         Raises `DeviceLostError`.
         """
-        with watched(self.device):
+        with watched(self._place):
             return self._encode(self._model.encode_query, [text], self.spec.query_prompt).reshape(-1)
 
     def _encode(self, encode: Callable[..., Any], texts: list[str], prompt: str) -> Vector:
@@ -115,8 +117,8 @@ class TextModel:
     def _forward(self, ids: Sequence[TokenIds]) -> torch.Tensor:
         padded, mask = self._padded(ids)
         features = {
-            "input_ids": to_device(padded, self.device),
-            "attention_mask": to_device(mask, self.device),
+            "input_ids": to_device(padded, self._place),
+            "attention_mask": to_device(mask, self._place),
         }
         if self.with_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])

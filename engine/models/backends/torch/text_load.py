@@ -13,10 +13,10 @@ from engine.models.spec import TextSpec
 from engine.records import Vector
 
 
-def load_text_model(spec: TextSpec, device: str = "auto", dtype: str = "auto") -> TextModel:
+def load_text_model(spec: TextSpec, device: str, dtype: str = "auto") -> TextModel:
     """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
+    `device` is cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
     `UsageError` for a device that isn't there and for a model that can't be loaded, doesn't fit in the
     device's memory or isn't what its specification says, and `DeviceLostError`.
     """

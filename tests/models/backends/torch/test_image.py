@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,49 +19,23 @@ from engine.models.quiet import quiet
 from engine.models.resolve import demo_folder, resolve_image
 from engine.records import Pixels
 from tests.models.conftest import edit
-
-MODEL: dict[str, Any] = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 1},
-}
-PREPROCESS = {
-    "mean": [0.4, 0.5, 0.6],
-    "std": [0.2, 0.25, 0.3],
-    "interpolation": "bilinear",
-    "resize_mode": "squash",
-}
+from tests.models.made import CLIP
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An open_clip folder with random weights."""
-    with quiet():
-        import open_clip
-    from safetensors.torch import save_file
-
-    torch.manual_seed(4)
-    place = tmp_path_factory.mktemp("clip")
-    save_file(open_clip.CLIP(**MODEL).state_dict(), place / "open_clip_model.safetensors")
-    config = {"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}
-    (place / "open_clip_config.json").write_text(json.dumps(config))
-    return place
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> ImageModel:
-    return load_image_model(resolve_image(str(folder)), "cpu")
+def model(clip: Path) -> ImageModel:
+    return load_image_model(resolve_image(str(clip)), "cpu")
 
 
 def some_pictures(n: int = 40, size: int = 32) -> Pixels:
     return np.random.default_rng(6).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
-def test_pictures_get_the_vectors_of_open_clips_own_preprocessing(folder: Path, model: ImageModel) -> None:
+def test_pictures_get_the_vectors_of_open_clips_own_preprocessing(clip: Path, model: ImageModel) -> None:
     with quiet():
         import open_clip
 
-        reference, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        reference, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip}")
         reference.eval()
         pictures = some_pictures()
         inputs = torch.stack([preprocess(Image.fromarray(each)) for each in pictures])
@@ -74,12 +47,12 @@ def test_pictures_get_the_vectors_of_open_clips_own_preprocessing(folder: Path, 
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_a_caption_gets_the_vector_of_the_text_tower(folder: Path, model: ImageModel) -> None:
+def test_a_caption_gets_the_vector_of_the_text_tower(clip: Path, model: ImageModel) -> None:
     with quiet():
         import open_clip
 
-        reference = open_clip.create_model(f"local-dir:{folder}").eval()
-        tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a red circle"])
+        reference = open_clip.create_model(f"local-dir:{clip}").eval()
+        tokens = open_clip.get_tokenizer(f"local-dir:{clip}")(["a red circle"])
         with torch.inference_mode():
             expected = reference.encode_text(tokens, normalize=True).numpy()[0]
     assert float(model.embed_query("a red circle") @ expected) >= 0.99999
@@ -87,7 +60,7 @@ def test_a_caption_gets_the_vector_of_the_text_tower(folder: Path, model: ImageM
     assert float(model.embed_query("a blue square") @ expected) < 0.9999
 
 
-def test_reduced_precision_stays_near(folder: Path, model: ImageModel) -> None:
+def test_reduced_precision_stays_near(clip: Path, model: ImageModel) -> None:
     reduced = load_image_model(model.spec, "cpu", "bfloat16")
     pictures = some_pictures(8)
     cosine = np.einsum("ij,ij->i", reduced.embed_pixels(pictures), model.embed_pixels(pictures))
@@ -102,7 +75,7 @@ def test_the_caller_hears_of_every_batch(model: ImageModel) -> None:
 
 
 def test_pictures_that_do_not_fit_the_memory_together_are_embedded_in_smaller_batches(
-    folder: Path, model: ImageModel, monkeypatch: pytest.MonkeyPatch
+    clip: Path, model: ImageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow = load_image_model(model.spec, "cpu")
     pictures = some_pictures(21)
@@ -116,7 +89,7 @@ def test_pictures_that_do_not_fit_the_memory_together_are_embedded_in_smaller_ba
         return forward(part)
 
     monkeypatch.setattr(narrow, "_forward", small)
-    monkeypatch.setattr(narrow, "_batches", Batches(narrow.device, 16))
+    monkeypatch.setattr(narrow, "_batches", Batches(torch.device("cpu"), 16))
     for expected in ([16, 8, 4, *[2] * 10, 1], [*[2] * 10, 1]):
         sizes.clear()
         np.testing.assert_allclose(narrow.embed_pixels(pictures), model.embed_pixels(pictures), atol=1e-5)
@@ -137,7 +110,7 @@ def test_a_picture_that_does_not_fit_even_alone_is_named(
     expected = model.embed_pixels(pictures)
     pictures[3] = 255
     monkeypatch.setattr(model, "_forward", picky)
-    monkeypatch.setattr(model, "_batches", Batches(model.device, 16))
+    monkeypatch.setattr(model, "_batches", Batches(torch.device("cpu"), 16))
     with pytest.raises(TooLargeError) as caught:
         model.embed_pixels(pictures)
     assert caught.value.positions == [3]
@@ -145,9 +118,9 @@ def test_a_picture_that_does_not_fit_even_alone_is_named(
 
 
 def test_a_device_that_has_no_room_at_load_is_the_users_to_mend_and_one_without_any_later_is_lost(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = resolve_image(str(folder))
+    spec = resolve_image(str(clip))
     model = load_image_model(spec, "cpu")
 
     def full(self: ImageModel, part: Pixels) -> None:
@@ -170,10 +143,10 @@ def test_a_preparation_that_open_clip_would_not_make_is_refused(model: ImageMode
 
 
 def test_a_folder_whose_tokenizer_is_missing_embeds_pictures_but_no_captions(
-    folder: Path, tmp_path: Path
+    clip: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "open_clip_model.safetensors").symlink_to(folder / "open_clip_model.safetensors")
-    (tmp_path / "open_clip_config.json").write_text((folder / "open_clip_config.json").read_text())
+    (tmp_path / "open_clip_model.safetensors").symlink_to(clip / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text((clip / "open_clip_config.json").read_text())
     edit(
         tmp_path / "open_clip_config.json",
         lambda config: config["model_cfg"]["text_cfg"].update(hf_tokenizer_name="somewhere/else"),
@@ -185,9 +158,9 @@ def test_a_folder_whose_tokenizer_is_missing_embeds_pictures_but_no_captions(
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_do_not_fit_give_one_line(folder: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_give_one_line(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"not weights")
-    (tmp_path / "open_clip_config.json").write_text((folder / "open_clip_config.json").read_text())
+    (tmp_path / "open_clip_config.json").write_text((clip / "open_clip_config.json").read_text())
     with pytest.raises(UsageError, match="can't be loaded") as caught:
         load_image_model(resolve_image(str(tmp_path)), "cpu")
     assert "\n" not in str(caught.value)
@@ -204,11 +177,11 @@ def test_an_architecture_of_open_clips_own_takes_weights_from_the_hub_cache(
         import open_clip
     own = {"hf_hub": "someone/tiny/", **image_folder.DEFAULT_PREPROCESS}
     monkeypatch.setitem(image_folder.KNOWN_TAGS, ("Tiny", "none"), own)
-    monkeypatch.setattr(image_folder, "architecture_config", lambda architecture: MODEL)
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", MODEL)
+    monkeypatch.setattr(image_folder, "architecture_config", lambda architecture: CLIP)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", CLIP)
     snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
-    save_file(open_clip.CLIP(**MODEL).state_dict(), snapshot / "open_clip_model.safetensors")
+    save_file(open_clip.CLIP(**CLIP).state_dict(), snapshot / "open_clip_model.safetensors")
     spec = resolve_image("Tiny/none")
     assert (spec.architecture, spec.weights_file, spec.size) == (
         "Tiny",
@@ -218,8 +191,8 @@ def test_an_architecture_of_open_clips_own_takes_weights_from_the_hub_cache(
     assert load_image_model(spec, "cpu").embed_pixels(some_pictures(2)).shape == (2, 24)
 
 
-def test_loading_and_embedding_print_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    model = load_image_model(resolve_image(str(folder)), "cpu")
+def test_loading_and_embedding_print_nothing(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = load_image_model(resolve_image(str(clip)), "cpu")
     model.embed_pixels(some_pictures(2))
     model.embed_query("a red circle")
     assert capfd.readouterr() == ("", "")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
 
 from engine.errors import DeviceLostError, UsageError
 from engine.models.backends.torch import text as text_module
@@ -20,43 +18,11 @@ from engine.models.batching import TooLargeError
 from engine.models.probes import cosines
 from engine.models.quiet import quiet
 from engine.models.resolve import resolve_text
-from engine.models.spec import TextSpec
 from engine.records import TokenIds
-from tests.models.conftest import WORDS, edit, save_llama
+from tests.models.conftest import edit, save_llama
+from tests.models.made import assemble, ids_of, pooling, some_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:importlib._bootstrap")
-
-
-def some_texts(n: int = 24, words: int = 60) -> list[str]:
-    chance = random.Random(5)
-    texts = [" ".join(chance.choices(WORDS, k=chance.randint(1, words))) for _ in range(n - 3)]
-    return [*texts, "Zürich, 3.14!", "x", "the THE The"]
-
-
-def ids_of(spec: TextSpec, texts: list[str]) -> list[TokenIds]:
-    tokenizer = Tokenizer.from_file(str(spec.tokenizer_file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return [np.array(tokenizer.encode(spec.document_prompt + text).ids, dtype=np.int32) for text in texts]
-
-
-def assemble(folder: Path, transformer: Path, *rest: Any, **options: Any) -> Path:
-    """Save a sentence-transformers model of a transformer folder and the modules behind it."""
-    with quiet():
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Transformer
-
-        SentenceTransformer(modules=[Transformer(str(transformer)), *rest], device="cpu", **options).save(
-            str(folder)
-        )
-    return folder
-
-
-def pooling(mode: str, width: int = 32, **options: Any) -> Any:
-    with quiet():
-        from sentence_transformers.models import Pooling
-
-        return Pooling(width, pooling_mode=mode, **options)
 
 
 def assert_faithful(folder: Path, mode: str = "ids") -> TextModel:
@@ -239,12 +205,10 @@ def test_a_model_that_is_broken_gives_one_line(bert: Path, tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_device_or_a_number_format_that_is_not_there_is_named(bert: Path) -> None:
+def test_a_device_that_is_not_there_is_named(bert: Path) -> None:
     spec = resolve_text(str(bert))
-    with pytest.raises(UsageError, match=r"'cuda:99' is not here: this machine has auto, cpu"):
+    with pytest.raises(UsageError, match=r"--device cuda:99 is not here: this machine has cpu"):
         load_text_model(spec, "cuda:99")
-    with pytest.raises(UsageError, match="'int4' is unknown"):
-        load_text_model(spec, "cpu", "int4")
 
 
 def test_reduced_precision_still_gives_float32_of_length_one(bert: Path, tmp_path: Path) -> None:

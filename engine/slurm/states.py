@@ -1,4 +1,4 @@
-"""Where each task of a fleet stands: in the queue, else by what it has left in its directory."""
+"""The state of each task of a fleet: in the queue, else by what it has left in its directory."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class Task:
     failures: int = 0
 
 
-def standing(fleet: Fleet, queue: Mapping[str, str]) -> Iterator[Task]:
+def task_states(fleet: Fleet, queue: Mapping[str, str]) -> Iterator[Task]:
     """Each task; `queue` is what `client.queued` tells of the fleet's jobs."""
-    waiting = {name.rpartition("_")[2]: state.lower() for name, state in queue.items() if "_" in name}
+    places = {name.rpartition("_")[2]: state.lower() for name, state in queue.items() if "_" in name}
+    waiting = {shard: places[str(place)] for place, shard in enumerate(fleet.begun) if str(place) in places}
     for number in range(fleet.tasks):
         folder = fleet.shard(number)
         summary = read_object(folder / "summary.json") or {}
         state, done = _rest(folder, summary)
         if not done and owner_of(folder) is not None:
             state = "running"
-        state = waiting.get(str(number), state)
+        state = waiting.get(number, state)
         now = (read_object(folder / "status.json") or {}) if state == "running" else {}
         files = now.get("files") or summary.get("files") or {}
         records = (summary.get("totals") or {}).get("records", 0)
