@@ -6,6 +6,7 @@ because every process of a run imports this package and most need nothing of it.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:
             return "0+checkout"
     if name in __all__:
-        from engine.api import interface as api
-
-        return getattr(api, name)
+        return getattr(importlib.import_module("engine.api.interface"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

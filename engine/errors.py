@@ -1,8 +1,23 @@
-"""What can go wrong, as types: each says how far the trouble reaches (file, stage, run)."""
+"""What can go wrong, as types: each says how far the trouble reaches (file, stage, run). And exit codes."""
 
 from __future__ import annotations
 
 import errno
+
+#: Exit code of a command that has done all: each file is accounted for, and indexed.
+EXIT_DONE = 0
+
+#: The engine failed; of `engine.verify` also: ledger and database differ.
+EXIT_ENGINE_FAILED = 1
+
+#: Usage or configuration; or the database is down at the very first start.
+EXIT_USAGE = 2
+
+#: The run came to its end, but `failures.jsonl` is not empty.
+EXIT_FAILURES = 3
+
+#: Stopped early: the same command goes on. EX_TEMPFAIL of sysexits.h; clusters may list it as RequeueExit.
+EXIT_STOPPED = 75
 
 #: What the system says of a disk, or a user's share of it, that has no room left.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -4,54 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import sqlite3
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import adapters
+from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser, seconds
-from engine.cli.terminal import harmless
-from engine.errors import DatabaseUnavailableError, EngineError, UsageError
-from engine.run import CHILD_ENVIRONMENT
-from engine.runtime.limits.stop import RunStoppedError
+from engine.cli.terminal import harmless, say
+from engine.errors import DatabaseUnavailableError
+from engine.machine.environment import set_child_environment
 from engine.verify import as_lines
 
 if TYPE_CHECKING:
     from engine.fleet.finish import Merged
 
-#: Exit codes, as of `engine.run`.
-EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 75
-
 #: Seconds between two tries with a database that is away.
 RETRY_S = 5.0
 
 
+@command("merge", resumes=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    try:
-        args = _parser().parse_args(argv)
-        adapters.check(args.adapter)
-        for name, value in CHILD_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        return _run(args)
-    except DatabaseUnavailableError as error:
-        return _failed(f"{error}; the same command goes on", EXIT_STOPPED)
-    except UsageError as error:
-        return _failed(error, EXIT_USAGE)
-    except RunStoppedError as error:
-        return _failed(f"{error}; the same command goes on", EXIT_STOPPED)
-    except EngineError as error:
-        return _failed(error, EXIT_ENGINE_FAILED)
-    except (OSError, sqlite3.DatabaseError) as error:
-        return _failed(f"{error}; the same command goes on", EXIT_STOPPED)
-    except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on", EXIT_STOPPED)
+    args = _parser().parse_args(argv)
+    adapters.check(args.adapter)
+    set_child_environment()
+    return _run(args)
 
 
 def _patiently(run_dir: Path, args: argparse.Namespace) -> Merged:
@@ -66,7 +45,7 @@ def _patiently(run_dir: Path, args: argparse.Namespace) -> Merged:
             if time.monotonic() >= ends:
                 raise
             if not waiting:
-                print(f"engine.merge: waiting for the database: {harmless(str(error))}", file=sys.stderr)
+                say("merge", f"waiting for the database: {error}")
             waiting = True
         time.sleep(min(RETRY_S, max(0.0, ends - time.monotonic())))
 
@@ -116,10 +95,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _failed(error: Exception | str, code: int) -> int:
-    print(f"engine.merge: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.cli.exits import command, run_and_exit
 from engine.cli.options import from_arguments, run_parser
 from engine.cli.parser import count
-from engine.cli.terminal import harmless
+from engine.cli.terminal import harmless, say
 from engine.config import Config
-from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.errors import EXIT_DONE, EXIT_FAILURES, UsageError
 from engine.fleet import estimate as estimates
 from engine.fleet.census import take_census
 from engine.fleet.trial import try_out
@@ -24,21 +23,11 @@ from engine.stages.discover import check_inputs
 NOT_HERE = ("shard", "fleet", "limit", "dry_run", "prune")
 
 
+@command("plan")
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 1 where the engine failed, 2 usage, 3 where some of the corpus
-    could not be listed, 75 interrupted."""
-    try:
-        args = _arguments(argv)
-        return plan(from_arguments(args), args)
-    except (UsageError, DatabaseUnavailableError) as error:
-        print(f"engine.plan: {harmless(str(error))}", file=sys.stderr)
-        return 2
-    except (EngineError, OSError) as error:
-        print(f"engine.plan: {harmless(str(error))}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("engine.plan: interrupted", file=sys.stderr)
-        return 75
+    """The command; returns its exit code: 0, or 3 where some of the corpus could not be listed."""
+    args = _arguments(argv)
+    return plan(from_arguments(args), args)
 
 
 def plan(config: Config, args: argparse.Namespace) -> int:
@@ -49,7 +38,7 @@ def plan(config: Config, args: argparse.Namespace) -> int:
     if args.calibrate_seconds and census.size:
         if not args.quiet:
             text = f"calibrating: the engine runs over a sample, for {args.calibrate_seconds:g} s at most"
-            print(text, file=sys.stderr, flush=True)
+            say("plan", text)
         with tempfile.TemporaryDirectory(prefix="engine-plan-") as folder:
             guess = estimates.estimate(census, try_out(config, census, args.calibrate_seconds, Path(folder)))
     if args.json:
@@ -59,11 +48,8 @@ def plan(config: Config, args: argparse.Namespace) -> int:
         for line in estimates.lines(census, guess, args.shards):
             print(harmless(line))
     if census.unreadable:
-        print(
-            f"engine.plan: {census.unreadable:,} files or folders could not be listed, and are not counted",
-            file=sys.stderr,
-        )
-    return 3 if census.unreadable else 0
+        say("plan", f"{census.unreadable:,} files or folders could not be listed, and are not counted")
+    return EXIT_FAILURES if census.unreadable else EXIT_DONE
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -87,8 +73,4 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.default_int_handler)
-    code = main()
-    sys.stdout.flush()
-    sys.exit(code)
+    run_and_exit(main)

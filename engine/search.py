@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,11 +17,12 @@ import numpy as np
 
 import adapters
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from engine.cli.exits import command, run_and_exit
 from engine.cli.options import add_model_options
 from engine.cli.parser import command_parser
-from engine.cli.terminal import harmless
+from engine.cli.terminal import harmless, say
 from engine.config import DEFAULT_ADAPTER
-from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.errors import EXIT_DONE, UsageError
 from engine.models.choices import check_backend
 from engine.models.load import load_caption, load_text
 from engine.models.resolve import resolve_image, resolve_text
@@ -286,54 +285,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command("search")
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0 with or without hits, 1 the engine failed, 2 it can't be done."""
-    try:
-        args = _parser().parse_args(argv)
-        # Bytes that are not UTF-8 come in as lone surrogates, which nothing behind this could write again.
-        query = os.fsencode(args.query).decode("utf-8", "replace")
-        kinds: tuple[Kind, ...] = (args.kind,) if args.kind else KINDS
-        hits = find(
-            query,
-            args.adapter,
-            args.k,
-            kinds,
-            args.device,
-            args.dtype,
-            args.trust_remote_code,
-            Filters(args.source_prefix, args.media_type),
-            args.hybrid,
-            args.backend,
-            args.exact,
-        )
-    except (UsageError, DatabaseUnavailableError) as error:
-        return _failed(error, 2)
-    except EngineError as error:
-        return _failed(error, 1)
+    """The command; returns its exit code: 0 with or without hits."""
+    args = _parser().parse_args(argv)
+    # Bytes that are not UTF-8 come in as lone surrogates, which nothing behind this could write again.
+    query = os.fsencode(args.query).decode("utf-8", "replace")
+    kinds: tuple[Kind, ...] = (args.kind,) if args.kind else KINDS
+    hits = find(
+        query,
+        args.adapter,
+        args.k,
+        kinds,
+        args.device,
+        args.dtype,
+        args.trust_remote_code,
+        Filters(args.source_prefix, args.media_type),
+        args.hybrid,
+        args.backend,
+        args.exact,
+    )
     if not hits:
         what = HEADINGS[args.kind] if args.kind else "records"
-        print(f"{harmless(args.adapter)}: the index holds no {what}", file=sys.stderr)
-    return _print(as_json(query, hits) if args.json else "\n".join(as_lines(query, hits)))
-
-
-def _failed(error: EngineError, code: int) -> int:
-    print(f"engine.search: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-    return code
-
-
-def _print(text: str) -> int:
-    """Write the answer out; a reader that has seen enough, such as `head`, is no error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        if text:
-            print(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer is written at exit once more, and must not fail there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        say("search", f"{args.adapter}: the index holds no {what}")
+    if args.json:
+        print(as_json(query, hits))
+    else:
+        for line in as_lines(query, hits):
+            print(line)
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

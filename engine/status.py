@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.errors import UsageError
+from engine.errors import EXIT_DONE
 from engine.runtime.report.status import Failures, Standing, merged, standings
 
 
+@command("status")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for what is no run directory."""
-    try:
-        args = _parser().parse_args(argv)
-        folder = Path(args.run_dir)
-        stands = standings(folder)
-    except UsageError as error:
-        print(f"engine.status: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
+    args = _parser().parse_args(argv)
+    folder = Path(args.run_dir)
+    stands = standings(folder)
     if args.json:
         print(json.dumps(as_dict(folder, stands)))
     else:
         for line in as_lines(folder, stands):
             print(harmless(line))
-    return 0
+    return EXIT_DONE
 
 
 def as_dict(folder: Path, stands: Sequence[Standing]) -> dict[str, object]:
@@ -145,4 +142,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

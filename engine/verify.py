@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import adapters
+from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, UsageError
+from engine.machine.environment import set_child_environment
 from engine.repair.compare import Difference, Finding, Repaired
-from engine.run import CHILD_ENVIRONMENT
-from engine.runtime.limits.stop import RunStoppedError
-
-#: Exit codes: ledger and database agree; they differ, or the engine failed; it can't be done as asked;
-#: stopped early, and the same command goes on.
-EXIT_AGREE, EXIT_DIFFER, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
 
 
+@command("verify")
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """The command; returns its exit code: 0 where ledger and database agree, 1 where they differ."""
+    args = _parser().parse_args(argv)
+    adapters.check(args.adapter)
+    if args.adopt and (args.repair or len(args.run_dir) > 1):
+        raise UsageError("--adopt: give it one --run-dir, and no --repair")
+    folders = [Path(name).absolute() for name in args.run_dir]
     try:
-        args = _parser().parse_args(argv)
-        adapters.check(args.adapter)
-        if args.adopt and (args.repair or len(args.run_dir) > 1):
-            raise UsageError("--adopt: give it one --run-dir, and no --repair")
-        folders = [Path(name).absolute() for name in args.run_dir]
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         return _run(args, folders)
-    except (UsageError, DatabaseUnavailableError) as error:
-        return _failed(error, EXIT_USAGE)
-    except RunStoppedError as error:
-        return _failed(error, EXIT_STOPPED)
-    except EngineError as error:
-        return _failed(error, EXIT_DIFFER)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        return _failed(error, EXIT_USAGE)
-    except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on", EXIT_STOPPED)
+        raise UsageError(str(error)) from None
 
 
 def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
@@ -62,8 +49,7 @@ def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
                 f" have something left to make, {adopted.gone:,} are not there any more"
             )
     elif args.repair:
-        for name, value in CHILD_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        set_child_environment()
         repaired = repair(folders, args.adapter)
         told["repaired"] = asdict(repaired)
     difference = verify(folders, args.adapter)
@@ -72,7 +58,7 @@ def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
     else:
         for line in as_lines(difference, repaired):
             print(line)
-    return EXIT_AGREE if difference.agrees and not repaired.not_made.count else EXIT_DIFFER
+    return EXIT_DONE if difference.agrees and not repaired.not_made.count else EXIT_ENGINE_FAILED
 
 
 def as_lines(difference: Difference, repaired: Repaired = Repaired()) -> Iterator[str]:  # noqa: B008
@@ -120,10 +106,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _failed(error: Exception | str, code: int) -> int:
-    print(f"engine.verify: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -352,11 +352,11 @@ class TestCommand:
         adapters.connect(index).ensure_schema(IndexSchema(None, None, ChunkerIdentity.from_key("any")))
         assert search.main(["bees", "--adapter", index]) == 0
         printed = capsys.readouterr()
-        assert (printed.out, printed.err) == ("", f"{index}: the index holds no records\n")
+        assert (printed.out, printed.err) == ("", f"engine.search: {index}: the index holds no records\n")
         assert search.main(["bees", "--adapter", index, "--kind", "image", "--json"]) == 0
         printed = capsys.readouterr()
         assert json.loads(printed.out) == {"query": "bees", "text": [], "image": []}
-        assert printed.err == f"{index}: the index holds no pictures\n"
+        assert printed.err == f"engine.search: {index}: the index holds no pictures\n"
 
     @pytest.mark.parametrize(
         ("arguments", "told"),

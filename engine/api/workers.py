@@ -23,8 +23,8 @@ from engine.config import (
     RunConfig,
     sorted_pairs,
 )
-from engine.errors import EngineError, UsageError
-from engine.run import CHILD_ENVIRONMENT
+from engine.errors import EXIT_DONE, EXIT_FAILURES, EngineError, UsageError
+from engine.machine.environment import CHILD_ENVIRONMENT
 
 
 def run_processes(
@@ -50,7 +50,7 @@ def run_processes(
     config = config or TextEmbedConfig()
     settings = _configuration(folder, include, model, config, url, workers, run_dir)
     # Imported late: a call without workers needs no process.
-    from engine.runtime.supervisor import EXIT_DONE, EXIT_FAILURES, Supervisor
+    from engine.runtime.supervisor import Supervisor
 
     with _environment(CHILD_ENVIRONMENT), _main_module_hidden():
         code = Supervisor(settings).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 #: What acts on a terminal instead of showing there: controls, ends of lines, changes of direction, invisible
 #: tags, halves of characters.
@@ -14,3 +15,9 @@ ACTING = re.compile(
 def harmless(text: str) -> str:
     """The text with an escape for each character that would act on a terminal instead of showing there."""
     return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def say(command: str, text: str) -> None:
+    """One line of a command on standard error, which may be closed."""
+    if sys.stderr is not None:
+        print(f"engine.{command}: {harmless(' '.join(text.split()))}", file=sys.stderr, flush=True)

@@ -19,9 +19,9 @@ from typing import Any
 
 from adapters.base import Adapter, AdapterOptions
 from engine.config import Config
-from engine.errors import UsageError
+from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED, UsageError
 from engine.records import source_of
-from engine.repair.books import Book, Books, missing_shards, shard_folders, shard_of_folder
+from engine.repair.books import Book, Books, missing_shards
 from engine.repair.compare import Comparison, Difference
 from engine.runtime.database import adapter_options
 from engine.runtime.ledger.cleanup import Cleaner
@@ -30,7 +30,7 @@ from engine.runtime.process import messages as m
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
 from engine.runtime.report.reading import read_object, read_only
-from engine.runtime.supervisor import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED
+from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 from engine.runtime.workers.indexer import SWEEP_IDS, ids_made_with
 
 #: Files that are pruned between two commits.

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from engine.config import Config
 from engine.errors import UsageError
-from engine.repair.books import shard_folders, shard_of_folder
+from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 
 #: In the fleet's directory: what its tasks have in common, written by the first of them.
 IDENTITY = "fleet.json"

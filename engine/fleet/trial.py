@@ -245,12 +245,11 @@ def _look_at_index(config: Config, made: Trial) -> None:
 
 def main() -> int:
     """The run itself; returns its exit code."""
-    from engine.run import CHILD_ENVIRONMENT
+    from engine.machine.environment import set_child_environment
     from engine.runtime.supervisor import Supervisor
 
     config = Config.from_dict(json.load(sys.stdin))
-    for name, value in CHILD_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_child_environment()
     try:
         return Supervisor(config).run()
     except UsageError as error:

@@ -14,10 +14,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 
-from engine.errors import UsageError
-
-#: Exit code of a run that goes on when it is started again, which clusters may list as `RequeueExit`.
-REQUEUE_CODE = 75
+from engine.errors import EXIT_STOPPED, UsageError
 
 #: Seconds that one call of a SLURM command may take.
 DEADLINE_S = 60.0
@@ -109,7 +106,7 @@ def requeue(environment: Mapping[str, str]) -> bool:
     if _ask("squeue", "-h", "-j", job, "-o", "%T") != "RUNNING":
         return False
     try:
-        if requeues(REQUEUE_CODE):
+        if requeues(EXIT_STOPPED):
             return False
         if int(environment.get("SLURM_RESTART_COUNT") or 0) >= MOST_RESTARTS:
             print(f"engine.run: job {job} has been run again {MOST_RESTARTS} times", file=sys.stderr)

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
-from engine.cli.terminal import harmless
-from engine.errors import UsageError
+from engine.errors import EXIT_DONE
 from engine.models.files.fetch import check, fetch
 
-#: Exit codes: all there and whole; it can't be done as asked, or a file is missing or differs.
-EXIT_DONE, EXIT_USAGE = 0, 2
 
-
+@command("models")
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    try:
-        args = _parser().parse_args(argv)
-        if args.command == "check":
-            for name in args.folders:
-                found = check(Path(name).absolute())
-                print(f"{name}: {found.name}, {len(found.files)} files of {found.size:,} bytes, whole")
-            return EXIT_DONE
-        for name in args.names:
-            folder, found = fetch(name, Path(args.to).absolute())
-            print(f"{name}: {len(found.files)} files of {found.size:,} bytes: --{found.kind}-model {folder}")
+    """The command; returns its exit code: 0, or 2 where a model can't be had or is not whole."""
+    args = _parser().parse_args(argv)
+    if args.command == "check":
+        for name in args.folders:
+            found = check(Path(name).absolute())
+            print(f"{name}: {found.name}, {len(found.files)} files of {found.size:,} bytes, whole")
         return EXIT_DONE
-    except UsageError as error:
-        print(f"engine.models: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("engine.models: interrupted; the same command begins again", file=sys.stderr)
-        return EXIT_USAGE
+    for name in args.names:
+        folder, found = fetch(name, Path(args.to).absolute())
+        print(f"{name}: {len(found.files)} files of {found.size:,} bytes: --{found.kind}-model {folder}")
+    return EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,4 +40,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

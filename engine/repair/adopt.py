@@ -30,12 +30,13 @@ from engine.errors import UsageError
 from engine.machine.cores import default_workers
 from engine.records import IndexSchema, SectionFailure, index_url, source_of
 from engine.repair import recipe
-from engine.repair.books import Pulse, shard_folders, shard_of_folder
+from engine.repair.books import Pulse
 from engine.runtime.generation import text_generation
 from engine.runtime.ledger.scratch import packed, scratch
 from engine.runtime.ledger.store import Acknowledged, FailureRow, FileRow, FileState, Ledger
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.report import run_directory as rundir
+from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 from engine.stages.discover import modified_ns, shard_of
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,23 +16,10 @@ from engine.runtime.ledger.store import Ledger
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.process.descriptors import open_many_files
 from engine.runtime.report import run_directory as rundir
+from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 
 #: Seconds between two signs of life in the locks.
 BEAT_S = 1.0
-
-_SHARD = re.compile(r"(\d+)-of-(\d+)")
-
-
-def shard_folders(folder: Path) -> list[Path]:
-    """The shards' own folders below a run directory, `shards/I-of-N`, in order."""
-    found = [path for path in (folder / "shards").glob("*") if _SHARD.fullmatch(path.name)]
-    return sorted(found, key=lambda path: shard_of_folder(path)[::-1])
-
-
-def shard_of_folder(folder: Path) -> tuple[int, int]:
-    """The shard (I, N) whose folder that is; (0, 1) for a run directory without shards."""
-    name = _SHARD.fullmatch(folder.name) if folder.parent.name == "shards" else None
-    return (int(name[1]), int(name[2])) if name else (0, 1)
 
 
 def missing_shards(folder: Path) -> list[str]:

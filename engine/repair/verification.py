@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.errors import EngineError
+from engine.errors import EXIT_ENGINE_FAILED, EXIT_STOPPED, EngineError
 from engine.repair import repair as steps
 from engine.repair.books import Books, with_ledger
 from engine.repair.compare import Comparison, Difference, Repaired
 from engine.runtime.limits.stop import RunStoppedError
-from engine.runtime.supervisor import EXIT_ENGINE_FAILED, EXIT_STOPPED, Supervisor
+from engine.runtime.supervisor import Supervisor
 
 
 def verify(folders: Sequence[Path], url: str) -> Difference:
@@ -44,7 +44,7 @@ def repair(folders: Sequence[Path], url: str) -> Repaired:
     for config in configs:
         code = Supervisor(config, repair=True).run()
         if code == EXIT_STOPPED:
-            raise RunStoppedError(f"{config.run_dir}: the repair was stopped; the same command goes on")
+            raise RunStoppedError(f"{config.run_dir}: the repair was stopped")
         if code == EXIT_ENGINE_FAILED:
             raise EngineError(f"{config.run_dir}: the repair failed; the same command goes on")
     with Books(run_dirs, url) as books:

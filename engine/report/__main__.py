@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.errors import UsageError
+from engine.errors import EXIT_DONE, UsageError
 
 
+@command("report")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for what is no run directory or can't be written."""
     # Imported late, as by the other commands: the engine's processes import this module too.
     from engine.report.page import page
     from engine.runtime.report.record import read_run
 
+    args = _parser().parse_args(argv)
+    folder = Path(args.run_dir).absolute()
+    output = Path(args.output) if args.output else folder / "report.html"
+    text = page(read_run(folder))
     try:
-        args = _parser().parse_args(argv)
-        folder = Path(args.run_dir).absolute()
-        output = Path(args.output) if args.output else folder / "report.html"
-        text = page(read_run(folder))
-        try:
-            output.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise UsageError(f"--output {output}: {(error.strerror or str(error)).lower()}") from None
-    except UsageError as error:
-        print(f"engine.report: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
+        output.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"--output {output}: {(error.strerror or str(error)).lower()}") from None
     print(harmless(str(output)))
-    return 0
+    return EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,4 +42,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -17,7 +17,16 @@ from typing import TypeVar
 
 from engine import parsers
 from engine.config import Config
-from engine.errors import EngineError, HandOverError, UsageError
+from engine.errors import (
+    EXIT_DONE,
+    EXIT_ENGINE_FAILED,
+    EXIT_FAILURES,
+    EXIT_STOPPED,
+    EXIT_USAGE,
+    EngineError,
+    HandOverError,
+    UsageError,
+)
 from engine.machine import batch_job as batch
 from engine.machine.memory import MemorySampler, pss_bytes
 from engine.models.spec import ImageSpec
@@ -42,9 +51,6 @@ from engine.runtime.report import summary as report
 from engine.runtime.report.reporter import Reporter
 from engine.runtime.report.throughput import Speed
 from engine.stages.discover import check_inputs
-
-#: Exit codes of `engine.run`.
-EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_FAILURES, EXIT_STOPPED = 0, 1, 2, 3, 75
 
 #: Files looked at for pruning before the loop turns to its children again.
 PRUNE_STEP = 256

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
-from engine.cli.terminal import harmless
-from engine.errors import UsageError
+from engine.cli.terminal import say
+from engine.errors import EXIT_STOPPED, UsageError
 from engine.slurm import commands, fleet
 from engine.slurm.fleet import Fleet
 
 
+@command("slurm")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
@@ -33,12 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         call: Callable[[argparse.Namespace, Fleet], int] = args.call
         return call(args, known)
-    except UsageError as error:
-        print(f"engine.slurm: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
-        return commands.EXIT_USAGE
     except KeyboardInterrupt:
-        print("engine.slurm: interrupted; engine.slurm status tells what was submitted", file=sys.stderr)
-        return commands.EXIT_STOPPED
+        say("slurm", "interrupted; engine.slurm status tells what was submitted")
+        return EXIT_STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,4 +89,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from engine.machine.batch_job import REQUEUE_CODE, SlurmError, call
+from engine.errors import EXIT_STOPPED
+from engine.machine.batch_job import SlurmError, call
 
 #: What a job that was ended, and not by itself, means for who waits for it: the same command goes on.
 CUT_OFF = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED")
@@ -25,7 +26,7 @@ def queued(jobs: Sequence[str]) -> dict[str, str]:
 
 
 def ended(job: str) -> int | None:
-    """The exit code of a job that has ended, `REQUEUE_CODE` where it was cut off; None where SLURM has
+    """The exit code of a job that has ended, `EXIT_STOPPED` where it was cut off; None where SLURM has
     forgotten it."""
     try:
         told = call("scontrol", "show", "job", job)
@@ -37,6 +38,6 @@ def ended(job: str) -> int | None:
     if state is None or code is None:
         return None
     if state[1] in CUT_OFF:
-        return REQUEUE_CODE
+        return EXIT_STOPPED
     number, _, signal = code[1].partition(":")
     return 1 if int(signal or 0) else int(number)

@@ -14,17 +14,14 @@ from dataclasses import asdict, replace
 from engine.cli.options import parse
 from engine.cli.terminal import harmless
 from engine.config import Config
-from engine.errors import UsageError
+from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_STOPPED, UsageError
 from engine.fleet.shards import SHARDS_PER_TASK, heaviest_first, work_of_shards
-from engine.machine.batch_job import REQUEUE_CODE, SlurmError, call, settings
+from engine.machine.batch_job import SlurmError, call, settings
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import FLEET, Requested
 from engine.slurm.states import Task, task_states
 from engine.stages.discover import check_inputs
-
-#: Exit codes: done; usage, or SLURM refused; interrupted, or cut off. With --wait those of `engine.run`.
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, REQUEUE_CODE
 
 #: Seconds between two looks at the queue, and most of them for which SLURM may be away meanwhile.
 POLL_S, AWAY_S = 5.0, 900.0
@@ -149,7 +146,7 @@ def _code_in_summary(submitted: Fleet) -> int:
             return int(json.loads(path.read_text(encoding="utf-8"))["exit_code"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return EXIT_FAILED
+    return EXIT_ENGINE_FAILED
 
 
 def _harmless_lines(text: str) -> str:

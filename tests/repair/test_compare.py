@@ -18,10 +18,11 @@ from adapters.memory import MemoryAdapter
 from adapters.schema import as_row
 from engine.errors import UsageError
 from engine.records import Record, record_id
-from engine.repair.books import Books, missing_shards, shard_of_folder, with_ledger
+from engine.repair.books import Books, missing_shards, with_ledger
 from engine.repair.compare import EXAMPLES, Comparison, Difference, fault
 from engine.runtime.generation import text_generation
 from engine.runtime.ledger.store import Acknowledged, Ledger
+from engine.runtime.report.run_directory import shard_of_folder
 from tests.records import make_record, make_schema, make_vectors
 
 URL = "memory://compare"

@@ -34,9 +34,9 @@ from benchmarks.command import BenchError
 from benchmarks.memory.figures import megabytes
 from benchmarks.speed.bench import Outcome
 from engine.machine.allocator import return_large_blocks
+from engine.machine.environment import CHILD_ENVIRONMENT
 from engine.machine.memory import pss_bytes
 from engine.records import ChunkerIdentity, IndexSchema, ModelInfo, Record, Vector
-from engine.run import CHILD_ENVIRONMENT
 
 #: Neighbours that are asked for, and the share of them that shall be found.
 K, GOAL = 10, 0.95

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.repair.books import shard_folders
 from engine.runtime.limits.lock import owner_of
+from engine.runtime.report.run_directory import shard_folders
 from engine.runtime.report.series import GROWING, LEVELS, SERIES_FILE
 
 

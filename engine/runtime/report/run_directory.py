@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +15,9 @@ from typing import TextIO
 from engine.errors import DISK_FULL, UsageError
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.limits.stop import RunStoppedError
+
+#: The name of a shard's folder in `shards/`.
+_SHARD = re.compile(r"(\d+)-of-(\d+)")
 
 
 def claim(
@@ -116,3 +120,15 @@ def write_summary(run_dir: Path, summary: Mapping[str, object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(run_dir / "summary.json")
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """The shards' own folders below a run directory, `shards/I-of-N`, in order."""
+    found = [path for path in (folder / "shards").glob("*") if _SHARD.fullmatch(path.name)]
+    return sorted(found, key=lambda path: shard_of_folder(path)[::-1])
+
+
+def shard_of_folder(folder: Path) -> tuple[int, int]:
+    """The shard (I, N) whose folder that is; (0, 1) for a run directory without shards."""
+    name = _SHARD.fullmatch(folder.name) if folder.parent.name == "shards" else None
+    return (int(name[1]), int(name[2])) if name else (0, 1)

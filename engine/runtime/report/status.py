@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.repair.books import shard_folders
 from engine.runtime.ledger.store import ID_BYTES
 from engine.runtime.limits.lock import Owner, owner_of
 from engine.runtime.report.reading import read_object, read_only, uses_log
+from engine.runtime.report.run_directory import shard_folders
 
 #: Seconds that a reader waits for the ledger of a run that writes it without a log.
 BUSY_S = 1.0
