@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from adapters.filters import NO_FILTERS as NO_FILTERS
+from adapters.filters import Filters as Filters
+from adapters.schema import nearest
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
@@ -57,21 +60,6 @@ class Capabilities:
     native_upsert: bool = False
     generations: bool = False
     settles_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What a record must be to be found at all, besides its kind; None lets everything pass.
-
-    `source_prefix` is compared with the start of `source`, letter by letter; `media_type` is the whole of it.
-    """
-
-    source_prefix: str | None = None
-    media_type: str | None = None
-
-
-#: Lets every record pass.
-NO_FILTERS = Filters()
 
 
 class Adapter(ABC):
@@ -156,17 +144,20 @@ class Adapter(ABC):
         or altered is given as far as it goes: what it lacks is None.
         """
 
-    @abstractmethod
     def count(self) -> int:
-        """How many records the index holds, acknowledged writes included; 0 where there is no index."""
+        """How many records the index holds, acknowledged writes included; 0 where there is no index.
 
-    @abstractmethod
+        A database that can count does it better than by a scan.
+        """
+        return sum(1 for _ in self.scan())
+
     def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         """The k records of that kind nearest to `vector` (float32 [dimensions]), best first.
 
         With `filters`, the k nearest among those that pass: never fewer because a nearer one didn't; a
-        `UsageError` where the database can't filter.
+        `UsageError` where the database can't filter. A database that has no search is scanned whole.
         """
+        return nearest(self.scan(with_embeddings=True), kind, vector, k, filters)
 
     def search_words(self, words: str, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
         """The k texts that share the most telling of these words (BM25), best first.
@@ -216,6 +207,5 @@ class Adapter(ABC):
         """
         raise UsageError(f"{self.scheme}:// can't delete a whole index")
 
-    @abstractmethod
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a hook
         """Free the connection. Safe to call twice."""

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Capabilities, Filters
+from adapters.base import Adapter, AdapterOptions, Capabilities
 from adapters.database import Database
 from adapters.schema import as_row, merged, refusals
 from engine.errors import UsageError
-from engine.records import Hit, IndexSchema, Kind, Record, Vector
+from engine.records import IndexSchema, Record
 
 
 @dataclass
@@ -89,39 +87,13 @@ class MemoryAdapter(Adapter):
         index = _INDEXES.get(self._name)
         if index is None:
             return
-        fields = dict.fromkeys(name for name, _ in index.schema.fields)
         for record in list(index.records.values()):
             if source in (None, record.source):
-                yield fields | as_row(record, with_embeddings)
+                yield as_row(record, with_embeddings, index.schema)
 
     def count(self) -> int:
         index = _INDEXES.get(self._name)
         return len(index.records) if index else 0
-
-    def search(self, kind: Kind, vector: Vector, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
-        index = _INDEXES.get(self._name)
-        records = [
-            record
-            for record in (index.records.values() if index else ())
-            if record.kind == kind
-            and record.source.startswith(filters.source_prefix or "")
-            and filters.media_type in (None, record.media_type)
-        ]
-        hits = [
-            Hit(
-                record.id,
-                record.source,
-                kind,
-                record.page,
-                _cosine(record.embedding, vector),
-                record.text,
-                record.document,
-                record.title,
-                record.headings,
-            )
-            for record in records
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
     def close(self) -> None:
         """Nothing to free: the records stay for the next adapter of this name."""
@@ -131,8 +103,3 @@ class MemoryAdapter(Adapter):
         if index is None:
             raise UsageError(f"memory://{self._name}: the index does not exist (any more)")
         return index
-
-
-def _cosine(first: Vector, second: Vector) -> float:
-    length = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / length if length else 0.0

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from adapters.filters import Filters
 from engine.errors import SchemaMismatchError
 from engine.records import (
     CHECKED_ID_DIGITS,
     ChunkerIdentity,
     FieldType,
     FieldValue,
+    Hit,
     IndexSchema,
     Kind,
     ModelInfo,
@@ -126,8 +128,26 @@ def refusals(records: Sequence[Record], schema: IndexSchema) -> list[str | None]
     return [_refusal(record, schema) for record in records]
 
 
-def as_row(record: Record, with_embeddings: bool = True) -> dict[str, object]:
-    """A record as `scan` gives it: the names of the stored fields, constant fields beside the others."""
+def nearest(
+    rows: Iterable[Mapping[str, Any]], kind: Kind, vector: Vector, k: int, filters: Filters
+) -> list[Hit]:
+    """The k rows of `scan`, embeddings included, that are nearest to the vector: all of them are compared."""
+    hits = []
+    for row in rows:
+        embedding = row[embedding_field(kind)]
+        prefixed = row["source"].startswith(filters.source_prefix or "")
+        if embedding is not None and prefixed and filters.media_type in (None, row["media_type"]):
+            length = float(np.linalg.norm(embedding) * np.linalg.norm(vector))
+            score = float(embedding @ vector) / length if length else 0.0
+            places = (row["page"], score, row["text"], row["document"], row["title"], row["headings"])
+            hits.append(Hit(row["id"], row["source"], kind, *places))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+
+
+def as_row(
+    record: Record, with_embeddings: bool = True, schema: IndexSchema | None = None
+) -> dict[str, object]:
+    """A record as `scan` gives it: the names of the stored fields, and those of the schema."""
     text = record.kind == "text"
     row: dict[str, object] = {
         "id": record.id,
@@ -148,6 +168,7 @@ def as_row(record: Record, with_embeddings: bool = True) -> dict[str, object]:
         "mtime": record.mtime,
         "size": record.size,
         "media_type": record.media_type,
+        **dict.fromkeys(name for name, _ in (schema.fields if schema else ())),
         **record.fields,
     }
     if with_embeddings:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import adapters
+from engine import sources
 from engine.cli.parser import CommandParser, command_parser, count, seconds, short_bytes, size
 from engine.config import DEVICES, GROUPS, LOG_LEVELS, Config, ModelConfig, sorted_pairs
 from engine.errors import UsageError
@@ -216,7 +217,7 @@ def from_arguments(args: argparse.Namespace) -> Config:
     adapters.check(args.adapter)
     values = {each.field: _value(each, getattr(args, each.field)) for each in OPTIONS}
     named = values.pop("run_dir")
-    values["inputs"] = tuple(os.path.abspath(name) if name else "" for name in args.inputs)
+    values["inputs"] = tuple(sources.absolute(name) if name else "" for name in args.inputs)
     config = Config().changed(**values)
     if not config.corpus.inputs and config.corpus.files_from is None:
         raise UsageError("no INPUT: name at least one file or folder, or --files-from LIST")

@@ -10,6 +10,7 @@ import pytest
 
 import adapters
 from engine import chunkers, parsers, sources
+from engine.models import backends
 from tests.extending import page
 
 
@@ -32,7 +33,13 @@ def _installed(parts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _forget() -> None:
     """Let every registry look for entry points again."""
-    for registry in (adapters.REGISTRY, chunkers.CHUNKERS, parsers.PARSERS, sources.REGISTRY):
+    for registry in (
+        adapters.REGISTRY,
+        backends.REGISTRY,
+        chunkers.CHUNKERS,
+        parsers.PARSERS,
+        sources.REGISTRY,
+    ):
         registry.__dict__.pop("_entry_points", None)
-    for known in (parsers._parsers, parsers._detector, parsers._parser_of, sources.source_for):
+    for known in (parsers._parsers, parsers._detector, parsers._parser_of, sources.source_for, backends.get):
         known.cache_clear()

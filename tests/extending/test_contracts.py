@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from engine import sources
 from engine.records import ChunkerChoice
 from engine.sources.base import Found, Rules
+from tests.adapters.contract import AdapterContract
 from tests.chunkers.contract import ChunkerContract
 from tests.extending import page
 from tests.parsers.contract import ParserContract
@@ -19,7 +22,9 @@ from tests.sources.contract import SourceContract
 
 def test_each_part_is_shown_in_fewer_than_40_lines() -> None:
     shown = {name: code for name, code in page.files().items() if name.endswith(".py")}
-    assert sorted(shown) == ["toy_chunker.py", "toy_parser.py", "toy_source.py"]
+    assert sorted(shown) == [
+        f"toy_{kind}.py" for kind in ("adapter", "backend", "chunker", "parser", "source")
+    ]
     for name, code in shown.items():
         assert sum(bool(line.strip()) for line in code.splitlines()) < 40, name
 
@@ -74,6 +79,19 @@ class TestParser(ParserContract):
 
     def content(self) -> bytes:
         return b"TOY About bees\n" + b"Bees keep the hive warm. They dance.\n\n" * 40
+
+
+class TestAdapter(AdapterContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"toy://{tmp_path}/index"
+
+    def drop(self, url: str) -> None:
+        with closing(sqlite3.connect(url.removeprefix("toy://"), isolation_level=None)) as rows:
+            rows.execute("DELETE FROM rows")
+
+    def test_what_somebody_else_made_is_refused(self) -> None:  # type: ignore[override]
+        """The example looks at no file that it didn't make."""
 
 
 class TestChunker(ChunkerContract):
