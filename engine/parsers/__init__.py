@@ -35,6 +35,7 @@ PARSERS = Registry(
         "image": "engine.parsers.image:ImageParser",
         "pdf": "engine.parsers.pdf:PdfParser",
     },
+    base=Parser,
 )
 
 
