@@ -83,7 +83,7 @@ def kinds_of(media_type: str) -> frozenset[Kind]:
 
 
 def is_text(media_type: str) -> bool:
-    """Whether the beginning of an item of this type is an item of this type; so for a type nobody declares."""
+    """Whether the beginning of such an item is an item of that type too; so for a type nobody declares."""
     return all(
         known.text for parser in _parsers() for known in parser.formats if known.media_type == media_type
     )
