@@ -17,7 +17,7 @@ from engine.errors import EXIT_DONE, EXIT_FAILURES, UsageError
 from engine.fleet import estimate as estimates
 from engine.fleet.census import take_census
 from engine.fleet.trial import try_out
-from engine.stages.discover import check_inputs
+from engine.sources import check_inputs
 
 #: Options of `engine.run` that are about one task, or one run, and say nothing to a plan.
 NOT_HERE = ("shard", "fleet", "limit", "dry_run", "prune")

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from engine.config import Config
 from engine.parsers import kinds_of, type_by_name
-from engine.stages.discover import Discovery, FoundFile, LeftOut
+from engine.runtime.flow.intake import corpus_of
+from engine.sources.base import Item, LeftOut
 
 #: Files of each type that are drawn.
 SAMPLE_FILES = 256
@@ -41,11 +42,11 @@ class Class:
     sample: list[Sampled] = field(default_factory=list)
     next: float = 0.0
 
-    def add(self, file: FoundFile, weight: float, chance: random.Random) -> None:
+    def add(self, file: Item, weight: float, chance: random.Random) -> None:
         """Count a file, and draw it or not."""
         self.files += 1
         self.size += file.size
-        drawn = Sampled(weight / (1.0 - chance.random()), file.path, file.source, file.size, weight)
+        drawn = Sampled(weight / (1.0 - chance.random()), file.location, file.uri, file.size, weight)
         if len(self.sample) < SAMPLE_FILES:
             heapq.heappush(self.sample, drawn)
         else:
@@ -74,11 +75,9 @@ class Census:
 def take_census(config: Config) -> Census:
     """One listing of the corpus. The same listing gives the same sample. Raises `UsageError`."""
     census, chance = Census(), random.Random(0)
-    corpus = config.corpus
-    listing = Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden)
-    for item in listing:
-        if isinstance(item, FoundFile):
-            name = type_by_name(item.source)
+    for item in corpus_of(config, (0, 1)):
+        if isinstance(item, Item):
+            name = type_by_name(item.uri)
             picture = bool(name) and kinds_of(name) == {"image"}
             weight = 1.0 if picture else float(item.size)
             census.classes.setdefault(name, Class()).add(item, weight, chance)

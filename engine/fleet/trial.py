@@ -198,8 +198,8 @@ def _count_files(
 ) -> None:
     """By type, what each file of the sample gave."""
     query = (
-        "SELECT source, kind, state != 'pending', (SELECT coalesce(sum(length(ids)), 0) / 16 FROM segments"
-        " WHERE file = files.id AND segments.version = files.version) FROM files"
+        "SELECT uri, kind, state != 'pending', (SELECT coalesce(sum(length(ids)), 0) / 16 FROM segments"
+        " WHERE item = items.id AND segments.revision = items.revision) FROM items"
     )
     left = dict(taken)
     made.yields = {name: [] for name in census.classes}

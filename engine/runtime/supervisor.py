@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ from engine.runtime.flow.lanes import Lane, LaneState, ParserSlot, devices_of, m
 from engine.runtime.generation import Generation
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.cleanup import Cleaner
+from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.limits.deaths import LANE_DEATHS, Away, Restarts, StageDiedError, verdict
 from engine.runtime.limits.memory_plan import Costs, Plan, Requested, default_buffer, limit_of, plan
@@ -51,7 +52,8 @@ from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
 from engine.runtime.report.reporter import Reporter
 from engine.runtime.report.throughput import Speed
-from engine.stages.discover import check_inputs
+from engine.sources import check_inputs
+from engine.sources.base import Found
 
 #: Files looked at for pruning before the loop turns to its children again.
 PRUNE_STEP = 256
@@ -77,9 +79,10 @@ log = logging.getLogger("engine")
 
 
 class Supervisor:
-    """One run, from preflight to summary. A `repair` leaves the options in the ledger as they are."""
+    """One run, from preflight to summary. A `repair` makes these items instead of what the inputs
+    hold, and leaves the options in the ledger as they are."""
 
-    def __init__(self, config: Config, repair: bool = False) -> None:
+    def __init__(self, config: Config, repair: Iterable[Found] | None = None) -> None:
         self._config = config
         self._repair = repair
         self._pruning: Iterator[None] | None = None
@@ -87,7 +90,8 @@ class Supervisor:
         #: How many parsers there may be: one for each device at least.
         self._workers = max(config.memory.workers, len(self._lanes))
         buffer = config.memory.buffer or default_buffer(self._workers, len(self._lanes))
-        self._credits = Credits(buffer, share_out(self._workers, self._lanes))
+        self._in_flight = InFlight()
+        self._credits = Credits(buffer, share_out(self._workers, self._lanes), self._in_flight)
         self._limit = limit_of(config.memory.max_ram, os.environ)
         #: What is granted before it is made could be more than there is room for.
         self._plan: Plan | None = None
@@ -137,8 +141,9 @@ class Supervisor:
                 skipped,
                 config.corpus.skip_failed,
                 config.parsing.file_attempts,
+                self._in_flight,
             )
-            self._intake = Intake(config, self._accounts)
+            self._intake = Intake(config, self._accounts, self._repair)
             self._cleaner = Cleaner(self._ledger)
             open_many_files()
             self._pipeline = Pipeline(config, self._generation.text, self._lanes)
@@ -215,7 +220,7 @@ class Supervisor:
             # Once more after a death: what this run has begun goes on.
             renew = "misfit" if opened.resumed else "never"
         self._accounts.shared = opened.count > 0 and opened.state != ledger.get("state")
-        filled = ledger.get("identity") if ledger.has_records() else None
+        filled = ledger.get("identity") if ledger.segments.has_records() else None
         prepared = self._prepare(renew)
         if prepared.new:
             self._progress.say("loading a new generation of the index; search goes on in the old one")
@@ -232,7 +237,7 @@ class Supervisor:
             # Its options are asked for now, so they are put into effect also where there is nothing to write.
             self._will_change_index()
         ledger.set("adapter", index)
-        if not self._repair:
+        if self._repair is None:
             ledger.set("config", json.dumps(config.as_dict()))
         ledger.commit()
         # What an earlier run had left to delete goes first: a file may have turned back to what it was, and
@@ -315,7 +320,6 @@ class Supervisor:
             self._credits.emitted(child.name, message.channel, message.size)
             accounts.received(message)
         elif isinstance(message, m.Embedded):
-            self._credits.embedded(child.name, message.size)
             accounts.embedded(message)
         elif isinstance(message, m.SegmentWritten):
             self._written(message)
@@ -576,7 +580,7 @@ class Supervisor:
                 raise EngineError(f"{death}; {child.name}, process {child.pid}, can't be ended")
             # What the database has acknowledged need not be made again, and what was embedded counts.
             for message in child.receive():
-                if isinstance(message, m.SegmentWritten | m.Deleted | m.Embedded):
+                if isinstance(message, m.Received | m.SegmentWritten | m.Deleted | m.Embedded):
                     self._handle(child, message)
         if self._stop.asked:
             raise RunStoppedError(f"{self._stop.why}; {death} meanwhile")
@@ -663,7 +667,7 @@ class Supervisor:
         self._end_processes("parse")
         # The tasks of a fleet leave that to its last job.
         if self._complete and self._ledger.get("unpublished") and not self._config.task.fleet:
-            self._tell_indexer(m.Publish(self._ledger.distinct_records()))
+            self._tell_indexer(m.Publish(self._ledger.audit.distinct_records()))
             while not self._published:
                 self._listen()
                 self._watch()
@@ -688,11 +692,11 @@ class Supervisor:
                 ledger.set("listed", str(self._invocation))
             ledger.commit()
             # Failures of files that have left the corpus are told no more, where that can be known.
-            lines = ledger.failures(self._invocation if self._intake.whole else 0)
+            lines = ledger.items.failures(self._invocation if self._intake.whole else 0)
             failures = report.write_lines(config.run_dir / "failures.jsonl", lines)
             if code == EXIT_DONE and failures:
                 status, code = "complete_with_failures", EXIT_FAILURES
-            self._reporter.end(status, code, why, ledger.totals(), failures, self._restarts.counts)
+            self._reporter.end(status, code, why, ledger.audit.totals(), failures, self._restarts.counts)
             return code
         except (sqlite3.DatabaseError, OSError) as error:
             self._progress.say(f"{status}: {why}; {config.run_dir} can't be written ({error})")

@@ -21,7 +21,7 @@ from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import FLEET, Requested
 from engine.slurm.states import Task, task_states
-from engine.stages.discover import check_inputs
+from engine.sources import check_inputs
 
 #: Seconds between two looks at the queue, and most of them for which SLURM may be away meanwhile.
 POLL_S, AWAY_S = 5.0, 900.0

@@ -48,6 +48,11 @@ def item_now(item: Item) -> Item | None:
     return source_for(scheme_of(item.uri)).now(item)
 
 
+def find_item(uri: str) -> Item | None:
+    """The item with that URI; None where there is none. Raises `UsageError` for an unknown scheme."""
+    return source_for(scheme_of(uri)).find(uri)
+
+
 def check_inputs(inputs: Sequence[str], files_from: str | None) -> None:
     """Raises `UsageError` where an input or the list of items can't be read."""
     for scheme, names in _by_scheme(inputs).items():

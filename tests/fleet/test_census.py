@@ -9,7 +9,7 @@ import pytest
 from engine.fleet.census import SAMPLE_FILES, Census, Class, Sampled
 from engine.fleet.estimate import estimate
 from engine.fleet.trial import Trial, Yielded
-from engine.stages.discover import FoundFile
+from tests.items import item
 
 #: Records of a megabyte of a file, by whether it is large: large ones give half as many.
 RATES = {False: 2000.0, True: 1000.0}
@@ -21,7 +21,7 @@ def drawn(seed: int, files: int) -> tuple[Class, float]:
     found, records = Class(), 0.0
     for number in range(files):
         size = int(chance.paretovariate(1.3) * 10_000)
-        found.add(FoundFile(f"/c/{number}.txt", f"/c/{number}.txt", size, 1), float(size), chance)
+        found.add(item(f"/c/{number}.txt", size), float(size), chance)
         records += size * RATES[size > 100_000] / 1e6
     return found, records
 

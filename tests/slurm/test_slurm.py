@@ -22,7 +22,7 @@ from engine.slurm.__main__ import main
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import Place, Requested
 from engine.slurm.states import task_states
-from engine.stages.discover import shard_of
+from engine.sources.base import shard_of
 
 Clients = Callable[..., Path]
 
