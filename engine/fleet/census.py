@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass, field
 
 from engine.config import Config
-from engine.parsers import type_by_name
+from engine.parsers import kinds_of, type_by_name
 from engine.stages.discover import Discovery, FoundFile, LeftOut
 
 #: Files of each type that are drawn.
@@ -79,7 +79,8 @@ def take_census(config: Config) -> Census:
     for item in listing:
         if isinstance(item, FoundFile):
             name = type_by_name(item.source)
-            weight = 1.0 if name.startswith("image/") else float(item.size)
+            picture = bool(name) and kinds_of(name) == {"image"}
+            weight = 1.0 if picture else float(item.size)
             census.classes.setdefault(name, Class()).add(item, weight, chance)
         else:
             census.left_out += isinstance(item, LeftOut)
