@@ -8,9 +8,9 @@ import resource
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from engine.config import Config
+from engine.machine.memory import children_of
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime.database import adapter_options
 from engine.runtime.flow.lanes import Lane, ParserSlot, share_out
@@ -297,7 +297,7 @@ class Pipeline:
         for lane in list(self.lanes):
             if (child := lane.inference) is not None:
                 # With an exporter of its model, while there is one.
-                found += [("inference", pid) for pid in (child.pid, *_children_of(child.pid))]
+                found += [("inference", pid) for pid in (child.pid, *children_of(child.pid))]
         if (child := self.indexer) is not None:
             found.append(("indexer", child.pid))
         return found
@@ -392,11 +392,3 @@ def _kill(children: Sequence[Child]) -> None:
         child.process.kill()
     for child in children:
         child.kill()
-
-
-def _children_of(pid: int) -> list[int]:
-    """The processes that a process's main thread has started; none where the system doesn't tell."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
