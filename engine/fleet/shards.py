@@ -13,7 +13,7 @@ from engine.config import Config
 from engine.stages.discover import Discovery, FoundFile, shard_of
 
 #: Shards for each task that runs at once: see "Fleets" in benchmarks/README.md.
-SHARDS_PER_TASK = 16
+SHARDS_PER_TASK = 32
 
 #: Work of a file besides what its bytes cost, in bytes: opening, booking, a row in the ledger.
 FILE_BYTES = 4096
