@@ -25,6 +25,7 @@ from engine.config import (
 )
 from engine.errors import EXIT_DONE, EXIT_FAILURES, EngineError, UsageError
 from engine.machine.environment import CHILD_ENVIRONMENT
+from engine.runtime.report.summary import Summary, read_summary
 
 
 def run_processes(
@@ -99,21 +100,21 @@ def _configuration(
 
 
 def _summary(run_dir: Path) -> EmbedSummary:
-    told = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-    files, chunks = told["files"], told["chunks"]
+    summary = read_summary(run_dir) or Summary()
+    files, chunks = summary.files, summary.chunks
     with open(run_dir / "skipped.jsonl", encoding="utf-8") as lines:
         skipped = Counter(json.loads(line)["rule"] for line in lines)
     names = ("source", "page", "stage", "error_type", "message")
     with open(run_dir / "failures.jsonl", encoding="utf-8") as lines:
         failures = [Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines)]
     return EmbedSummary(
-        files=files["indexed"] + files["partial"],
-        unchanged=files["unchanged"],
-        records=chunks["indexed"],
-        text=chunks["text"],
-        image=chunks["image"],
-        tokens=told["tokens"],
-        seconds=told["seconds"],
+        files=files.indexed + files.partial,
+        unchanged=files.unchanged,
+        records=chunks.indexed,
+        text=chunks.text,
+        image=chunks.image,
+        tokens=summary.tokens,
+        seconds=summary.seconds,
         skipped=dict(skipped),
         failures=failures,
     )

@@ -28,7 +28,7 @@ from engine.runtime.limits.stop import DatabaseWait, StopRequest
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process.descriptors import open_many_files
 from engine.runtime.report import run_directory as rundir
-from engine.runtime.report import summary as report
+from engine.runtime.report.progress import ProgressLine
 from engine.runtime.report.reporter import Reporter
 from engine.runtime.report.throughput import Speed
 from engine.sources.base import Found
@@ -89,7 +89,7 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     buffer = config.memory.buffer or default_buffer(workers, len(lanes))
     in_flight = InFlight()
     credit = Credits(buffer, share_out(workers, lanes), in_flight)
-    progress = report.ProgressLine(config.run.quiet)
+    progress = ProgressLine(config.run.quiet)
     stack.callback(progress.close)
     generation = Generation(config, progress.say)
     # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
