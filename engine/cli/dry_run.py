@@ -9,9 +9,8 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.errors import UsageError
-from engine.runtime.flow.intake import corpus_of
+from engine.runtime.flow.intake import check_corpus, corpus_of
 from engine.runtime.report.reading import read_only
-from engine.sources import check_inputs
 from engine.sources.base import Found, Item, LeftOut
 
 
@@ -21,7 +20,7 @@ def dry_run(config: Config) -> int:
     Raises `UsageError` for bad inputs and for a ledger that can't be read.
     """
     corpus = config.corpus
-    check_inputs(corpus.inputs, corpus.files_from)
+    check_corpus(config)
     counts = dict.fromkeys(("new", "changed", "to be tried again", "unchanged", "left out", "unreadable"), 0)
     size = taken = 0
     path = config.run_dir / "ledger.sqlite"

@@ -26,6 +26,7 @@ from engine.errors import (
 )
 from engine.runtime.bookkeeping import Bookkeeping
 from engine.runtime.ending import Ending
+from engine.runtime.flow.intake import check_corpus
 from engine.runtime.flow.lanes import LaneState
 from engine.runtime.limits.deaths import Away, StageDiedError, verdict
 from engine.runtime.limits.stop import RunStoppedError
@@ -37,7 +38,6 @@ from engine.runtime.process.mailbox import AWAY_S
 from engine.runtime.recovery import Recovery
 from engine.runtime.report import summary as report
 from engine.runtime.router import Router
-from engine.sources import check_inputs
 from engine.sources.base import Found
 
 #: Files looked at for pruning before the loop turns to its children again.
@@ -98,7 +98,7 @@ class Supervisor:
         """The whole run; returns its exit code. Raises `UsageError` where it can't work as asked."""
         try:
             with ExitStack() as stack:
-                check_inputs(self._config.corpus.inputs, self._config.corpus.files_from)
+                check_corpus(self._config)
                 parsers.check()
                 self._use(put_together(self._config, stack, self._repair))
                 return self._run_to_end()

@@ -98,6 +98,7 @@ def test_a_bad_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_ledger_is_refused(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite").write_bytes(b"something else entirely " * 100)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/ledger.sqlite").write_bytes(b"something else entirely " * 100)
     with pytest.raises(UsageError, match="not a usable ledger"):
-        dry_run(config_of(corpus, tmp_path))
+        dry_run(config_of(corpus, tmp_path / "run"))

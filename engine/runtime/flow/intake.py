@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable
 
+import adapters
 from engine.config import Config
+from engine.errors import UsageError
+from engine.models.cache import cache_folder
 from engine.runtime.ledger.accounts import Accounts
-from engine.sources import Corpus, prefixes
+from engine.sources import Corpus, check_inputs, prefixes
 from engine.sources.base import Found, Item, Rules
+from engine.sources.outputs import Outputs
 
 #: Items looked at in one step, and items that wait at most.
 STEP = 256
@@ -17,8 +22,42 @@ STEP = 256
 def corpus_of(config: Config, shard: tuple[int, int] | None = None) -> Corpus:
     """What the run's inputs hold, in all shards or in its own. Raises `UsageError` for an unknown scheme."""
     corpus = config.corpus
-    rules = Rules(corpus.include, corpus.exclude, corpus.hidden, shard or config.task.shard)
+    rules = Rules(
+        corpus.include,
+        corpus.exclude,
+        corpus.hidden,
+        shard or config.task.shard,
+        corpus.gitignore,
+        corpus.default_excludes,
+        _outputs(config),
+    )
     return Corpus(corpus.inputs, corpus.files_from, rules)
+
+
+def check_corpus(config: Config) -> None:
+    """Raises `UsageError` where an input can't be read, or lies in the run directory, of which nothing is
+    ever indexed."""
+    corpus, run_dir = config.corpus, os.path.abspath(config.run_dir)
+    check_inputs(corpus.inputs, corpus.files_from)
+    for name in corpus.inputs:
+        if f"{name}/".startswith(f"{run_dir}/"):
+            raise UsageError(
+                f"--run-dir {run_dir}: INPUT {name} lies in it, and what is in a run directory is never"
+                " indexed; name another --run-dir"
+            )
+
+
+def _outputs(config: Config) -> Outputs:
+    """What this run writes; run directories and indexes of other runs are known by what is in them."""
+    trace = config.run.memory_trace
+    return Outputs(
+        (
+            os.path.abspath(config.run_dir),
+            os.path.abspath(cache_folder()),
+            *adapters.files(config.database.adapter),
+            *((os.path.abspath(trace),) if trace else ()),
+        )
+    )
 
 
 class Intake:
