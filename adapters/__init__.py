@@ -26,6 +26,7 @@ REGISTRY = Registry(
         "elasticsearch+https": "adapters.elasticsearch:DATABASE",
         "memory": "adapters.memory:DATABASE",
     },
+    base=Database,
 )
 
 
@@ -82,7 +83,7 @@ def packages() -> list[str]:
 
 def _declared() -> Iterator[tuple[str, Database]]:
     for name in REGISTRY.names():
-        with suppress(UsageError):  # of a package that is installed by halves
+        with suppress(UsageError):  # of another package, which can't be loaded
             yield name, REGISTRY.get(name)
 
 

@@ -15,7 +15,7 @@ from engine.records import ChunkerChoice, ChunkerIdentity, OptionValue
 from engine.registry import Registry
 
 #: Name → class. Each is constructed as `Chunker` says.
-CHUNKERS = Registry("chunkers", {"tokens": "engine.chunkers.tokens:TokenChunker"})
+CHUNKERS = Registry("chunkers", {"tokens": "engine.chunkers.tokens:TokenChunker"}, base=Chunker)
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -60,11 +60,7 @@ def remake(spec: TextSpec, identity: ChunkerIdentity) -> Chunker:
 
 def _converted(name: str, part: Any, given: Mapping[str, str]) -> dict[str, OptionValue]:
     """The options as the chunker's constructor takes them, by its annotations."""
-    hints = typing.get_type_hints(part.__init__)
-    parameters = [
-        each for each in inspect.signature(part).parameters.values() if each.default is not each.empty
-    ]
-    accepted = {each.name: _kind_of(hints[each.name]) for each in parameters}
+    accepted = _accepted(name, part)
     options: dict[str, OptionValue] = {}
     for option, text in given.items():
         if option not in accepted:
@@ -79,7 +75,26 @@ def _converted(name: str, part: Any, given: Mapping[str, str]) -> dict[str, Opti
     return options
 
 
+def _accepted(name: str, part: Any) -> dict[str, Any]:
+    """The type of each option. Raises `UsageError` for a constructor that is not as `Chunker` says."""
+    try:
+        hints = typing.get_type_hints(part.__init__)
+    except NameError as error:  # imported for a type checker alone
+        raise UsageError(f"--chunker {name}: {part.__qualname__}'s annotations: {error}") from None
+    accepted = {}
+    for each in inspect.signature(part).parameters.values():
+        if each.default is not each.empty:
+            accepted[each.name] = kind = _kind_of(hints.get(each.name))
+            if kind not in _KINDS:
+                raise UsageError(
+                    f"--chunker {name}: {part.__qualname__}'s parameter {each.name} is not annotated int,"
+                    " float, str or bool, or one of these or None"
+                )
+    return accepted
+
+
 def _kind_of(hint: object) -> Any:
-    """`int` of `int` and of `int | None`."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next(kind for kind in kinds if kind is not type(None))
+    """`int` of `int`, `int | None` and `Optional[int]`."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if union else [hint]
+    return kinds[0] if len(kinds) == 1 else None

@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass, field
 
 from engine.config import Config
-from engine.parsers import type_by_name
+from engine.parsers import kinds_of, type_by_name
 from engine.runtime.flow.intake import corpus_of
 from engine.sources.base import Item, LeftOut
 
@@ -78,7 +78,8 @@ def take_census(config: Config) -> Census:
     for item in corpus_of(config, (0, 1)):
         if isinstance(item, Item):
             name = type_by_name(item.uri)
-            weight = 1.0 if name.startswith("image/") else float(item.size)
+            picture = bool(name) and kinds_of(name) == {"image"}
+            weight = 1.0 if picture else float(item.size)
             census.classes.setdefault(name, Class()).add(item, weight, chance)
         else:
             census.left_out += isinstance(item, LeftOut)

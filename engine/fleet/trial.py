@@ -28,7 +28,7 @@ from engine.config import Config
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.fleet.census import Census, Sampled
 from engine.models.resolve import resolve_text
-from engine.parsers import type_by_name
+from engine.parsers import is_text, type_by_name
 from engine.records import index_url, source_of
 from engine.runtime.report.reading import read_only
 
@@ -134,7 +134,7 @@ def _sample(census: Census, work: Path) -> Iterator[tuple[Sampled, str, int]]:
             path, size = file.path, file.size
             if "\n" in path or path.endswith("\r"):
                 continue
-            if size > HEAD_BYTES and not name.startswith("image/") and name != "application/pdf":
+            if size > HEAD_BYTES and is_text(name):
                 path = str(work / "heads" / f"{next(numbers)}{os.path.splitext(path)[1]}")
                 try:
                     with open(file.path, "rb") as whole:

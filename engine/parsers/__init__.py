@@ -18,6 +18,7 @@ __all__ = [
     "ParseOptions",
     "check",
     "detect",
+    "is_text",
     "kinds_of",
     "parse",
     "suffixes",
@@ -35,6 +36,7 @@ PARSERS = Registry(
         "image": "engine.parsers.image:ImageParser",
         "pdf": "engine.parsers.pdf:PdfParser",
     },
+    base=Parser,
 )
 
 
@@ -78,6 +80,13 @@ def type_by_name(name: str) -> str:
 def kinds_of(media_type: str) -> frozenset[Kind]:
     """The kinds of section that an item of this type may have: which models embed it."""
     return _parser_of(media_type).kinds
+
+
+def is_text(media_type: str) -> bool:
+    """Whether the beginning of such an item is an item of that type too; so for a type nobody declares."""
+    return all(
+        known.text for parser in _parsers() for known in parser.formats if known.media_type == media_type
+    )
 
 
 def suffixes(kind: Kind) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from engine.records import Chunk, ChunkerChoice, ChunkerIdentity, TextSection, V
 from engine.registry import Registry
 from tests.chunkers import tokenizers as small
 from tests.chunkers.contract import section
+
+if TYPE_CHECKING:
+    from engine.models.spec import TextSpec as Imported
 
 
 class Words(Chunker):
@@ -131,3 +135,44 @@ def test_an_index_that_was_cut_otherwise_is_not_cut_again() -> None:
         chunkers.remake(SPEC, made)
     with pytest.raises(UsageError, match="--chunker gone: unknown; accepted are words"):
         chunkers.remake(SPEC, ChunkerIdentity.from_key("gone"))
+
+
+class Unannotated(Words):
+    """Breaks the contract: an option without a type."""
+
+    def __init__(self, spec: TextSpec, words=3) -> None:  # type: ignore[no-untyped-def] # what is tested
+        super().__init__(spec)
+
+
+class WithOptional(Words):
+    """Has `Optional`, the older way to write `| None`."""
+
+    def __init__(self, spec: TextSpec, words: Optional[int] = None) -> None:  # noqa: UP045 - what is tested
+        super().__init__(spec, words or 1)
+
+
+class WithUnknownName(Words):
+    """Names a type that was imported for a type checker alone."""
+
+    def __init__(self, spec: Imported, words: int = 3) -> None:
+        super().__init__(spec, words)
+
+
+def test_a_constructor_that_breaks_the_contract_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = sys.modules[__name__].__name__
+    parts = {
+        "bare": f"{here}:Unannotated",
+        "optional": f"{here}:WithOptional",
+        "unknown": f"{here}:WithUnknownName",
+    }
+    monkeypatch.setattr(chunkers, "CHUNKERS", Registry("chunkers", parts))
+    assert refusal("bare", words="2").startswith(
+        "--chunker bare: Unannotated's parameter words is not annotated int, float, str or bool"
+    )
+    assert refusal("unknown", words="2").startswith(
+        "--chunker unknown: WithUnknownName's annotations: name 'Imported' is not defined"
+    )
+    made = chunkers.make(SPEC, ChunkerChoice("optional", options=(("words", "2"),)))
+    assert dict(made.identity.options)["words"] == 2

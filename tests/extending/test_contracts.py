@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.base import Adapter
 from engine import sources
+from engine.errors import UsageError
 from engine.records import ChunkerChoice
 from engine.sources.base import Found, Rules
 from tests.adapters.contract import AdapterContract
@@ -89,6 +91,11 @@ class TestAdapter(AdapterContract):
     def drop(self, url: str) -> None:
         with closing(sqlite3.connect(url.removeprefix("toy://"), isolation_level=None)) as rows:
             rows.execute("DELETE FROM rows")
+
+    def test_an_index_that_was_dropped_is_gone_and_may_be_made_again(self, index: Adapter) -> None:
+        """The example has no `drop`, which is refused."""
+        with pytest.raises(UsageError, match="toy:// can't delete a whole index"):
+            index.drop()
 
     def test_what_somebody_else_made_is_refused(self) -> None:  # type: ignore[override]
         """The example looks at no file that it didn't make."""

@@ -182,3 +182,8 @@ def test_a_parser_that_cannot_be_loaded_is_an_error_before_a_run_begins(
             parsers.check()
     finally:
         parsers._parsers.cache_clear()
+
+
+def test_text_can_be_cut_short_and_stay_what_it_is() -> None:
+    assert all(map(parsers.is_text, ["text/html", "text/markdown", "text/csv", "application/json", ""]))
+    assert not any(map(parsers.is_text, ["application/pdf", "image/png", "image/tiff"]))
