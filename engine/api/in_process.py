@@ -15,7 +15,7 @@ import adapters
 from adapters.base import Adapter
 from engine import chunkers, parsers
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
-from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError
+from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector, field_types
 from engine.sources.base import Found, Item, LeftOut
@@ -81,6 +81,8 @@ class Call:
             adapter = target
             if isinstance(adapter, str):
                 adapter = stack.enter_context(closing(adapters.connect(adapter)))
+            if not isinstance(adapter, Adapter):
+                raise UsageError(f"adapter={adapter!r}: give the URL of a database, or an Adapter")
             self._prepare(adapter, kind)
             index = IndexStage(adapter, self._names, self._fields)
             try:
