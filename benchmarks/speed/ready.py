@@ -30,8 +30,8 @@ from engine.records import Chunk
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.segments import ID_BYTES
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import Mailbox, run_child
 from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.mailbox import Mailbox, run_child
 from engine.runtime.workers import parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
 from engine.stages.segment import RECORD_OVERHEAD_BYTES, SUBS_PER_UNIT, Segment

@@ -14,7 +14,7 @@ from engine.runtime.flow.intake import corpus_of
 from engine.sources.base import Item, shard_of
 
 #: Shards for each task that runs at once: see "Fleets" in benchmarks/README.md.
-SHARDS_PER_TASK = 16
+SHARDS_PER_TASK = 32
 
 #: Work of a file besides what its bytes cost, in bytes: opening, booking, a row in the ledger.
 FILE_BYTES = 4096

@@ -6,11 +6,11 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from engine.config import Config
+from engine.machine.memory import children_of
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime.database import adapter_options
 from engine.runtime.flow.lanes import Lane, ParserSlot, share_out
@@ -18,8 +18,9 @@ from engine.runtime.flow.staffing import HELD_UP, LOOK_S, look, staffed
 from engine.runtime.limits.cgroup import usable_cores
 from engine.runtime.limits.memory_plan import MOST_PARSER_MEMORY
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import AWAY_S, Child, pipe
+from engine.runtime.process.child import Child, pipe
 from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.mailbox import AWAY_S
 from engine.runtime.process.shared_pictures import Descriptor, make_picture_buffer
 from engine.runtime.process.stats import NOTHING, Clock, Stats
 from engine.runtime.process.wake import WakeEvent
@@ -27,12 +28,6 @@ from engine.runtime.workers import indexer, inference, parser
 
 #: The stages that have processes of their own.
 STAGES = ("parse", "infer", "index")
-
-#: Seconds that the processes have to end by themselves when the run is over.
-STOP_DEADLINE_S = 30.0
-
-#: Seconds between two looks at what a process says that is to end.
-STOP_LOOK_S = 0.05
 
 log = logging.getLogger("engine")
 
@@ -78,6 +73,11 @@ class Pipeline:
         self.indexer = Child("indexer", indexer.main, str(config.run_dir), options, wake=self.wake)
         log.info("indexer started, process %d", self.indexer.pid)
         return self.indexer
+
+    def tell_indexer(self, message: object) -> None:
+        """Send the indexer a message, where there is one."""
+        if self.indexer is not None:
+            self.indexer.send(message)
 
     def start_parser(self, lane: Lane) -> ParserSlot:
         """One more parser of a lane, and the lane's inference process before the first."""
@@ -163,10 +163,6 @@ class Pipeline:
     def lane_of(self, child: Child) -> Lane | None:
         """The lane whose inference process this is."""
         return next((lane for lane in self.lanes if lane.inference is child), None)
-
-    def has(self, child: Child) -> bool:
-        """Whether this is one of the processes; not once it was ended with its lane."""
-        return child is self.indexer or self.lane_of(child) is not None or self.find(child.name) is not None
 
     def find(self, parser: str) -> tuple[Lane, ParserSlot] | None:
         """A parser by its name, with its lane."""
@@ -301,7 +297,7 @@ class Pipeline:
         for lane in list(self.lanes):
             if (child := lane.inference) is not None:
                 # With an exporter of its model, while there is one.
-                found += [("inference", pid) for pid in (child.pid, *_children_of(child.pid))]
+                found += [("inference", pid) for pid in (child.pid, *children_of(child.pid))]
         if (child := self.indexer) is not None:
             found.append(("indexer", child.pid))
         return found
@@ -335,6 +331,7 @@ class Pipeline:
 
     def remove(self, lane: Lane, slot: ParserSlot) -> None:
         """A parser is gone; its times stay."""
+        slot.child.gone = True
         lane.remove(slot)
         slot.child.kill()  # which ends the thread that holds its connection
         self._keep("parse", slot.child)
@@ -353,29 +350,11 @@ class Pipeline:
         self.lanes = [each for each in self.lanes if each is not lane]
         self.limit(workers, self.parser_memory)
 
-    def stop(self, stages: str, seconds: float, urgent: Callable[[], bool]) -> Iterator[tuple[Child, object]]:
-        """End the processes before the indexer (`parse`, in the order of the chain) or the indexer (`index`).
-
-        Yields what they say until then. One that doesn't end by itself in `seconds`, or as soon as it is
-        `urgent`, is killed.
-        """
-        parsers = [slot.child for _, slot in self.slots]
-        models = [lane.inference for lane in self.lanes if lane.inference is not None]
-        indexers = [] if self.indexer is None else [self.indexer]
-        deadline = time.monotonic() + seconds
-        for ended in [parsers, models] if stages == "parse" else [indexers]:
-            for child in ended:
-                child.send(m.Stop())
-            for child in ended:
-                while child.process.exitcode is None and time.monotonic() < deadline and not urgent():
-                    with self._clock.waiting("in", "messages"):
-                        child.process.join(STOP_LOOK_S)
-                    yield from ((child, message) for message in child.receive())
-                if child.process.exitcode is None:
-                    log.warning("%s did not end by itself and is killed", child.name)
-                    child.kill()
-                yield from ((child, message) for message in child.receive())
-            self._forget(ended)
+    def end_indexer(self) -> None:
+        """End the indexer at once; its times stay."""
+        if self.indexer is not None:
+            self.indexer.kill()
+            self._forget([self.indexer])
 
     def kill(self) -> list[Child]:
         """End every process at once, the last of the chain first; gives them back, for their last words."""
@@ -386,6 +365,8 @@ class Pipeline:
 
     def _forget(self, ended: Sequence[Child]) -> None:
         """These processes are gone; their times stay."""
+        for child in ended:
+            child.gone = True
         for lane, slot in self.slots:
             if slot.child in ended:
                 self.remove(lane, slot)
@@ -411,11 +392,3 @@ def _kill(children: Sequence[Child]) -> None:
         child.process.kill()
     for child in children:
         child.kill()
-
-
-def _children_of(pid: int) -> list[int]:
-    """The processes that a process's main thread has started; none where the system doesn't tell."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []

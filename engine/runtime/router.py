@@ -25,6 +25,10 @@ class Router(Generic[Context]):
         """Have this handler take messages of this type."""
         self._handlers[kind] = handler
 
+    def takes(self, message: object) -> bool:
+        """Whether there is a handler for it."""
+        return type(message) in self._handlers
+
     def __call__(self, message: Any, *context: Context.args, **named: Context.kwargs) -> None:
         """Handle a message. Raises `EngineError` for a type that nobody takes."""
         handler = self._handlers.get(type(message))

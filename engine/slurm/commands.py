@@ -54,7 +54,9 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     """The fleet that is asked for, and the configuration that its tasks have in common. Raises `UsageError`
     for what `engine.run` would refuse in each task."""
     if not (args.tasks or args.concurrent):
-        raise UsageError("--tasks: give the number of shards, or --concurrent K for 16 times as many")
+        raise UsageError(
+            f"--tasks: give the number of shards, or --concurrent K for {SHARDS_PER_TASK} times as many"
+        )
     tasks = args.tasks or SHARDS_PER_TASK * args.concurrent
     named = [] if args.run_dir is None else ["--run-dir", args.run_dir]
     for word in given:

@@ -379,7 +379,7 @@ STEPS = [
     ("repair", "clear", "after"),
     ("repair", "_extend_list", "after"),
     ("repair", "mark", "after"),
-    ("run", "_open", "after"),
+    ("run", "_admit", "before"),
     ("repair", "finish", "before"),
 ]
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from engine.errors import EngineError, UsageError
-from engine.runtime.process import child
+from engine.runtime.process import mailbox as mailboxes
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import Child, Mailbox, run_child
+from engine.runtime.process.child import Child
 from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.mailbox import Mailbox, run_child
 from engine.runtime.workers.parser import Parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
 from tests.stages.made import make_segment
@@ -58,7 +59,7 @@ def soon(control: Connection, run_dir: str, how: str) -> None:
     """Tell two things soon, and end in the way named: with another one told, without, or killed at once."""
 
     # So long that a busy machine doesn't tell them before the end.
-    child.SOON_S = 0.5
+    mailboxes.SOON_S = 0.5
 
     def body(mailbox: Mailbox) -> None:
         mailbox.send(m.Note("before"))

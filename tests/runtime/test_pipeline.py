@@ -85,7 +85,7 @@ def test_a_parser_that_told_its_failure_and_never_ends_is_killed(tmp_path: Path)
     pipeline, admission = made()
     child = Child("parser-0", children.busy, str(tmp_path))
     slot = pipeline.lanes[0].parsers["parser-0"] = ParserSlot(child, CurrentItem())
-    admission.handle(pipeline.lanes[0], slot, m.Failed(1, "a bug"))
+    admission.failed(slot, m.Failed(1, "a bug"))
     admission.watch(time.monotonic(), draining_s=0, sizes={})
     child.process.join(120)
     assert child.process.exitcode == -signal.SIGKILL

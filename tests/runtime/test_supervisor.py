@@ -11,6 +11,9 @@ import pytest
 
 from engine.cli.options import parse
 from engine.errors import HandOverError
+from engine.runtime.limits.stop import DatabaseWait, StopRequest
+from engine.runtime.recovery import Recovery
+from engine.runtime.router import Router
 from engine.runtime.supervisor import IDLE_DEADLINE_S, Supervisor
 
 
@@ -23,16 +26,18 @@ def waiting(tmp_path: Path, silent_s: float, idle_s: float) -> Supervisor:
     child = SimpleNamespace(
         name="parser-0", heard_at=now - silent_s, excuse=lambda: None, process=SimpleNamespace(exitcode=None)
     )
-    parts: dict[str, Any] = {
-        "_intake": SimpleNamespace(listed=True),
-        "_admission": SimpleNamespace(idle=True, watch=lambda now, draining_s, sizes: None),
-        "_memory": SimpleNamespace(processes={}),
-        "_accounts": SimpleNamespace(active=1),
-        "_pipeline": SimpleNamespace(children=lambda: [child], lanes=[], find=lambda name: child),
-        "_idle_since": now - idle_s,
-    }
-    for name, part in parts.items():
-        setattr(supervisor, name, part)
+    supervisor._parts = cast(Any, SimpleNamespace(
+        intake=SimpleNamespace(listed=True),
+        admission=SimpleNamespace(idle=True, watch=lambda now, draining_s, sizes: None),
+        memory=SimpleNamespace(processes={}),
+        accounts=SimpleNamespace(active=1),
+        credits=SimpleNamespace(in_flight=0),
+        pipeline=SimpleNamespace(children=lambda: [child], lanes=[], find=lambda name: child),
+        stop=StopRequest(60),
+        database=DatabaseWait(60),
+    ))  # fmt: skip
+    supervisor._recovery = Recovery(supervisor._parts, Router())
+    supervisor._idle_since = now - idle_s
     return supervisor
 
 

@@ -17,6 +17,7 @@ from engine.runtime.limits.stop import CANCEL_DEADLINE_S, RETIRED_SHARE
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child
+from engine.runtime.router import Router
 from engine.stages.parse import FileJob
 from engine.stages.segment import SUBS_PER_UNIT
 
@@ -128,22 +129,42 @@ class Admission:
             return roomy[0] if roomy else None
         return min(roomy, key=lambda lane: self._credits.load(lane.name, lane.queued))
 
-    def handle(self, lane: Lane, slot: ParserSlot, message: object) -> None:
-        """What a parser says of its files."""
-        if isinstance(message, m.NeedCredit):
-            self._credits.ask(lane.name, slot.child.name, message.size)
-        elif isinstance(message, m.SectionFailed):
-            failure = message.failure
-            self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
-        elif isinstance(message, m.FileParsed):
+    def register(self, router: Router[[Child]]) -> None:
+        """Have the router bring what parsers say of their files."""
+        router.on(m.NeedCredit, self.need_credit)
+        router.on(m.SectionFailed, self.section_failed)
+        router.on(m.FileParsed, self.file_parsed)
+        router.on(m.Cancelled, self.cancelled)
+        router.on(m.Idle, lambda message, child: None)  # it only wakes the loop
+
+    def need_credit(self, message: m.NeedCredit, child: Child) -> None:
+        """A parser waits for room."""
+        if (found := self._pipeline.find(child.name)) is not None:
+            self._credits.ask(found[0].name, child.name, message.size)
+
+    def section_failed(self, message: m.SectionFailed, child: Child) -> None:
+        """A section can't be parsed."""
+        failure = message.failure
+        self._accounts.section_failed(message.attempt, failure, failure.unit * SUBS_PER_UNIT)
+
+    def file_parsed(self, message: m.FileParsed, child: Child) -> None:
+        """A parser is done with its first file."""
+        if (found := self._pipeline.find(child.name)) is not None:
+            lane, slot = found
             job, self._stillborn = lane.done(slot), 0
             self._pipeline.pace.parsed(job.item.location, job.item.size, message.seconds)
             self._accounts.parsed(message.attempt, message.end)
-        elif isinstance(message, m.Cancelled):
+
+    def cancelled(self, message: m.Cancelled, child: Child) -> None:
+        """A parser has left its files."""
+        if (found := self._pipeline.find(child.name)) is not None:
+            lane, slot = found
             lane.empty(slot)
             slot.cancelled = True
-        elif isinstance(message, m.Failed):
-            slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
+
+    def failed(self, slot: ParserSlot, message: m.Failed) -> None:
+        """A parser can't go on."""
+        slot.verdict = Verdict(f"its parser failed: {message.message}", blames_file=True)
 
     def watch(self, now: float, draining_s: float, sizes: Mapping[int, int]) -> None:
         """Kill each parser that is stuck at the moment `now`, takes too much memory, or that a run which is

@@ -65,12 +65,13 @@ class LaneState(Enum):
 
     `READY`: it takes files; its processes are started with the first. `ENDING`: its inference process died,
     and the indexer has still to answer for the segments that had reached it. `RESTING`: it waits before it is
-    started again.
+    started again. `STOPPING`: the run is over, and its inference process was asked to end.
     """
 
     READY = "ready"
     ENDING = "ending"
     RESTING = "resting"
+    STOPPING = "stopping"
 
 
 @dataclass(eq=False)

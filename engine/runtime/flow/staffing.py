@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from engine.runtime.process.child import HEARTBEAT_INTERVAL_S
+from engine.runtime.process.mailbox import HEARTBEAT_INTERVAL_S
 from engine.runtime.process.stats import NOTHING, Stats
 
 #: Seconds between two looks: within them each process tells its numbers once at least.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from engine.errors import EngineError
 from engine.runtime.limits.cgroup import memory_groups
-from engine.runtime.process.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
+from engine.runtime.process.child import Child
+from engine.runtime.process.mailbox import AWAY_S, ORPHANED, OUT_OF_MEMORY
 
 #: Seconds that a process may be stopped (SIGSTOP) while the others work, before it is replaced.
 STOPPED_DEADLINE_S = 20.0

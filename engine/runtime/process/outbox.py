@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from engine.runtime.process.child import OUT_OF_MEMORY, TOGETHER_BYTES, Mailbox
+from engine.runtime.process.mailbox import OUT_OF_MEMORY, TOGETHER_BYTES, Mailbox
 from engine.stages.segment import Segment
 
 
@@ -36,7 +36,7 @@ class Outbox:
             self._size += 0 if segment.place else segment.size
         self._soon()
 
-    def tell(self, news: object) -> None:
+    def report(self, news: object) -> None:
         """What the supervisor shall hear after the segments that were added before."""
         with self._lock:
             self._news.append(news)
@@ -59,13 +59,13 @@ class Outbox:
         return self._size >= TOGETHER_BYTES
 
     def _soon(self) -> None:
-        self._mailbox.soon(self._flush_aside)
+        self._mailbox.soon(self._flush_in_thread)
 
-    def _flush_aside(self) -> None:
+    def _flush_in_thread(self) -> None:
         """In a thread of its own, while the parser may be in a long call."""
         try:
-            with self._mailbox.aside(), suppress(OSError):  # the parser will meet it, too
+            with self._mailbox.moving(), suppress(OSError):  # the parser will meet it, too
                 self.flush()
         except MemoryError:
-            # What was taken out would never be told of.
+            # What was taken out would never be reported.
             os._exit(OUT_OF_MEMORY)

@@ -84,7 +84,7 @@ class Clock:
     """Measures one process, whose main thread waits and calls; any thread may read it."""
 
     def __init__(self) -> None:
-        self._aside = 0.0
+        self._moved_cpu_s = 0.0
         self._lock = threading.Lock()
         self.start()
 
@@ -125,7 +125,7 @@ class Clock:
                 self._calling = None
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def moving(self) -> Iterator[None]:
         """The block, in a thread of its own, moves messages: its processor time is no part of the calls that
         go on meanwhile."""
         began = time.thread_time()
@@ -133,10 +133,10 @@ class Clock:
             yield
         finally:
             with self._lock:
-                self._aside += time.thread_time() - began
+                self._moved_cpu_s += time.thread_time() - began
 
     def _work_cpu(self) -> float:
-        return time.process_time() - self._aside
+        return time.process_time() - self._moved_cpu_s
 
     def _spent(self, calling: tuple[str, float, float]) -> Calls:
         """What this kind of call has taken, with the one that goes on."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from engine.config import Config
 from engine.machine.memory import STAGES, MemorySampler
+from engine.runtime.budget import MemoryBudget
 from engine.runtime.flow.credits import Credits
 from engine.runtime.ledger.accounts import Accounts
-from engine.runtime.limits.memory_plan import Limit, Plan
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
@@ -31,7 +31,7 @@ class Reporter:
         pipeline: Pipeline,
         credit: Credits,
         memory: MemorySampler,
-        limit: Limit,
+        budget: MemoryBudget,
         speed: Speed,
         started: float,
     ) -> None:
@@ -42,20 +42,15 @@ class Reporter:
         self._pipeline = pipeline
         self._credits = credit
         self._memory = memory
-        self._limit = limit
+        self._budget = budget
         self._speed = speed
         #: By the monotonic clock.
         self._started = started
         self._series = Series(config.run_dir, run)
-        self._plan: Plan | None = None
 
     @property
     def _seconds(self) -> float:
         return time.monotonic() - self._started
-
-    def planned(self, plan: Plan) -> None:
-        """So much of everything there may be from now on."""
-        self._plan, self._series.buffer = plan, plan.buffer
 
     def tell(self, trouble: str | None) -> None:
         """Where the run stands now. `trouble`: why the database doesn't answer. Raises `OSError`."""
@@ -110,6 +105,8 @@ class Reporter:
 
     def _add_point(self, last: bool = False) -> None:
         stages, counts, memory = self._pipeline.stats(), self._accounts.counts, self._memory.stages
+        if self._budget.plan is not None:
+            self._series.buffer = self._budget.plan.buffer
         self._series.add(
             {
                 "seconds": round(self._seconds, 3),
@@ -131,7 +128,7 @@ class Reporter:
 
     def _memory_figures(self) -> dict[str, object]:
         """The limit of memory, the plan within it (None: nothing had to be parsed), what sampling costs."""
-        made = self._plan
+        made = self._budget.plan
         planned = (
             {
                 "workers": made.workers,
@@ -143,8 +140,8 @@ class Reporter:
             else None
         )
         return {
-            "limit_bytes": self._limit.size,
-            "limit_source": self._limit.source,
+            "limit_bytes": self._budget.limit.size,
+            "limit_source": self._budget.limit.source,
             "plan": planned,
             "sampler_cpu_share": round(self._memory.cpu_s / self._seconds, 5),
         }

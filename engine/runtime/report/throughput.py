@@ -12,8 +12,6 @@ import psutil
 from engine.records import Kind
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.limits.cgroup import usable_cores
-from engine.runtime.pipeline import Pipeline
-from engine.runtime.process import messages as m
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.efficiency import Observed
 
@@ -39,27 +37,32 @@ class Speed:
         #: The lanes whose model is being timed, beside which nothing new shall be begun there.
         self.calibrating: set[str] = set()
 
-    def note(self, message: object, lane: str, pipeline: Pipeline) -> None:
-        """What a process says, `lane` being the name of an inference process; whatever has nothing to do with
-        speed is passed over."""
-        if isinstance(message, m.SegmentWritten):
-            self._last = time.monotonic() - self._calibrated_s
-        elif isinstance(message, m.Loaded):
-            self._devices[lane, message.kind] = message.device
-        elif isinstance(message, m.Calibrating):
-            self.calibrating.add(lane)
-        elif isinstance(message, m.Calibrated):
-            self.calibrating.discard(lane)
-            if message.rate is not None:
-                self._rates[lane, message.kind] = message.rate
-            if self._first is not None:
-                # Several lanes may do so at once.
-                now = time.monotonic()
-                self._calibrated_s += now - max(now - message.seconds, self._calibrated_at)
-                self._calibrated_at = now
-        elif isinstance(message, m.FirstBatch) and self._first is None:
-            self._first, self._spent = message.at, _spent_by_all()
-            pipeline.mark()
+    def wrote(self) -> None:
+        """A segment was acknowledged."""
+        self._last = time.monotonic() - self._calibrated_s
+
+    def loaded(self, lane: str, kind: Kind, device: str) -> None:
+        """A lane's model for this kind is loaded, and computed by this device."""
+        self._devices[lane, kind] = device
+
+    def calibrated(self, lane: str, kind: Kind, rate: float | None, seconds: float) -> None:
+        """A lane's model alone makes so many tokens or pictures a second (None: not known); it took so long
+        to find out."""
+        self.calibrating.discard(lane)
+        if rate is not None:
+            self._rates[lane, kind] = rate
+        if self._first is not None:
+            # Several lanes may do so at once.
+            now = time.monotonic()
+            self._calibrated_s += now - max(now - seconds, self._calibrated_at)
+            self._calibrated_at = now
+
+    def first_batch(self, at: float) -> bool:
+        """An inference process began at this moment; whether it was the first that did."""
+        if self._first is not None:
+            return False
+        self._first, self._spent = at, _spent_by_all()
+        return True
 
     def forget(self, lane: str) -> None:
         """This inference process is gone; what it said of its models is no longer so."""

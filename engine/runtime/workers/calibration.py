@@ -10,7 +10,7 @@ from engine.models.load import ImageEmbedder, TextEmbedder
 from engine.models.measure.throughput import image_throughput, remembered, text_throughput
 from engine.records import Kind
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import Mailbox
+from engine.runtime.process.mailbox import Mailbox
 
 #: Seconds in which parsers come to rest, since nothing more is granted to them, and more chunks arrive.
 GATHER_S = 0.5

@@ -25,7 +25,8 @@ from engine.errors import (
 from engine.machine.allocator import return_large_blocks
 from engine.records import IndexSchema, Kind, Record
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import Mailbox, run_child
+from engine.runtime.process.mailbox import Mailbox, run_child
+from engine.runtime.router import Router
 from engine.stages.index import IndexStage
 from engine.stages.segment import Segment
 
@@ -58,61 +59,116 @@ class IndexerOptions:
 def main(control: Connection, run_dir: str, options: IndexerOptions) -> None:
     """Entry of the process."""
     return_large_blocks()
-    run_child(control, run_dir, lambda mailbox: _Indexer(mailbox, options).run(), OOM_SCORE)
+
+    def body(mailbox: Mailbox) -> None:
+        retry = _Retry(mailbox)
+        adapter = _open(mailbox, retry, options)
+        try:
+            _Indexer(mailbox, retry, adapter, options).run()
+        finally:
+            adapter.close()
+
+    run_child(control, run_dir, body, OOM_SCORE)
+
+
+def _open(mailbox: Mailbox, retry: _Retry, options: IndexerOptions) -> Adapter:
+    """Raises `UsageError` where the database doesn't answer and nothing says that it ever did."""
+
+    def open_once() -> tuple[Adapter, m.Opened]:
+        adapter = adapters.connect(options.url, options.adapter)
+        known = options.identity
+        resumed = known is not None and adapter.resume(known)
+        identity, state = adapter.identity(), adapter.state()
+        return adapter, m.Opened(identity, state, adapter.schema(), adapter.count(), resumed)
+
+    try:
+        adapter, opened = retry(open_once) if options.patient else open_once()
+    except DatabaseUnavailableError as error:
+        raise UsageError(str(error)) from None
+    mailbox.send(opened)
+    return adapter
+
+
+class _Retry:
+    """Tries again what a database doesn't answer. `wrote`: something was written, so that the run has more to
+    lose than a start."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self.wrote = False
+
+    def __call__(self, call: Callable[[], _Result]) -> _Result:
+        """Call until the database answers; how long that may take is for the supervisor to decide.
+
+        Once something was written, credentials that are refused are waited for as well: a key may be renewed,
+        and the run stays resumable where none is. What else a user must mend then ends the run as failed,
+        with its summary, and not as one that was started wrongly.
+        """
+        pause = FIRST_RETRY_S
+        troubled = False
+        while True:
+            try:
+                result = call()
+            except (DatabaseUnavailableError, AccessError) as error:
+                if isinstance(error, AccessError) and not self.wrote:
+                    raise
+                troubled = True
+                self._mailbox.send(m.DatabaseState(str(error), isinstance(error, DiskFullError)))
+                with self._mailbox.waiting("out", "database"):
+                    time.sleep(random.uniform(0, pause))
+                pause = min(2 * pause, LONGEST_RETRY_S)
+            except SchemaMismatchError:
+                raise
+            except UsageError as error:
+                raise EngineError(str(error)) if self.wrote else error from None
+            else:
+                if troubled:
+                    self._mailbox.send(m.DatabaseState(None))
+                self._mailbox.step()
+                return result
 
 
 class _Indexer:
-    def __init__(self, mailbox: Mailbox, options: IndexerOptions) -> None:
+    def __init__(self, mailbox: Mailbox, retry: _Retry, adapter: Adapter, options: IndexerOptions) -> None:
         self._mailbox = mailbox
-        self._options = options
+        self._retry = retry
+        self._adapter = adapter
+        self._timed = _Timed(adapter, mailbox)
         self._models: dict[Kind, str] = {}
+        self._stage = IndexStage(
+            self._timed,
+            self._models,
+            dict(options.fields),
+            bulk_bytes=options.adapter.bulk_bytes * options.adapter.bulk_concurrency,
+            bulk_age_s=adapter.bulk_age_s,
+        )
         self._begun = False
         self._stopped = False
         #: Somebody waits: what is here already is still taken along, and then written.
         self._hurry = False
         #: The file whose records are being named, and those that were not yet.
         self._scan: tuple[str, Iterator[str]] | None = None
-        #: Something was written, so that the run has more to lose than a start.
-        self._wrote = False
+        self._router: Router[[]] = Router()
+        self._router.on(Segment, self._add)
+        self._router.on(m.ChannelClosed, self._channel_closed)
+        self._router.on(m.Prepare, self._prepare)
+        self._router.on(m.Delete, self._delete)
+        self._router.on(m.Sweep, self._sweep)
+        self._router.on(m.Flush, self._flush_soon)
+        self._router.on(m.Publish, self._publish)
+        self._router.on(m.Stop, self._stop)
 
     def run(self) -> None:
-        """Open the database, then write what comes until the supervisor says stop."""
-        adapter = self._open()
-        bulk = self._options.adapter
-        stage = IndexStage(
-            _Timed(adapter, self._mailbox),
-            self._models,
-            dict(self._options.fields),
-            bulk_bytes=bulk.bulk_bytes * bulk.bulk_concurrency,
-            bulk_age_s=adapter.bulk_age_s,
-        )
+        """Write what comes until the supervisor says stop."""
         self._mailbox.start_clock()
-        try:
-            while not self._stopped:
-                self._handle(self._next(stage.due_in()), stage, adapter)
-                if stage.due_in() == 0.0 or (self._hurry and self._mailbox.inbox.empty()):
-                    self._hurry = False
-                    self._flush(stage)
-            self._flush(stage)
-        finally:
-            adapter.close()
-
-    def _open(self) -> Adapter:
-        """Raises `UsageError` where the database doesn't answer and nothing says that it ever did."""
-
-        def open_once() -> tuple[Adapter, m.Opened]:
-            adapter = adapters.connect(self._options.url, self._options.adapter)
-            known = self._options.identity
-            resumed = known is not None and adapter.resume(known)
-            identity, state = adapter.identity(), adapter.state()
-            return adapter, m.Opened(identity, state, adapter.schema(), adapter.count(), resumed)
-
-        try:
-            adapter, opened = self._retry_until_available(open_once) if self._options.patient else open_once()
-        except DatabaseUnavailableError as error:
-            raise UsageError(str(error)) from None
-        self._mailbox.send(opened)
-        return adapter
+        while not self._stopped:
+            message = self._next(self._stage.due_in())
+            if message is not None:
+                self._router(message)
+            if self._stage.due_in() == 0.0 or (self._hurry and self._mailbox.inbox.empty()):
+                self._hurry = False
+                self._flush()
+        self._flush()
 
     def _next(self, timeout: float | None) -> object:
         if not self._mailbox.inbox.empty():
@@ -123,48 +179,46 @@ class _Indexer:
             except queue.Empty:
                 return None
 
-    def _handle(self, message: object, stage: IndexStage, adapter: Adapter) -> None:
-        if isinstance(message, Segment):
-            self._begin(adapter)
-            stage.add(message)
-        elif isinstance(message, m.Prepare):
-            schema, renew = message.schema, message.renew
-            new = self._retry_until_available(lambda: _fit(adapter, schema, renew))
-            if schema.text_model:
-                self._models["text"] = schema.text_model.name
-            if schema.image_model:
-                self._models["image"] = schema.image_model.name
-            self._mailbox.send(m.Prepared(self._retry_until_available(adapter.identity), new))
-        elif isinstance(message, m.Delete):
-            ids = message.ids
-            self._begin(adapter)
-            timed = _Timed(adapter, self._mailbox)
-            self._mailbox.send(
-                m.Deleted(message.request, self._retry_until_available(lambda: timed.delete(ids)))
-            )
-        elif isinstance(message, m.Sweep):
-            self._mailbox.send(self._found(message, adapter))
-        elif isinstance(message, m.Flush):
-            self._hurry = True
-        elif isinstance(message, m.Publish):
-            self._flush(stage)
-            expected = message.expected
-            with self._mailbox.calling("publish"):
-                self._retry_until_available(lambda: adapter.publish(expected))
-            self._mailbox.send(m.Published(self._retry_until_available(adapter.state)))
-        elif isinstance(message, m.ChannelClosed):
-            # The supervisor takes what has no answer by now for lost.
-            self._flush(stage)
-            self._mailbox.send(message)
-        elif isinstance(message, m.Stop):
-            self._stopped = True
+    def _add(self, message: Segment) -> None:
+        self._begin()
+        self._stage.add(message)
 
-    def _found(self, message: m.Sweep, adapter: Adapter) -> m.Found:
-        """The next slice of a file's ids; the scan stays open in between, so that memory stays flat."""
+    def _channel_closed(self, message: m.ChannelClosed) -> None:
+        # The supervisor takes what has no answer by now for lost.
+        self._flush()
+        self._mailbox.send(message)
+
+    def _prepare(self, message: m.Prepare) -> None:
+        schema = message.schema
+        new = self._retry(lambda: _fit(self._adapter, schema, message.renew))
+        if schema.text_model:
+            self._models["text"] = schema.text_model.name
+        if schema.image_model:
+            self._models["image"] = schema.image_model.name
+        self._mailbox.send(m.Prepared(self._retry(self._adapter.identity), new))
+
+    def _delete(self, message: m.Delete) -> None:
+        self._begin()
+        self._mailbox.send(m.Deleted(message.request, self._retry(lambda: self._timed.delete(message.ids))))
+
+    def _flush_soon(self, message: m.Flush) -> None:
+        self._hurry = True
+
+    def _publish(self, message: m.Publish) -> None:
+        self._flush()
+        with self._mailbox.calling("publish"):
+            self._retry(lambda: self._adapter.publish(message.expected))
+        self._mailbox.send(m.Published(self._retry(self._adapter.state)))
+
+    def _stop(self, message: m.Stop) -> None:
+        self._stopped = True
+
+    def _sweep(self, message: m.Sweep) -> None:
+        """Name the next slice of a file's ids; the scan stays open in between, so that memory stays flat."""
 
         def next_ids() -> list[str]:
             if self._scan is None or self._scan[0] != message.source:
-                self._scan = message.source, ids_made_with(adapter, message.source, message.chunkers)
+                self._scan = message.source, ids_made_with(self._adapter, message.source, message.chunkers)
             try:
                 return list(islice(self._scan[1], SWEEP_IDS))
             except BaseException:
@@ -172,22 +226,22 @@ class _Indexer:
                 self._scan = None
                 raise
 
-        ids = self._retry_until_available(next_ids)
+        ids = self._retry(next_ids)
         last = len(ids) < SWEEP_IDS
         if last:
             self._scan = None
-        return m.Found(message.request, ids, last)
+        self._mailbox.send(m.Found(message.request, ids, last))
 
-    def _begin(self, adapter: Adapter) -> None:
+    def _begin(self) -> None:
         """Before the first change of this run, so that a run that changes nothing leaves all as it is."""
         if not self._begun:
-            self._retry_until_available(adapter.prepare)
+            self._retry(self._adapter.prepare)
             self._begun = True
 
-    def _flush(self, stage: IndexStage) -> None:
+    def _flush(self) -> None:
         written: list[object] = []
-        for result in self._retry_until_available(stage.flush):
-            self._wrote = True
+        for result in self._retry(self._stage.flush):
+            self._retry.wrote = True
             segment = result.segment
             done = [each for i, each in enumerate(segment.ids) if i not in result.refused]
             written.append(
@@ -206,36 +260,6 @@ class _Indexer:
                 )
             )
         self._mailbox.send_all(written)
-
-    def _retry_until_available(self, call: Callable[[], _Result]) -> _Result:
-        """Call until the database answers; how long that may take is for the supervisor to decide.
-
-        Once something was written, credentials that are refused are waited for as well: a key may be renewed,
-        and the run stays resumable where none is. What else a user must mend then ends the run as failed,
-        with its summary, and not as one that was started wrongly.
-        """
-        pause = FIRST_RETRY_S
-        troubled = False
-        while True:
-            try:
-                result = call()
-            except (DatabaseUnavailableError, AccessError) as error:
-                if isinstance(error, AccessError) and not self._wrote:
-                    raise
-                troubled = True
-                self._mailbox.send(m.DatabaseState(str(error), isinstance(error, DiskFullError)))
-                with self._mailbox.waiting("out", "database"):
-                    time.sleep(random.uniform(0, pause))
-                pause = min(2 * pause, LONGEST_RETRY_S)
-            except SchemaMismatchError:
-                raise
-            except UsageError as error:
-                raise EngineError(str(error)) if self._wrote else error from None
-            else:
-                if troubled:
-                    self._mailbox.send(m.DatabaseState(None))
-                self._mailbox.step()
-                return result
 
 
 class _Timed:

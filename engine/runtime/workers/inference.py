@@ -13,7 +13,8 @@ from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_tex
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import Kind
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import TOGETHER_BYTES, Mailbox, run_child
+from engine.runtime.process.mailbox import TOGETHER_BYTES, Mailbox, run_child
+from engine.runtime.router import Router
 from engine.runtime.workers.calibration import Calibration
 from engine.stages.infer import InferStage
 from engine.stages.repeats import REMEMBERED_BYTES, Remembered
@@ -65,6 +66,10 @@ class _Inference:
         )
         self._outbox: queue.SimpleQueue[list[_Done] | None] = queue.SimpleQueue()
         self._stopped = self._begun = False
+        self._router: Router[[]] = Router()
+        self._router.on(m.UseImages, self._use_images)
+        self._router.on(m.Load, self._load)
+        self._router.on(m.Stop, self._stop)
 
     def run(self) -> None:
         """Embed window after window until the supervisor says stop."""
@@ -128,16 +133,21 @@ class _Inference:
                 window.append(message)
                 chunks += len(message.ids)
                 pictures |= message.pixels is not None
-            elif isinstance(message, m.UseImages):
-                self._image_spec = message.spec
-            elif isinstance(message, m.Load):
-                self._room = message.room
-                self._stage.warm_up()
-                self._calibration.announce()
-                self._mailbox.send(m.Loaded("text", self._calibration.device("text"), self._stage.growth))
-            elif isinstance(message, m.Stop):
-                self._stopped = True
+            else:
+                self._router(message)
         return window
+
+    def _use_images(self, message: m.UseImages) -> None:
+        self._image_spec = message.spec
+
+    def _load(self, message: m.Load) -> None:
+        self._room = message.room
+        self._stage.warm_up()
+        self._calibration.announce()
+        self._mailbox.send(m.Loaded("text", self._calibration.device("text"), self._stage.growth))
+
+    def _stop(self, message: m.Stop) -> None:
+        self._stopped = True
 
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
@@ -164,7 +174,7 @@ class _Inference:
             together.append(segment)
             size += segment.size
             if not window or size >= TOGETHER_BYTES:
-                with self._mailbox.aside():
+                with self._mailbox.moving():
                     self._output.send(together)
                 together, size = [], 0
             told.append(

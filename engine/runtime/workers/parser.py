@@ -16,10 +16,11 @@ from engine import chunkers
 from engine.models.spec import ImageSpec, TextSpec
 from engine.records import ChunkerChoice, SectionFailure
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import OUT_OF_MEMORY, Mailbox, run_child
 from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.mailbox import OUT_OF_MEMORY, Mailbox, run_child
 from engine.runtime.process.outbox import Outbox
 from engine.runtime.process.stats import Side
+from engine.runtime.router import Router
 from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import Segment
 
@@ -87,6 +88,12 @@ class Parser:
         self._images_known = False
         self._cancelled = False
         self._stopped = False
+        self._router: Router[[]] = Router()
+        self._router.on(m.Parse, self._parse_next)
+        self._router.on(m.Grant, self._grant)
+        self._router.on(m.UseImages, self._use_images)
+        self._router.on(m.Cancel, self._cancel)
+        self._router.on(m.Stop, self._stop)
 
     def run(self, stage: Parses) -> None:
         """Parse what the supervisor sends until it says stop."""
@@ -97,7 +104,7 @@ class Parser:
                     self._parse(stage, self._jobs.popleft())
                 else:
                     if self._at_work.last:
-                        self._outbox.tell(m.Idle())
+                        self._outbox.report(m.Idle())
                     self._take(block=True)
                     self._check_cancelled()
             except _CancelledError:
@@ -130,7 +137,7 @@ class Parser:
                 if item.rule == OUT_OF_MEMORY_RULE:
                     # It may be for what this process still holds of earlier files: another one shall tell.
                     self._die()
-                self._outbox.tell(m.FileParsed(job.attempt, item, seconds))
+                self._outbox.report(m.FileParsed(job.attempt, item, seconds))
             self._mailbox.step()
         self._at_work.end()
 
@@ -196,13 +203,19 @@ class Parser:
             else:
                 message = self._mailbox.inbox.get()
             block = False
-            if isinstance(message, m.Parse):
-                self._jobs.extend(message.jobs)
-            elif isinstance(message, m.Grant):
-                self._credit += message.size
-            elif isinstance(message, m.UseImages):
-                self._images, self._images_known = message.spec, True
-            elif isinstance(message, m.Cancel):
-                self._cancelled = True
-            elif isinstance(message, m.Stop):
-                self._stopped = True
+            self._router(message)
+
+    def _parse_next(self, message: m.Parse) -> None:
+        self._jobs.extend(message.jobs)
+
+    def _grant(self, message: m.Grant) -> None:
+        self._credit += message.size
+
+    def _use_images(self, message: m.UseImages) -> None:
+        self._images, self._images_known = message.spec, True
+
+    def _cancel(self, message: m.Cancel) -> None:
+        self._cancelled = True
+
+    def _stop(self, message: m.Stop) -> None:
+        self._stopped = True

@@ -21,7 +21,8 @@ from engine.runtime.limits.deaths import (
     crash,
     verdict,
 )
-from engine.runtime.process.child import AWAY_S, ORPHANED, OUT_OF_MEMORY, Child
+from engine.runtime.process.child import Child
+from engine.runtime.process.mailbox import AWAY_S, ORPHANED, OUT_OF_MEMORY
 from tests.runtime import children
 
 #: Seconds after which a child counts as hung.

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,9 +29,11 @@ from engine.runtime.limits.deaths import Restarts, Verdict
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import ORPHANED, Child, pipe, was_stopped
+from engine.runtime.process.child import Child, pipe
 from engine.runtime.process.current_item import CurrentItem
+from engine.runtime.process.mailbox import ORPHANED, was_stopped
 from engine.runtime.process.wake import WakeEvent
+from engine.runtime.router import Router
 from engine.stages.parse import FileEnd, FileJob
 from engine.stages.segment import Segment
 from tests.items import item
@@ -183,6 +185,10 @@ class AtWorkOn:
     admission: Admission
     ended: list[int]
     channel: Connection
+    router: Router[[Child]] = field(default_factory=Router)
+
+    def __post_init__(self) -> None:
+        self.admission.register(self.router)
 
     def segments(self) -> list[int]:
         """The attempts of all segments, when the parser is gone."""
@@ -235,15 +241,10 @@ def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before
     parsing: Parsing, before: list[str], told: int
 ) -> None:
     work = parsing(*before, "deadly", "c")
-    child, slot, admission, ended = (
-        work.child,
-        work.slot,
-        work.admission,
-        work.ended,
-    )
+    child, slot, ended, router = work.child, work.slot, work.ended, work.router
     assert end(child) == -signal.SIGKILL
     for message in child.receive():
-        admission.handle(admission._pipeline.lanes[0], slot, message)
+        router(message, child)
     # On a busy machine more may have been told.
     assert ended == list(range(1, len(ended) + 1))
     assert told <= len(ended) <= len(before)
@@ -309,16 +310,11 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
 
 def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_time(parsing: Parsing) -> None:
     work = parsing("a", "b", "slow")
-    child, slot, admission, ended = (
-        work.child,
-        work.slot,
-        work.admission,
-        work.ended,
-    )
+    child, slot, admission, ended = work.child, work.slot, work.admission, work.ended
     *told, idle = heard(child, 4)
     assert idle == m.Idle()
     for message in told:
-        admission.handle(admission._pipeline.lanes[0], slot, message)
+        work.router(message, child)
     assert (ended, list(slot.jobs), slot.current) == ([1, 2, 3], [], None)
     assert admission._pipeline.pace.expected("slow", 1) > 0.05
     rings = cast(Rings, child._wake)
@@ -382,7 +378,7 @@ def test_only_parsers_in_a_row_that_never_begin_a_file_end_the_run(parsing: Pars
     for _ in range(3):
         for _ in range(STILLBORN_PARSERS - 1):
             admission.died(newborn)
-        admission.handle(admission._pipeline.lanes[0], slot, m.FileParsed(1, FileEnd("parsed")))
+        admission.file_parsed(m.FileParsed(1, FileEnd("parsed")), work.child)
         slot.jobs.append(FileJob(1, item("a")))
     for _ in range(STILLBORN_PARSERS - 1):
         admission.died(newborn)

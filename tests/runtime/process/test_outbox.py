@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from engine.runtime.process import messages as m
-from engine.runtime.process.child import TOGETHER_BYTES
+from engine.runtime.process.mailbox import TOGETHER_BYTES
 from engine.runtime.process.outbox import Outbox
 from engine.runtime.process.shared_pictures import Place
 from engine.stages.parse import FileEnd
@@ -27,7 +27,7 @@ class Wires:
         self.broken = False
         output = SimpleNamespace(send=self._segments)
         mailbox = SimpleNamespace(
-            send_all=lambda news: self.sent.append(("news", news)), soon=self.later.append, aside=nullcontext
+            send_all=lambda news: self.sent.append(("news", news)), soon=self.later.append, moving=nullcontext
         )
         self.outbox = Outbox(cast(Any, mailbox), cast(Any, output))
 
@@ -42,7 +42,7 @@ def test_the_news_of_files_follows_their_segments() -> None:
     news = [m.FileParsed(1, FileEnd("parsed")), m.FileParsed(2, FileEnd("parsed"))]
     for segment, told in zip(segments, news, strict=True):
         wires.outbox.add(segment)
-        wires.outbox.tell(told)
+        wires.outbox.report(told)
     assert wires.sent == []
     wires.outbox.flush()
     assert wires.sent == [("segments", segments), ("news", news)]
@@ -69,7 +69,7 @@ def test_whatever_comes_is_sent_soon_though_nobody_asks(what: str) -> None:
     if what == "segment":
         wires.outbox.add(make_segment(1))
     else:
-        wires.outbox.tell(m.Idle())
+        wires.outbox.report(m.Idle())
     wires.later.pop()()
     assert len(wires.sent) == 1
 
@@ -79,7 +79,7 @@ def test_a_consumer_that_is_gone_is_for_the_parser_to_meet_and_no_news_is_told_o
     wires.broken = True
     for _ in range(2):
         wires.outbox.add(make_segment(1))
-        wires.outbox.tell(m.FileParsed(1, FileEnd("parsed")))
+        wires.outbox.report(m.FileParsed(1, FileEnd("parsed")))
     wires.later.pop()()
     assert wires.sent == []
     wires.outbox.add(make_segment(1))

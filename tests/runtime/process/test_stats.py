@@ -72,7 +72,7 @@ def test_a_call_has_the_processor_time_of_all_threads_but_those_that_move_messag
     clock = Clock()
 
     def beside() -> None:
-        with clock.aside():
+        with clock.moving():
             work(0.2)
 
     def model() -> None:

@@ -13,11 +13,8 @@ from engine.runtime.flow.lanes import make_lanes
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.limits.cgroup import usable_cores
 from engine.runtime.pipeline import Pipeline
-from engine.runtime.process import messages as m
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.throughput import Speed
-
-WRITTEN = m.SegmentWritten(1, 0, -1, "", "text", None, 10, b"", {})
 
 
 @pytest.fixture
@@ -26,15 +23,15 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(config, resolve_text("stand-in:8"), make_lanes(["cpu"]))
 
 
-def test_the_window_is_from_the_first_batch_to_the_last_acknowledgement(pipeline: Pipeline) -> None:
+def test_the_window_is_from_the_first_batch_to_the_last_acknowledgement() -> None:
     speed, before = Speed(), time.monotonic()
     nothing = speed.observed(Counts(), {})
     assert (nothing.first_s, nothing.last_s, nothing.window_s) == (None, None, 0.0)
-    speed.note(m.FirstBatch(before), "inference", pipeline)
-    speed.note(m.FirstBatch(before + 50), "inference", pipeline)  # of a process that was started again
-    speed.note(WRITTEN, "inference", pipeline)
+    assert speed.first_batch(before)
+    assert not speed.first_batch(before + 50)  # of a process that was started again
+    speed.wrote()
     time.sleep(0.05)
-    speed.note(WRITTEN, "inference", pipeline)
+    speed.wrote()
     seen = speed.observed(Counts(tokens=7, image_chunks=2), {"parse": Stats(1.0, 0.0, 0.0)})
     assert 0.05 <= seen.window_s <= time.monotonic() - before
     assert (seen.items, seen.stage("parse").busy_s) == ({"text": 7, "image": 2}, 1.0)
@@ -42,39 +39,40 @@ def test_the_window_is_from_the_first_batch_to_the_last_acknowledgement(pipeline
 
 def test_the_window_begins_anew_for_every_process_s_time(pipeline: Pipeline) -> None:
     pipeline.wait(0.1)
-    Speed().note(m.FirstBatch(time.monotonic()), "inference", pipeline)
+    assert Speed().first_batch(time.monotonic())
+    pipeline.mark()
     pipeline.wait(0.05)
     whole = pipeline.stats()["supervise"].waits["messages"]
     assert whole >= 0.15
     assert 0.05 <= pipeline.stats(since_mark=True)["supervise"].waits["messages"] <= whole - 0.09
 
 
-def test_timing_a_model_holds_others_back_and_is_no_part_of_the_window(pipeline: Pipeline) -> None:
+def test_timing_a_model_holds_others_back_and_is_no_part_of_the_window() -> None:
     speed = Speed()
-    speed.note(m.Loaded("text", "cuda:0"), "inference", pipeline)
-    speed.note(m.Calibrating(), "inference", pipeline)
+    speed.loaded("inference", "text", "cuda:0")
+    speed.calibrating.add("inference")
     held = [{*speed.calibrating}]
-    speed.note(m.Calibrated("text", 1000.0, 2.0), "inference", pipeline)
+    speed.calibrated("inference", "text", 1000.0, 2.0)
     held.append({*speed.calibrating})
-    speed.note(m.FirstBatch(time.monotonic() - 10), "inference", pipeline)
-    speed.note(m.Calibrated("image", None, 3.0), "inference", pipeline)
-    speed.note(WRITTEN, "inference", pipeline)
+    speed.first_batch(time.monotonic() - 10)
+    speed.calibrated("inference", "image", None, 3.0)
+    speed.wrote()
     seen = speed.observed(Counts(), {})
     assert seen.window_s == pytest.approx(7.0, abs=1.0)
     # Nothing was written since: that model's pictures are all refused.
-    speed.note(m.Calibrated("image", None, 60.0), "inference", pipeline)
+    speed.calibrated("inference", "image", None, 60.0)
     assert speed.observed(Counts(), {}).window_s == seen.window_s
     assert (seen.devices, seen.rates) == ({"text": "cuda:0"}, {"text": 1000.0})
-    speed.note(m.Calibrating(), "inference", pipeline)
+    speed.calibrating.add("inference")
     speed.forget("inference")
     assert [*held, speed.calibrating] == [{"inference"}, set(), set()]
 
 
-def test_devices_add_up_and_one_that_is_gone_counts_no_more(pipeline: Pipeline) -> None:
+def test_devices_add_up_and_one_that_is_gone_counts_no_more() -> None:
     speed = Speed()
     for lane, rate in (("inference-0", 1000.0), ("inference-1", 500.0)):
-        speed.note(m.Loaded("text", "a GPU"), lane, pipeline)
-        speed.note(m.Calibrated("text", rate, 2.0), lane, pipeline)
+        speed.loaded(lane, "text", "a GPU")
+        speed.calibrated(lane, "text", rate, 2.0)
     assert (speed.observed(Counts(), {}).rates, speed.observed(Counts(), {}).devices) == (
         {"text": 1500.0}, {"text": "a GPU"},
     )  # fmt: skip
@@ -82,13 +80,11 @@ def test_devices_add_up_and_one_that_is_gone_counts_no_more(pipeline: Pipeline) 
     assert speed.observed(Counts(), {}).rates == {"text": 1000.0}
 
 
-def test_other_programs_are_what_the_cores_did_beside_this_run(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_programs_are_what_the_cores_did_beside_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
     spent = iter([100.0, 115.0])
     monkeypatch.setattr("engine.runtime.report.throughput._spent_by_all", lambda: next(spent))
     speed = Speed()
-    speed.note(m.FirstBatch(time.monotonic() - 10), "inference", pipeline)
+    speed.first_batch(time.monotonic() - 10)
     seen = speed.observed(Counts(), {"infer": Stats(9.0, 0.0, 0.0, cpu_s=10.0)})
     assert seen.others_share == pytest.approx(5 / (10 * usable_cores()), rel=0.1)
 

@@ -22,7 +22,7 @@ from engine.errors import (
 from engine.records import Record, record_id
 from engine.runtime.process import messages as m
 from engine.runtime.workers import indexer as module
-from engine.runtime.workers.indexer import IndexerOptions, _Indexer
+from engine.runtime.workers.indexer import IndexerOptions, _Indexer, _Retry
 from tests.records import make_records, make_schema
 
 
@@ -31,8 +31,12 @@ class Told:
 
     def __init__(self) -> None:
         self.states: list[str | None] = []
+        self.found: list[m.Found] = []
 
     def send(self, message: object) -> None:
+        if isinstance(message, m.Found):
+            self.found.append(message)
+            return
         assert isinstance(message, m.DatabaseState)
         self.states.append(message.trouble)
 
@@ -63,42 +67,47 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return Told()
 
 
-def make_indexer(told: Any, wrote: bool) -> _Indexer:
-    indexer = _Indexer(told, IndexerOptions("memory://name", (), AdapterOptions(), patient=True))
-    indexer._wrote = wrote
-    return indexer
+def retrying(told: Any, wrote: bool) -> _Retry:
+    retry = _Retry(told)
+    retry.wrote = wrote
+    return retry
+
+
+def make_indexer(told: Any, index: MemoryAdapter) -> _Indexer:
+    options = IndexerOptions("memory://name", (), AdapterOptions(), patient=True)
+    return _Indexer(told, retrying(told, wrote=False), index, options)
 
 
 @pytest.mark.parametrize("wrote", [False, True])
 def test_a_database_that_does_not_answer_is_waited_for_and_told_of(told: Told, wrote: bool) -> None:
     away = [DatabaseUnavailableError("no answer"), DatabaseUnavailableError("still none")]
-    assert make_indexer(told, wrote)._retry_until_available(failing(*away)) == "answer"
+    assert retrying(told, wrote)(failing(*away)) == "answer"
     assert told.states == ["no answer", "still none", None]
 
 
 def test_credentials_refused_after_a_write_are_waited_for(told: Told) -> None:
     expired = [AccessError("expired")] * 2
-    assert make_indexer(told, wrote=True)._retry_until_available(failing(*expired)) == "answer"
+    assert retrying(told, wrote=True)(failing(*expired)) == "answer"
     assert told.states == ["expired", "expired", None]
 
 
 def test_credentials_refused_before_any_write_are_the_users_to_mend(told: Told) -> None:
     with pytest.raises(AccessError, match="wrong"):
-        make_indexer(told, wrote=False)._retry_until_available(failing(AccessError("wrong")))
+        retrying(told, wrote=False)(failing(AccessError("wrong")))
     assert told.states == []
 
 
 def test_an_index_gone_after_a_write_fails_the_run_and_not_the_command(told: Told) -> None:
     with pytest.raises(EngineError, match="gone") as caught:
-        make_indexer(told, wrote=True)._retry_until_available(failing(UsageError("gone")))
+        retrying(told, wrote=True)(failing(UsageError("gone")))
     assert not isinstance(caught.value, UsageError)
     with pytest.raises(UsageError, match="gone"):
-        make_indexer(told, wrote=False)._retry_until_available(failing(UsageError("gone")))
+        retrying(told, wrote=False)(failing(UsageError("gone")))
 
 
 def test_a_model_that_does_not_fit_stays_a_matter_of_configuration(told: Told) -> None:
     with pytest.raises(SchemaMismatchError):
-        make_indexer(told, wrote=True)._retry_until_available(failing(SchemaMismatchError("another model")))
+        retrying(told, wrote=True)(failing(SchemaMismatchError("another model")))
 
 
 # Sweeps
@@ -132,11 +141,12 @@ def index() -> Iterator[Unsteady]:
     memory.drop("sweeps")
 
 
-def found(indexer: _Indexer, index: MemoryAdapter, source: str) -> list[list[str]]:
+def found(told: Told, indexer: _Indexer, source: str) -> list[list[str]]:
     """The slices of a whole sweep."""
     slices: list[list[str]] = []
     while True:
-        answer = indexer._found(m.Sweep(len(slices), source, ("mine", "older")), index)
+        indexer._router(m.Sweep(len(slices), source, ("mine", "older")))
+        answer = told.found.pop()
         assert answer.request == len(slices)
         slices.append(answer.ids)
         if answer.last:
@@ -154,12 +164,12 @@ def test_a_sweep_names_what_this_runs_chunkers_made_of_the_file_and_nothing_else
     theirs = [made_with("theirs", record) for record in texts]
     elsewhere = [made_with("mine", record) for record in make_records(3, seed=1)]
     index.write([*theirs, *mine, *pictures, *elsewhere], maybe_present=False)
-    indexer = make_indexer(told, wrote=True)
-    slices = found(indexer, index, texts[0].source)
+    indexer = make_indexer(told, index)
+    slices = found(told, indexer, texts[0].source)
     assert [len(ids) for ids in slices] == [4, 3]
     assert {one for ids in slices for one in ids} == {record.id for record in (*mine, *pictures)}
-    assert [len(ids) for ids in found(indexer, index, elsewhere[0].source)] == [3]
-    assert found(indexer, index, "/nowhere") == [[]]
+    assert [len(ids) for ids in found(told, indexer, elsewhere[0].source)] == [3]
+    assert found(told, indexer, "/nowhere") == [[]]
 
 
 def test_a_sweep_that_the_database_cuts_off_leaves_nothing_out(
@@ -168,6 +178,6 @@ def test_a_sweep_that_the_database_cuts_off_leaves_nothing_out(
     monkeypatch.setattr(module, "SWEEP_IDS", 2)
     records = [made_with("mine", record) for record in make_records(5)]
     index.write(records, maybe_present=False)
-    slices = found(make_indexer(told, wrote=False), index, records[0].source)
+    slices = found(told, make_indexer(told, index), records[0].source)
     assert told.states == ["no answer", None]
     assert {one for ids in slices for one in ids} == {record.id for record in records}
