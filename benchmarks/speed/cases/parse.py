@@ -21,7 +21,7 @@ from engine.config import DEFAULT_CHUNKER
 from engine.models.resolve import resolve_text
 from engine.records import ChunkerChoice, TextSection
 from engine.stages.parse import FileEnd, FileJob, ParseStage
-from engine.stages.segment import Segment
+from engine.stages.segment import TextSegment
 
 #: Characters a second.
 GOAL = 1_000_000
@@ -118,7 +118,7 @@ def _through(stage: ParseStage, files: Sequence[Path]) -> tuple[int, int, int]:
     for path in files:
         status = path.stat()
         for item in stage.parse(FileJob(1, str(path), str(path), status.st_size, status.st_mtime_ns)):
-            if isinstance(item, Segment):
+            if isinstance(item, TextSegment):
                 sent += len(ForkingPickler.dumps(item))
                 chunks += len(item.ids)
                 characters += sum(map(len, item.texts))
