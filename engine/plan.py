@@ -17,7 +17,7 @@ from engine.errors import EXIT_DONE, EXIT_FAILURES, UsageError
 from engine.fleet import estimate as estimates
 from engine.fleet.census import take_census
 from engine.fleet.trial import try_out
-from engine.stages.discover import check_inputs
+from engine.sources import check_inputs
 
 #: Options of `engine.run` that are about one task, or one run, and say nothing to a plan.
 NOT_HERE = ("shard", "fleet", "limit", "dry_run", "prune")
@@ -60,7 +60,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--shards", type=count(1), default=1, metavar="N",
-        help="tasks to share it out to: about 16 for each that runs at once (default 1)")  # fmt: skip
+        help="tasks to share it out to: about 32 for each that runs at once (default 1)")  # fmt: skip
     add("--calibrate-seconds", type=count(0), default=60, metavar="S",
         help="run over a sample for so long; 0: only list (default 60)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")

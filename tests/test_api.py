@@ -445,6 +445,12 @@ class TestArguments:
         with pytest.raises(UsageError, match="use embed_file"):
             engine.embed_directory(folder / "red.png", model)
 
+    def test_what_is_no_database_is_refused_in_one_line(
+        self, model: engine.EmbeddingModel, folder: Path
+    ) -> None:
+        with pytest.raises(UsageError, match="adapter=3: give the URL of a database, or an Adapter"):
+            engine.embed_directory(folder, model, adapter=3)  # type: ignore[call-overload]
+
     def test_sizes_that_do_not_fit_are_refused_at_once(
         self, model: engine.EmbeddingModel, folder: Path
     ) -> None:

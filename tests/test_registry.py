@@ -10,8 +10,10 @@ import pytest
 
 import adapters
 from adapters.database import Database
+from engine import sources
 from engine.chunkers.base import Chunker
 from engine.errors import UsageError
+from engine.models import backends
 from engine.records import Chunk, TextSection
 from engine.registry import GROUP_PREFIX, Registry
 
@@ -60,6 +62,14 @@ def test_an_entry_point_that_is_no_part_is_a_usage_error(
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
     assert str(refused.value).startswith("mine")
+
+
+@pytest.mark.parametrize("made", [backends.REGISTRY, sources.REGISTRY])
+def test_backends_and_sources_are_checked_as_well(made: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("mine", "json:dumps", GROUP_PREFIX + made.kind)
+    monkeypatch.setitem(vars(made), "_entry_points", {"mine": point})
+    with pytest.raises(UsageError, match="is not a complete engine"):
+        made.get("mine")
 
 
 def test_a_database_that_cannot_be_loaded_is_in_nobody_elses_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from engine.runtime.ledger import store as module
-from engine.runtime.ledger.store import Acknowledged, FailureRow, Ledger
+from engine.runtime.ledger.items import FailureRow
+from engine.runtime.ledger.segments import Acknowledged
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.report import run_directory as rundir
 from engine.status import main
+from tests.items import item
 
 SUMMARY = {
     "status": "complete_with_failures",
@@ -37,12 +40,14 @@ def fill(folder: Path, failures: int = 2) -> Path:
     with closing(Ledger(folder)) as ledger:
         ledger.set("adapter", "lancedb:///db")
         for name, state in (("/a", "indexed"), ("/b", "indexed"), ("/c \x1b[31m", "partial")):
-            row = ledger.add(name, name, 1, 1, 1)
-            ledger.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "", bytes(32), True)])
-            ledger.finish(row.id, state)  # type: ignore[arg-type]
+            row = ledger.items.add(item(name), 1)
+            ledger.segments.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "", bytes(32), True)])
+            ledger.items.finish(row.id, state)  # type: ignore[arg-type]
         for ordinal in range(failures):
-            ledger.fail(FailureRow(row.id, ordinal, ordinal + 1, "parse", "damaged-page", f"font {ordinal}"))
-        ledger.fail(FailureRow(row.id, 90, None, "index", "refused", "too long"))
+            ledger.items.fail(
+                FailureRow(row.id, ordinal, ordinal + 1, "parse", "damaged-page", f"font {ordinal}")
+            )
+        ledger.items.fail(FailureRow(row.id, 90, None, "index", "refused", "too long"))
     return folder
 
 

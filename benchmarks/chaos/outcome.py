@@ -60,7 +60,7 @@ def outcome(url: str, run_dir: Path) -> Outcome:
             if name in records:
                 repeated.append(name)
             records[name] = record
-    states = dict(_query(run_dir, "SELECT source, state || coalesce(' ' || rule, '') FROM files"))
+    states = dict(_query(run_dir, "SELECT uri, state || coalesce(' ' || rule, '') FROM items"))
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     return Outcome(
         records,

@@ -20,7 +20,7 @@ from benchmarks.fleet.array import Outcome, run_array
 from benchmarks.fleet.world import MOST, WORK_SIGMA, World, make_world
 from benchmarks.memory import figures
 from engine.fleet.shards import heaviest_first
-from engine.stages.discover import shard_of
+from engine.sources.base import shard_of
 
 #: Seconds that a task takes to start and to end, besides its files: 7 were measured with one file (MiniLM,
 #: LanceDB, two cores); the rest is SLURM's, and a model's that is read from a file server.

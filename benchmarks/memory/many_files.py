@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import random
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from engine.machine.allocator import release, resident_bytes
 from engine.models.resolve import resolve_image
 from engine.models.spec import TextSpec
 from engine.records import ChunkerChoice
+from engine.sources.local import local_item
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from tests.parsers.pdf_writer import Page, pdf
 
@@ -90,8 +90,7 @@ def main() -> int:
             kind = kinds[number % len(kinds)]
             path = Path(folder, f"file.{kind}")
             path.write_bytes(content(kind, number))
-            status = os.stat(path)
-            job = FileJob(number, str(path), str(path), status.st_size, status.st_mtime_ns)
+            job = FileJob(number, local_item(str(path)))
             *_, end = stage.parse(job)
             assert isinstance(end, FileEnd)
             if end.outcome != "parsed":

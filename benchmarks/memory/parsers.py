@@ -23,6 +23,7 @@ from engine.config import DEFAULT_CHUNKER
 from engine.errors import ParseError
 from engine.models.resolve import resolve_image, resolve_text
 from engine.records import ChunkerChoice
+from engine.sources.local import local_item
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 from tests.parsers.pdf_writer import Page, pdf_stream
@@ -215,10 +216,9 @@ def _parse(path: str, chunk: bool) -> tuple[int, str]:
     count = 0
     if chunk:
         spec = resolve_text("stand-in:384")
-        status = os.stat(path)
         stage = ParseStage(spec, chunkers.make(spec, ChunkerChoice(DEFAULT_CHUNKER)), lambda: image)
         end = "parsed"
-        for item in stage.parse(FileJob(1, path, path, status.st_size, status.st_mtime_ns)):
+        for item in stage.parse(FileJob(1, local_item(path))):
             count += isinstance(item, Segment)
             if isinstance(item, FileEnd):
                 end = f"{item.outcome} {item.rule} {item.message}".strip()

@@ -28,7 +28,7 @@ from engine import run
 from engine.models.spec import TextSpec
 from engine.records import Chunk
 from engine.runtime.ledger.accounts import Accounts
-from engine.runtime.ledger.store import ID_BYTES
+from engine.runtime.ledger.segments import ID_BYTES
 from engine.runtime.process import messages as m
 from engine.runtime.process.current_item import CurrentItem
 from engine.runtime.process.mailbox import Mailbox, run_child
@@ -59,14 +59,14 @@ class ReadyStage:
 
     def parse(self, job: FileJob) -> Iterator[Parsed]:
         """As `ParseStage.parse`."""
-        content = Path(job.path).read_text(encoding="ascii")
+        content = Path(job.item.location).read_text(encoding="ascii")
         chunks = int(content.split()[0])
         end = FileEnd("parsed", "text", "text/plain", bytes_read=chunks * CHARACTERS)
         for number, first in enumerate(range(0, chunks, self._chunks)):
             ordinal = number * SUBS_PER_UNIT
             if ordinal > job.last and ordinal not in job.done:
                 count = min(chunks - first, self._chunks)
-                yield self._segment(job, first_id(job.source, content), number, first, count)
+                yield self._segment(job, first_id(job.item.uri, content), number, first, count)
                 end.segments += 1
                 end.chunks += count
         yield end
@@ -97,11 +97,11 @@ def ready_segment(job: FileJob, name: int, number: int, chunks: list[Chunk], siz
         ordinal=number * SUBS_PER_UNIT,
         after=(number - 1) * SUBS_PER_UNIT if number else -1,
         checkpoint="[null, 0, 0]",
-        source=job.source,
+        source=job.item.uri,
         media_type="text/plain",
         page=None,
-        mtime_ns=job.mtime_ns,
-        file_size=job.size,
+        mtime_ns=job.item.mtime_ns,
+        file_size=job.item.size,
         size=size,
         maybe_present=job.maybe_present,
         ids=names,

@@ -26,7 +26,7 @@ from benchmarks.speed.ready import ready_parser
 from engine import run
 from engine.machine.memory import pss_bytes
 from engine.runtime.ledger.accounts import Accounts
-from engine.runtime.ledger.store import ID_BYTES
+from engine.runtime.ledger.segments import ID_BYTES
 from engine.runtime.process import messages as m
 from engine.runtime.workers import parser
 
@@ -56,7 +56,7 @@ class Trace:
     def written(self, accounts: Accounts, message: m.SegmentWritten) -> None:
         """The database has answered for a segment, which is not booked yet."""
         if self._records is None:
-            self._records = accounts._ledger.totals()["records"]
+            self._records = accounts._ledger.audit.totals()["records"]
         self._records += len(message.ids) // ID_BYTES
 
     @contextmanager

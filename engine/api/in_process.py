@@ -15,10 +15,10 @@ import adapters
 from adapters.base import Adapter
 from engine import chunkers, parsers
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
-from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError
+from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector, field_types
-from engine.stages.discover import Found, FoundFile, LeftOut
+from engine.sources.base import Found, Item, LeftOut
 from engine.stages.index import IndexStage, Written
 from engine.stages.infer import InferStage
 from engine.stages.parse import FileEnd, FileJob, ParseStage
@@ -81,6 +81,8 @@ class Call:
             adapter = target
             if isinstance(adapter, str):
                 adapter = stack.enter_context(closing(adapters.connect(adapter)))
+            if not isinstance(adapter, Adapter):
+                raise UsageError(f"adapter={adapter!r}: give the URL of a database, or an Adapter")
             self._prepare(adapter, kind)
             index = IndexStage(adapter, self._names, self._fields)
             try:
@@ -150,33 +152,33 @@ class Call:
         return [each.segment for each in made]
 
     def _segments(self, found: Iterable[Found]) -> Iterator[ParsedSegment]:
-        for file in found:
-            if isinstance(file, LeftOut):
-                self._close(file.source, SkipFileError(file.rule, file.detail))
-            elif not isinstance(file, FoundFile):
-                self._close(file.source, ParseError("unreadable", file.message), "discover")
-            elif self._pictures_only and _is_text(file.path):
-                self._close(file.source, SkipFileError("not-a-picture"))
+        for item in found:
+            if isinstance(item, LeftOut):
+                self._close(item.uri, SkipFileError(item.rule, item.detail))
+            elif not isinstance(item, Item):
+                self._close(item.uri, ParseError("unreadable", item.message), "discover")
+            elif self._pictures_only and _is_text(item.location):
+                self._close(item.uri, SkipFileError("not-a-picture"))
             else:
-                yield from self._file(file)
+                yield from self._item(item)
 
-    def _file(self, file: FoundFile) -> Iterator[ParsedSegment]:
-        # Without a ledger nobody knows what the index holds of this file.
-        job = FileJob(0, file.path, file.source, file.size, file.mtime_ns, maybe_present=True)
+    def _item(self, item: Item) -> Iterator[ParsedSegment]:
+        # Without a ledger nobody knows what the index holds of this item.
+        job = FileJob(0, item, maybe_present=True)
         failures: list[SectionFailure] = []
-        for item in self._parse.parse(job):
-            if isinstance(item, TextSegment | PictureSegment):
-                yield item
-            elif isinstance(item, SectionFailure):
-                failures = failures or [item]
-                self._fail(Failure(file.source, item.page, "parse", item.error_type, item.message))
+        for part in self._parse.parse(job):
+            if isinstance(part, TextSegment | PictureSegment):
+                yield part
+            elif isinstance(part, SectionFailure):
+                failures = failures or [part]
+                self._fail(Failure(item.uri, part.page, "parse", part.error_type, part.message))
             else:
-                self._summary.files += item.chunks > 0
-                error = _error_of(item)
+                self._summary.files += part.chunks > 0
+                error = _error_of(part)
                 if error is not None:
-                    self._close(file.source, error)
-                elif failures and not item.chunks and self._strict:
-                    self._close(file.source, ParseError(failures[0].error_type, failures[0].message))
+                    self._close(item.uri, error)
+                elif failures and not part.chunks and self._strict:
+                    self._close(item.uri, ParseError(failures[0].error_type, failures[0].message))
 
     def _close(self, source: str, error: ParseError | SkipFileError, stage: str = "parse") -> None:
         """Book a file that was left out, or failed in whole."""

@@ -20,7 +20,8 @@ from engine.api.in_process import Call, OnFailure
 from engine.errors import SkipFileError, UsageError
 from engine.models.load import CaptionEmbedder, TextEmbedder
 from engine.records import Kind, Record, Vector
-from engine.stages.discover import Discovery, check_inputs
+from engine.sources import Corpus, check_inputs
+from engine.sources.base import Rules
 
 __all__ = [
     "EmbedSummary",
@@ -85,7 +86,7 @@ def embed_file(
     """
     name = _input(path, folder=False)
     call = Call(model, config, on_failure, strict=True)
-    found = Discovery([name])
+    found = Corpus([name])
     if adapter is None:
         return call.records(found)
     return call.stream(found, adapter, _kind_of(name))
@@ -136,7 +137,7 @@ def embed_directory(
     if workers is not None:
         return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
     call = Call(model, config, on_failure)
-    found = Discovery([name], include=include)
+    found = Corpus([name], rules=Rules(include))
     return call.records(found) if adapter is None else call.stream(found, adapter, "text")
 
 
@@ -177,7 +178,7 @@ def embed_image_directory(
     if workers is not None:
         return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
     call = Call(model, config, on_failure, pictures_only=True)
-    found = Discovery([name], include=include)
+    found = Corpus([name], rules=Rules(include))
     return call.records(found) if adapter is None else call.stream(found, adapter, "image")
 
 

@@ -1,55 +1,39 @@
-"""What a corpus holds, by media type, with a sample of each type in which large files come first.
-
-**Priority sampling** (Duffield, Lund and Thorup, Journal of the ACM 54(6), 2007): each file gets the priority
-weight ÷ u, u drawn evenly from (0, 1], and those with the highest priorities are taken. Whatever part of them
-was looked at in that order, a file of it stands for max(weight, t), where t is the highest priority that was
-not looked at. A text's weight is its bytes, for so are its tokens; a picture's is 1.
-"""
+"""What a corpus holds, by media type and size, with a sample of each such class."""
 
 from __future__ import annotations
 
-import heapq
 import random
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from engine.config import Config
-from engine.parsers import kinds_of, type_by_name
-from engine.stages.discover import Discovery, FoundFile, LeftOut
+from engine.parsers import type_by_name
+from engine.runtime.flow.intake import corpus_of
+from engine.sources.base import Item, LeftOut
 
-#: Files of each type that are drawn.
-SAMPLE_FILES = 256
+#: Files of each class that are drawn.
+SAMPLE_FILES = 64
 
-
-@dataclass(order=True, frozen=True, slots=True)
-class Sampled:
-    """A file that was drawn."""
-
-    priority: float
-    path: str
-    source: str
-    size: int
-    weight: float
+#: A media type, and the power of four that is next to a file's bytes.
+Key: TypeAlias = tuple[str, int]
 
 
 @dataclass
 class Class:
-    """The files of one media type. `sample` is a heap, the lowest priority first; `next` is the highest
-    priority that is not in it."""
+    """The files of one type and size, and some of them, drawn with equal chances."""
 
     files: int = 0
     size: int = 0
-    sample: list[Sampled] = field(default_factory=list)
-    next: float = 0.0
+    sample: list[Item] = field(default_factory=list)
 
-    def add(self, file: FoundFile, weight: float, chance: random.Random) -> None:
-        """Count a file, and draw it or not."""
+    def add(self, file: Item, chance: random.Random) -> None:
+        """Count a file, and draw it or not (Vitter, Random sampling with a reservoir, 1985, algorithm R)."""
         self.files += 1
         self.size += file.size
-        drawn = Sampled(weight / (1.0 - chance.random()), file.path, file.source, file.size, weight)
         if len(self.sample) < SAMPLE_FILES:
-            heapq.heappush(self.sample, drawn)
-        else:
-            self.next = max(self.next, heapq.heappushpop(self.sample, drawn).priority)
+            self.sample.append(file)
+        elif (place := chance.randrange(self.files)) < SAMPLE_FILES:
+            self.sample[place] = file
 
 
 @dataclass
@@ -58,11 +42,11 @@ class Census:
 
     left_out: int = 0
     unreadable: int = 0
-    classes: dict[str, Class] = field(default_factory=dict)
+    classes: dict[Key, Class] = field(default_factory=dict)
 
     @property
     def files(self) -> int:
-        """Files of all types."""
+        """Files of all classes."""
         return sum(each.files for each in self.classes.values())
 
     @property
@@ -71,17 +55,17 @@ class Census:
         return sum(each.size for each in self.classes.values())
 
 
+def class_of(file: Item) -> Key:
+    """To which class a file belongs, by its name and its size."""
+    return type_by_name(file.uri), file.size.bit_length() // 2
+
+
 def take_census(config: Config) -> Census:
     """One listing of the corpus. The same listing gives the same sample. Raises `UsageError`."""
     census, chance = Census(), random.Random(0)
-    corpus = config.corpus
-    listing = Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden)
-    for item in listing:
-        if isinstance(item, FoundFile):
-            name = type_by_name(item.source)
-            picture = bool(name) and kinds_of(name) == {"image"}
-            weight = 1.0 if picture else float(item.size)
-            census.classes.setdefault(name, Class()).add(item, weight, chance)
+    for item in corpus_of(config, (0, 1)):
+        if isinstance(item, Item):
+            census.classes.setdefault(class_of(item), Class()).add(item, chance)
         else:
             census.left_out += isinstance(item, LeftOut)
             census.unreadable += not isinstance(item, LeftOut)

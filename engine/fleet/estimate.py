@@ -1,7 +1,7 @@
 """What a corpus will take: tokens, time, memory and index, from its census and a trial run over its sample.
 
-**Tokens and pictures.** For each type, what the sample's whole files gave for each byte (pictures: for each
-file), weighed as `engine.fleet.census` says, times what the corpus has of it.
+**Tokens and pictures.** For each type and size, what the sample's whole files gave for each byte (pictures:
+for each file), times what the corpus has of it.
 
 **Time.** The trial's window, from its first batch to its last acknowledgement, is shared out between texts
 and pictures as their models' calls took; what a token and a picture cost then is the sum of all that a run
@@ -10,13 +10,13 @@ does for them. A task takes that, and what starting and ending took.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import EngineError
-from engine.fleet.census import Census, Class
-from engine.fleet.trial import Trial, Yielded
+from engine.fleet.census import Census
+from engine.fleet.trial import Trial, Yield
 
 
 @dataclass(frozen=True)
@@ -105,42 +105,44 @@ def estimate(census: Census, trial: Trial) -> Estimate:
         bytes_per_record=(trial.index_bytes or 0) / max(1, records),
         memory=summary["memory"],
         measured_s=window,
-        measured_files=sum(each.done for found in trial.yields.values() for each in found),
+        measured_files=sum(each.files for each in trial.yields.values()),
         device=str(light["device"]),
     )
 
 
 def _types(census: Census, trial: Trial) -> list[TypeEstimate]:
-    """By type, the largest first. One of which no file came to its end gets the mean of the others."""
-    yields = {name: _mean_yield(found, trial.yields.get(name, [])) for name, found in census.classes.items()}
-    known = {name: each for name, each in yields.items() if each is not None}
-    size = max(1, sum(census.classes[name].size for name in known))
-    mean = sum(each[0] * census.classes[name].size for name, each in known.items()) / size
+    """By type, the largest first."""
+    seen_classes = {key: each for key, each in trial.yields.items() if each.size}
     tokens = trial.summary["tokens"] / max(1, trial.summary["chunks"]["text"])
-    found = []
-    for name, there in sorted(census.classes.items(), key=lambda pair: -pair[1].size):
-        a_byte, a_file = yields[name] or (mean, 0.0)
-        texts = a_byte * there.size
-        each = trial.tokens_each.get(name, tokens)
-        found.append(TypeEstimate(name, there.files, there.size, texts * each, texts, a_file * there.files))
-    return found
+    found: dict[str, TypeEstimate] = {}
+    for key, there in census.classes.items():
+        # A class of which no file came to its end gives what the next size of its type gives, or else the
+        # mean of all.
+        alike = [other for other in seen_classes if other[0] == key[0]]
+        nearest = min(alike, key=lambda other: abs(other[1] - key[1]), default=None)
+        seen = seen_classes[nearest] if nearest else _sum(seen_classes.values())
+        texts = seen.texts / max(1, seen.size) * there.size
+        pictures = seen.pictures / max(1, seen.files) * there.files
+        before = found.get(key[0], TypeEstimate(key[0], 0, 0, 0.0, 0.0, 0.0))
+        found[key[0]] = TypeEstimate(
+            key[0],
+            before.files + there.files,
+            before.bytes + there.size,
+            before.tokens + texts * trial.tokens_each.get(key[0], tokens),
+            before.texts + texts,
+            before.pictures + pictures,
+        )
+    return sorted(found.values(), key=lambda each: -each.bytes)
 
 
-def _mean_yield(found: Class, sample: Sequence[Yielded]) -> tuple[float, float] | None:
-    """Texts of a byte and pictures of a file; None where no file came to its end.
-
-    A ratio of two sums that each stand for all files, so that what could not be sampled counts as the rest.
-    """
-    limit = max([found.next, *(each.file.priority for each in sample if not each.done)])
-    done = [each for each in sample if each.done and each.size]
-    # Those below the limit were faster than others with more right to be looked at.
-    done = [each for each in done if each.file.priority > limit] or done
-    if not done:
-        return None
-    shares = [max(each.file.weight, limit) for each in done]
-    texts = sum(share * each.texts / each.size for share, each in zip(shares, done, strict=True))
-    # What a share counts is bytes of a text and pieces of pictures; the other kind's mean is by its files.
-    return texts / sum(shares), sum(each.pictures for each in done) / len(done)
+def _sum(yields: Iterable[Yield]) -> Yield:
+    total = Yield()
+    for each in yields:
+        total.files += each.files
+        total.size += each.size
+        total.texts += each.texts
+        total.pictures += each.pictures
+    return total
 
 
 def lines(census: Census, guess: Estimate | None, tasks: int) -> list[str]:

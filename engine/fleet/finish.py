@@ -6,7 +6,6 @@ Every step may be killed and done again.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -20,7 +19,6 @@ from typing import Any
 from adapters.base import Adapter, AdapterOptions
 from engine.config import Config
 from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_FAILURES, EXIT_STOPPED, UsageError
-from engine.records import source_of
 from engine.repair.books import Book, Books, missing_shards
 from engine.repair.compare import Comparison, Difference
 from engine.runtime.database import adapter_options
@@ -32,6 +30,7 @@ from engine.runtime.report import summary as report
 from engine.runtime.report.reading import read_object, read_only
 from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 from engine.runtime.workers.indexer import SWEEP_IDS, ids_made_with
+from engine.sources import prefixes
 
 #: Files that are pruned between two commits.
 COMMIT_FILES = 1000
@@ -166,7 +165,7 @@ def _look(book: Book) -> _Task:
         config = dict(json.loads(ledger.get("config") or "{}"))
         run = int(ledger.get("run") or 0)
         listed = ledger.get("listed") == str(run)
-        pending = ledger.pending()
+        pending = ledger.items.pending()
     not_done = None
     if summary is None:
         not_done = "was cut off before its end"
@@ -199,14 +198,13 @@ def _prune(books: Books, tasks: Sequence[_Task], adapter: Adapter) -> int:
             )
     gone = 0
     for task in tasks:
-        inputs = task.config.get("inputs", ())
-        under = tuple(source_of(name).rstrip("/") + "/" for name in inputs if os.path.isdir(name))
+        under = prefixes(task.config.get("inputs", ()))
         with task.book.ledger() as ledger:
             after = 0
-            while row := ledger.unseen(task.run, after):
+            while row := ledger.items.unseen(task.run, after):
                 after = row.id
-                if row.state != "removed" and row.source.startswith(under):
-                    ledger.remove(row.id)
+                if row.state != "removed" and row.uri.startswith(under):
+                    ledger.leftovers.remove(row.id)
                     gone += 1
                     if gone % COMMIT_FILES == 0:
                         ledger.commit()
@@ -246,7 +244,7 @@ def _expected(books: Books) -> int:
     expected = 0
     for book in _alive(books):
         with book.ledger() as ledger:
-            expected += ledger.distinct_records()
+            expected += ledger.audit.distinct_records()
     return expected
 
 
@@ -264,7 +262,7 @@ def _failures(tasks: Sequence[_Task]) -> Iterator[dict[str, object]]:
     """As each task tells them: of files that have left the corpus no more, where that can be known."""
     for task in tasks:
         with task.book.ledger() as ledger:
-            yield from ledger.failures(task.run if task.listed else 0)
+            yield from ledger.items.failures(task.run if task.listed else 0)
 
 
 def _sums(tasks: Sequence[_Task], removed: int) -> dict[str, Any]:
@@ -275,9 +273,9 @@ def _sums(tasks: Sequence[_Task], removed: int) -> dict[str, Any]:
     seconds = 0.0
     for task in tasks:
         with task.book.ledger() as ledger:
-            files.update(ledger.states())
-            totals.update(ledger.totals())
-            chunks.update(ledger.records_by_kind())
+            files.update(ledger.items.states())
+            totals.update(ledger.audit.totals())
+            chunks.update(ledger.audit.records_by_kind())
         summary = task.summary
         sums.update({name: summary.get(name, 0) for name in SUMS})
         restarts.update(summary.get("restarts", {}))

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.config import Config
-from engine.stages.discover import Discovery, FoundFile, shard_of
+from engine.runtime.flow.intake import corpus_of
+from engine.sources.base import Item, shard_of
 
 #: Shards for each task that runs at once: see "Fleets" in benchmarks/README.md.
-SHARDS_PER_TASK = 16
+SHARDS_PER_TASK = 32
 
 #: Work of a file besides what its bytes cost, in bytes: opening, booking, a row in the ledger.
 FILE_BYTES = 4096
@@ -22,10 +23,9 @@ FILE_BYTES = 4096
 def work_of_shards(config: Config, shards: int) -> list[int]:
     """The work of each shard in bytes, by one listing of the corpus. Raises `UsageError`."""
     work = [0] * shards
-    corpus = config.corpus
-    for item in Discovery(corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden):
-        if isinstance(item, FoundFile):
-            work[shard_of(item.source, shards)] += item.size + FILE_BYTES
+    for item in corpus_of(config, (0, 1)):
+        if isinstance(item, Item):
+            work[shard_of(item.uri, shards)] += item.size + FILE_BYTES
     return work
 
 

@@ -26,7 +26,7 @@ import adapters
 from engine.chunkers.tokenizer import load_tokens
 from engine.config import Config
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
-from engine.fleet.census import Census, Sampled
+from engine.fleet.census import Census, Key
 from engine.models.resolve import resolve_text
 from engine.parsers import is_text, type_by_name
 from engine.records import index_url, source_of
@@ -42,25 +42,24 @@ COUNTED_RECORDS = 2000
 LOOK_S, DRAIN_S = 0.2, 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Yielded:
-    """What a file of the sample gave. `size` is what was taken of it; `done`: it came to its end."""
+@dataclass
+class Yield:
+    """What the files of one class gave: `files` of them, with `size` bytes, came to their end."""
 
-    file: Sampled
-    size: int
+    files: int = 0
+    size: int = 0
     texts: int = 0
     pictures: int = 0
-    done: bool = False
 
 
 @dataclass
 class Trial:
-    """What the run has shown; `summary` is its `summary.json`. `tokens_each` are those of a text record,
-    `index_bytes` what its index takes (None: the database doesn't say); both by type where that is known."""
+    """What the run has shown. `summary` is its `summary.json`, `index_bytes` what its index takes (None: the
+    database doesn't say); `tokens_each` are those of a text record, by media type."""
 
     summary: Mapping[str, Any]
     index_bytes: int | None
-    yields: dict[str, list[Yielded]] = field(default_factory=dict)
+    yields: dict[Key, Yield] = field(default_factory=dict)
     tokens_each: dict[str, float] = field(default_factory=dict)
 
 
@@ -73,7 +72,7 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
     query = named[len(index_url(named)) :]
     url = f"{index_url(named).rstrip('/')}-plan-{uuid4().hex[:8]}{query}"
     _drop(url)  # What can't be done at the end is refused now.
-    taken = {source_of(path): (file, size) for file, path, size in _sample(census, work)}
+    taken = dict(_sample(census, work))
     trial = config.changed(
         inputs=(),
         files_from=str(work / "sample.list"),
@@ -97,7 +96,7 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         if summary["status"] == "error":
             raise EngineError(f"the calibration failed; see {trial.run_dir / 'run.log'}")
         made = Trial(summary, None)
-        _count_files(trial.run_dir, census, taken, made)
+        _count_files(trial.run_dir, taken, made)
         _look_at_index(trial, made)
     finally:
         with suppress(DatabaseUnavailableError):
@@ -115,36 +114,39 @@ def _drop(url: str) -> None:
         ) from None
 
 
-def _sample(census: Census, work: Path) -> Iterator[tuple[Sampled, str, int]]:
-    """The drawn files, what was written to the list in their place, and its bytes.
+def _sample(census: Census, work: Path) -> Iterator[tuple[str, Key]]:
+    """The drawn files' sources and classes, as they stand in the list that is written.
 
-    They are in an order of which each beginning has the corpus's own mixture of types, by bytes.
+    They are in an order of which each beginning has the corpus's own mixture, by bytes. A file that is much
+    of its class comes late, so that none takes the time of all others.
     """
-    left = {name: sorted(each.sample) for name, each in census.classes.items() if each.size}
+    left = {key: list(each.sample) for key, each in census.classes.items() if each.size}
     given = dict.fromkeys(left, 0)
-    (work / "heads").mkdir()
-    numbers = count()
+    heads = work / "heads"
+    heads.mkdir()
     with open(work / "sample.list", "wb") as names:
-        while left:
-            name = min(left, key=lambda name: given[name] / census.classes[name].size)
-            file = left[name].pop()
-            if not left[name]:
-                del left[name]
-            given[name] += file.size
-            path, size = file.path, file.size
+        for number in count():
+            if not left:
+                return
+            key = min(left, key=lambda key: (given[key] + left[key][-1].size) / census.classes[key].size)
+            file = left[key].pop()
+            if not left[key]:
+                del left[key]
+            given[key] += file.size
+            path = file.location
             if "\n" in path or path.endswith("\r"):
                 continue
-            if size > HEAD_BYTES and is_text(name):
-                path = str(work / "heads" / f"{next(numbers)}{os.path.splitext(path)[1]}")
+            if file.size > HEAD_BYTES and is_text(key[0]):
+                path = str(heads / f"{number}{os.path.splitext(path)[1]}")
                 try:
-                    with open(file.path, "rb") as whole:
-                        size = Path(path).write_bytes(whole.read(HEAD_BYTES))
+                    with open(file.location, "rb") as whole:
+                        Path(path).write_bytes(whole.read(HEAD_BYTES))
                 except OSError:
                     continue  # the real run will say so
-            elif size > SAMPLE_BYTES:
+            elif file.size > SAMPLE_BYTES:
                 continue
             names.write(os.fsencode(path) + b"\n")
-            yield file, path, size
+            yield source_of(path), key
 
 
 def _run(config: Config, seconds: float, work: Path) -> None:
@@ -193,27 +195,22 @@ def _has_begun(run_dir: Path) -> bool:
         return False
 
 
-def _count_files(
-    run_dir: Path, census: Census, taken: Mapping[str, tuple[Sampled, int]], made: Trial
-) -> None:
-    """By type, what each file of the sample gave."""
+def _count_files(run_dir: Path, taken: Mapping[str, Key], made: Trial) -> None:
+    """By class, the files that came to their end, whatever that was, and the records of each kind."""
     query = (
-        "SELECT source, kind, state != 'pending', (SELECT coalesce(sum(length(ids)), 0) / 16 FROM segments"
-        " WHERE file = files.id AND segments.version = files.version) FROM files"
+        "SELECT uri, size, kind, (SELECT coalesce(sum(length(ids)), 0) / 16 FROM segments"
+        " WHERE item = items.id AND segments.revision = items.revision) FROM items WHERE state != 'pending'"
     )
-    left = dict(taken)
-    made.yields = {name: [] for name in census.classes}
     with closing(read_only(run_dir / "ledger.sqlite")) as ledger:
         try:
-            for source, kind, done, records in ledger.execute(query):
-                if (found := left.pop(source, None)) is not None:
-                    texts, pictures = (0, records) if kind == "image" else (records, 0)
-                    one = Yielded(found[0], found[1], texts, pictures, bool(done))
-                    made.yields[type_by_name(one.file.source)].append(one)
+            for source, size, kind, records in ledger.execute(query):
+                found = made.yields.setdefault(taken[source], Yield())
+                found.files += 1
+                found.size += size
+                found.pictures += records if kind == "image" else 0
+                found.texts += records if kind != "image" else 0
         except sqlite3.DatabaseError as error:
             raise EngineError(f"the calibration's ledger can't be read: {error}") from None
-    for file, size in left.values():
-        made.yields[type_by_name(file.source)].append(Yielded(file, size))
 
 
 def _look_at_index(config: Config, made: Trial) -> None:

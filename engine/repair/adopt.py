@@ -8,11 +8,9 @@ more is booked as of an older version, which the next run deletes once the new o
 from __future__ import annotations
 
 import json
-import os
-import re
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import adapters
@@ -28,16 +26,19 @@ from engine.config import (
 )
 from engine.errors import UsageError
 from engine.machine.cores import default_workers
-from engine.records import IndexSchema, SectionFailure, index_url, source_of
+from engine.records import IndexSchema, SectionFailure, index_url
 from engine.repair import recipe
 from engine.repair.books import Pulse
 from engine.runtime.generation import text_generation
+from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow, StoredState
 from engine.runtime.ledger.scratch import packed, scratch
-from engine.runtime.ledger.store import Acknowledged, FailureRow, FileRow, FileState, Ledger
+from engine.runtime.ledger.segments import Acknowledged
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report.run_directory import shard_folders, shard_of_folder
-from engine.stages.discover import modified_ns, shard_of
+from engine.sources import find_item
+from engine.sources.base import Item, shard_of
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
 
@@ -80,9 +81,9 @@ def adopt(run_dir: Path, url: str) -> Adopted:
         lock = rundir.claim(run_dir)
         try:
             with closing(Ledger(run_dir)) as ledger:
-                if ledger.files() and not ledger.get("adopting"):
+                if (known := ledger.items.count()) and not ledger.get("adopting"):
                     raise UsageError(
-                        f"--run-dir {run_dir}: its ledger knows {ledger.files():,} files already;"
+                        f"--run-dir {run_dir}: its ledger knows {known:,} items already;"
                         " --adopt makes one where there is none"
                     )
                 with closing(scratch(run_dir, _TABLES)) as found:
@@ -163,18 +164,18 @@ class _Adoption:
         deadly = ledger.get("adopting")
         for key, source in self._found.execute("SELECT id, source FROM sources ORDER BY id"):
             self._pulse.beat()
-            if ledger.find(source) is not None:
+            if ledger.items.find(source) is not None:
                 continue
-            path = _path_of(source)
-            if path is None:
+            item = find_item(source)
+            if item is None:
                 self._gone(key, source)
             elif source == deadly:
-                self._book(key, source, path, None)
+                self._book(key, replace(item, size=UNKNOWN_SIZE), parse=False)
             else:
                 ledger.set("adopting", source)
                 ledger.commit()
                 try:
-                    self._book(key, source, path, _status(path))
+                    self._book(key, item)
                 except KeyboardInterrupt:
                     ledger.roll_back()
                     ledger.set("adopting", "-")
@@ -183,76 +184,75 @@ class _Adoption:
             ledger.commit()
         ledger.set("adopting", "")
         ledger.commit()
-        self._done.records = ledger.booked().records
+        self._done.records = ledger.audit.booked().records
         return self._done
 
     def _gone(self, key: int, source: str) -> None:
         """The file is not there any more: its records stay, as those of any removed file do."""
-        row = self._ledger.add(source, source, UNKNOWN_SIZE, 0, 0)
-        self._ledger.start_attempt(row.id)
+        items = self._ledger.items
+        row = items.add(Item(source, UNKNOWN_SIZE, "", 0, source), 0)
+        items.start_attempt(row.id)
         self._loose(key, row.id)
-        self._ledger.finish(row.id, "indexed")
+        items.finish(row.id, "indexed")
         self._done.gone += 1
 
-    def _book(self, key: int, source: str, path: str, status: os.stat_result | None) -> None:
-        """What the file gives now is its version 1; what is left of the records is version 0."""
-        ledger = self._ledger
-        size, mtime_ns = (status.st_size, modified_ns(status)) if status else (UNKNOWN_SIZE, 0)
-        row = ledger.add(source, path, size, mtime_ns, 0)
-        ledger.start_version(row.id, size, mtime_ns)
-        ledger.start_attempt(row.id)
-        row = ledger.file(row.id)
-        state = self._parsed(key, row) if status else "pending"
+    def _book(self, key: int, item: Item, parse: bool = True) -> None:
+        """What the item gives now is its revision 1; what is left of the records is revision 0."""
+        items = self._ledger.items
+        row = items.add(item, 0)
+        items.start_revision(row.id, item)
+        items.start_attempt(row.id)
+        row = items.get(row.id)
+        state = self._parsed(key, row) if parse else "pending"
         self._loose(key, row.id)
-        ledger.finish(row.id, state)
+        items.finish(row.id, state)
         if state in ("indexed", "partial"):
-            ledger.replace(row.id)
+            self._ledger.leftovers.replace(row.id)
             self._done.whole += 1
         else:
             self._done.to_make += 1
 
-    def _parsed(self, key: int, row: FileRow) -> FileState:
+    def _parsed(self, key: int, row: ItemRow) -> StoredState:
         """Book the segments that are there, and tell how the file stands."""
         complete, failures = True, 0
-        job = FileJob(0, row.path, row.source, row.size, row.mtime_ns)
+        job = FileJob(0, row.item)
         for item in self._stage.parse(job):
             self._pulse.beat()
             if isinstance(item, Segment):
                 complete &= self._segment(key, row, item)
             elif isinstance(item, SectionFailure):
                 failures += 1
-                ordinal = item.unit * SUBS_PER_UNIT
-                told = (item.page, "parse", item.error_type, item.message)
-                self._ledger.fail(FailureRow(row.id, ordinal, *told))
+                self._ledger.items.fail(FailureRow.of_section(row.id, item.unit * SUBS_PER_UNIT, item))
             else:
                 return self._ended(row, item, complete, failures)
         return "pending"
 
-    def _ended(self, row: FileRow, end: FileEnd, complete: bool, failures: int) -> FileState:
+    def _ended(self, row: ItemRow, end: FileEnd, complete: bool, failures: int) -> StoredState:
         if end.outcome == "failed":
-            self._ledger.fail(FailureRow(row.id, -1, None, "parse", end.rule, end.message))
+            self._ledger.items.fail(FailureRow(row.id, WHOLE_ITEM, None, "parse", end.rule, end.message))
             return "failed"
         if end.outcome == "changed":
-            self._ledger.touch(row.id, UNKNOWN_SIZE, 0)
+            self._ledger.items.touch(row.id, replace(row.item, size=UNKNOWN_SIZE))
         if end.outcome != "parsed" or end.kind is None:
             return "pending"
-        self._ledger.describe(row.id, end.kind, end.media_type, self._generation(end.kind), end.content_hash)
+        generation = self._generation(end.kind)
+        self._ledger.items.describe(row.id, end.kind, end.media_type, generation, end.content_hash)
         if not complete:
             return "pending"
         return "partial" if failures else "indexed"
 
-    def _segment(self, key: int, row: FileRow, segment: Segment) -> bool:
+    def _segment(self, key: int, row: ItemRow, segment: Segment) -> bool:
         """Whether all of the segment's records are there; those that are are booked."""
         ids = [bytes.fromhex(record) for record in segment.ids]
         use = "UPDATE records SET used = 1 WHERE source = ? AND id = ?"
         there = [record for record in ids if self._found.execute(use, (key, record)).rowcount]
         complete = len(there) == len(ids)
         if there:
-            self._ledger.acknowledge(
+            self._ledger.segments.acknowledge(
                 [
                     Acknowledged(
-                        file=row.id,
-                        version=row.version,
+                        item=row.id,
+                        revision=row.revision,
                         ordinal=segment.ordinal,
                         after=segment.after,
                         page=segment.page,
@@ -265,30 +265,16 @@ class _Adoption:
         return complete
 
     def _loose(self, key: int, file: int) -> None:
-        """Book the records that no segment took as those of version 0."""
+        """Book the records that no segment took as those of revision 0."""
         rows = self._found.execute("SELECT id FROM records WHERE source = ? AND NOT used", (key,))
         ordinal = 0
         while ids := [record for (record,) in rows.fetchmany(LOOSE_IDS)]:
             checkpoint = Checkpoint().dumps()
             loose = Acknowledged(file, 0, ordinal, ordinal - 1, None, checkpoint, b"".join(ids), True)
-            self._ledger.acknowledge([loose])
+            self._ledger.segments.acknowledge([loose])
             ordinal += 1
 
     def _generation(self, kind: str) -> str:
         if kind == "text":
             return text_generation(self._chunker.identity.key, self._text.digest)
         return self._image.digest if self._image else ""
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:  # gone since it was found
-        return None
-
-
-def _path_of(source: str) -> str | None:
-    """The path of a file with this `source`; None where there is no such file."""
-    raw = re.sub("%([89A-F][0-9A-F])", lambda byte: chr(0xDC00 + int(byte[1], 16)), source)
-    fits = (path for path in (source, raw) if source_of(path) == source and os.path.isfile(path))
-    return next(fits, None)

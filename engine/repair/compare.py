@@ -14,7 +14,7 @@ from adapters.schema import embedding_field, is_made_with, model_of
 from engine.records import IndexSchema, text_hash
 from engine.repair.books import Books
 from engine.runtime.ledger.scratch import packed, scratch
-from engine.runtime.ledger.store import unpacked
+from engine.runtime.ledger.segments import unpacked
 
 #: Examples of each kind of difference that are kept.
 EXAMPLES = 10
@@ -27,10 +27,10 @@ UNSEEN, SOUND, WRONG = 0, 1, 2
 
 _TABLES = f"""
 CREATE TABLE expected (
-  id BLOB NOT NULL, ledger INTEGER NOT NULL, file INTEGER NOT NULL, wanted INTEGER NOT NULL,
+  id BLOB NOT NULL, ledger INTEGER NOT NULL, item INTEGER NOT NULL, wanted INTEGER NOT NULL,
   seen INTEGER NOT NULL DEFAULT {UNSEEN}, PRIMARY KEY (id, ledger)) WITHOUT ROWID;
 CREATE TABLE unwanted (id TEXT NOT NULL);
-CREATE TABLE lost (ledger INTEGER NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (ledger, file)) WITHOUT ROWID;
+CREATE TABLE lost (ledger INTEGER NOT NULL, item INTEGER NOT NULL, PRIMARY KEY (ledger, item)) WITHOUT ROWID;
 """
 
 
@@ -65,7 +65,7 @@ class Difference:
     """What a comparison found. Counts are of distinct ids, those of the database of records.
 
     `replaced` are records of older versions that the next run deletes: neither missing nor extra.
-    `pending` are files that the run has not brought to an end.
+    `pending` are items that the run has not brought to an end.
     """
 
     acknowledged: int = 0
@@ -90,7 +90,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair did: records deleted, and the files of which some records could not be made again."""
+    """What a repair did: records deleted, and the items of which some records could not be made again."""
 
     deleted: int = 0
     not_made: Finding = field(default_factory=Finding)
@@ -125,17 +125,17 @@ class Comparison:
 
     def _read_ledgers(self) -> None:
         add = (
-            "INSERT INTO expected (id, ledger, file, wanted) VALUES (?, ?, ?, ?)"
+            "INSERT INTO expected (id, ledger, item, wanted) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET wanted = max(wanted, excluded.wanted)"
         )
         for number, book in enumerate(self._books):
             with book.ledger() as ledger:
-                for held in ledger.held():
-                    rows = [(record, number, held.file, held.wanted) for record in unpacked(held.ids)]
+                for held in ledger.audit.held():
+                    rows = [(record, number, held.item, held.wanted) for record in unpacked(held.ids)]
                     self._db.executemany(add, rows)
                     self._books.beat()
                 self._chunkers.update(name.partition(" ")[0] for name in ledger.generations())
-                self.difference.pending += ledger.pending()
+                self.difference.pending += ledger.items.pending()
         query = "SELECT count(*) FROM (SELECT 1 FROM expected WHERE wanted GROUP BY id)"
         self.difference.acknowledged = self._db.execute(query).fetchone()[0]
 
@@ -179,13 +179,15 @@ class Comparison:
         ids = "SELECT max(seen) AS seen FROM expected WHERE wanted GROUP BY id"
         counts = f"SELECT coalesce(sum(seen = ?), 0), coalesce(sum(seen = ?), 0) FROM ({ids})"
         difference.sound, difference.missing.count = self._db.execute(counts, (SOUND, UNSEEN)).fetchone()
-        query = "SELECT id, min(ledger), file FROM expected WHERE wanted AND seen = ? GROUP BY id LIMIT ?"
-        for record, number, file in self._db.execute(query, (UNSEEN, EXAMPLES)):
+        query = "SELECT id, min(ledger), item FROM expected WHERE wanted AND seen = ? GROUP BY id LIMIT ?"
+        for record, number, item in self._db.execute(query, (UNSEEN, EXAMPLES)):
             with self._books.books[number].ledger() as ledger:
-                example = Example(record.hex(), ledger.file(file).source, ledger.page_of(file, record))
+                example = Example(
+                    record.hex(), ledger.items.get(item).uri, ledger.audit.page_of(item, record)
+                )
             difference.missing.examples.append(example)
         self._db.execute(
-            "INSERT OR IGNORE INTO lost SELECT ledger, file FROM expected WHERE wanted AND seen <> ?",
+            "INSERT OR IGNORE INTO lost SELECT ledger, item FROM expected WHERE wanted AND seen <> ?",
             (SOUND,),
         )
 
@@ -197,10 +199,10 @@ class Comparison:
         while ids := [record for (record,) in islice(rows, DELETE_IDS)]:
             yield ids
 
-    def files_to_make_again(self, number: int) -> Iterator[int]:
-        """The files of one ledger that lack a sound record."""
-        for (file,) in self._db.execute("SELECT file FROM lost WHERE ledger = ? ORDER BY file", (number,)):
-            yield file
+    def items_to_make_again(self, number: int) -> Iterator[int]:
+        """The items of one ledger that lack a sound record."""
+        for (item,) in self._db.execute("SELECT item FROM lost WHERE ledger = ? ORDER BY item", (number,)):
+            yield item
 
     def not_sound(self, ids: list[bytes]) -> set[bytes]:
         """Those of the ids that the database must hold and doesn't, or holds wrong."""

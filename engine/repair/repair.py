@@ -1,7 +1,7 @@
 """Makes database and ledgers agree again, in an order in which it can be killed at any moment.
 
 What is wrong is deleted first: a kill after that leaves records missing, which every start notices. Then the
-files concerned are listed on disk, and only then the ledger forgets what is not there. From here on the list
+items concerned are listed on disk, and only then the ledger forgets what is not there. From here on the list
 says what is still to be made, until the engine has been over it.
 """
 
@@ -10,21 +10,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from adapters.base import Adapter
 from engine.config import Config
 from engine.errors import UsageError
-from engine.records import source_of
 from engine.repair.books import Book, Books, missing_shards
 from engine.repair.compare import Comparison, Finding
 from engine.runtime.ledger.store import Ledger
+from engine.sources import find_item
+from engine.sources.base import Found, Unreadable
 
-#: The list of files that a repair has to make again, in the run directory.
-LIST = "repair.list"
+#: The items that a repair has to make again, in the run directory: a URI as JSON on each line.
+LIST = "repair.jsonl"
 
-#: Files marked between two commits.
-COMMIT_FILES = 1000
+#: Items marked between two commits.
+COMMIT_ITEMS = 1000
 
 
 def check_repairable(folders: list[Path], books: Books, comparison: Comparison, adapter: Adapter) -> None:
@@ -49,7 +51,7 @@ def check_repairable(folders: list[Path], books: Books, comparison: Comparison, 
             " which none is of this run; nothing was deleted: name the right --adapter, or delete that index"
         )
     for number, book in enumerate(books):
-        if next(comparison.files_to_make_again(number), None) is not None:
+        if next(comparison.items_to_make_again(number), None) is not None:
             with book.ledger() as ledger:
                 _stored_config(book, ledger)
 
@@ -68,16 +70,16 @@ def clear(books: Books, comparison: Comparison, adapter: Adapter) -> int:
 
 
 def mark(books: Books, comparison: Comparison, adapter: Adapter) -> None:
-    """List the files concerned and book that their records are not there; the database counts as ours."""
+    """List the items concerned and book that their records are not there; the database counts as ours."""
     identity = adapter.identity()
     for number, book in enumerate(books):
         with book.ledger() as ledger:
-            if next(comparison.files_to_make_again(number), None) is not None:
-                files = comparison.files_to_make_again(number)
-                _extend_list(book, (ledger.file(file).path for file in files))
-                for done, file in enumerate(comparison.files_to_make_again(number), 1):
-                    ledger.disown(file, comparison.not_sound)
-                    if done % COMMIT_FILES == 0:
+            if next(comparison.items_to_make_again(number), None) is not None:
+                items = comparison.items_to_make_again(number)
+                _extend_list(book, (ledger.items.get(item).uri for item in items))
+                for done, item in enumerate(comparison.items_to_make_again(number), 1):
+                    ledger.audit.disown(item, comparison.not_sound)
+                    if done % COMMIT_ITEMS == 0:
                         ledger.commit()
                         books.beat()
             if identity is not None:
@@ -86,18 +88,17 @@ def mark(books: Books, comparison: Comparison, adapter: Adapter) -> None:
 
 
 def to_make(books: Books) -> Iterator[Config]:
-    """For each run directory with a list of files to make again, the configuration of a run over them."""
+    """For each run directory with a list of items to make again, the configuration of a run over them."""
     for book in books:
         if not (book.run_dir / LIST).exists():
             continue
         with book.ledger() as ledger:
             config = _stored_config(book, ledger)
-            unlistable = tuple(path for path in ledger.unlistable() if os.path.exists(path))
         yield config.changed(
             run_dir=book.run_dir,
-            inputs=unlistable,
-            files_from=str(book.run_dir / LIST),
-            # The ledger tells which files are its own; into the index itself, since the fleet was merged.
+            inputs=(),
+            files_from=None,
+            # The ledger tells which items are its own; into the index itself, since the fleet was merged.
             shard=(0, 1),
             fleet=False,
             include=(),
@@ -111,15 +112,21 @@ def to_make(books: Books) -> Iterator[Config]:
         )
 
 
+def listed(run_dir: Path) -> Iterator[Found]:
+    """The items that are to be made again, as they are now."""
+    for uri in _uris(run_dir):
+        yield find_item(uri) or Unreadable(uri, "it is gone, or can't be read")
+
+
 def not_made(books: Books) -> Finding:
-    """The files on the lists that could not be made again: they are gone, or can't be parsed any more."""
+    """The items on the lists that could not be made again: they are gone, or can't be parsed any more."""
     found = Finding()
     for book in books:
         with book.ledger() as ledger:
-            for path in _listed(book.run_dir):
-                row = ledger.find(source_of(path))
+            for uri in _uris(book.run_dir):
+                row = ledger.items.find(uri)
                 if row is not None and row.state in ("failed", "pending"):
-                    found.add({"id": "", "source": row.source})
+                    found.add({"id": "", "source": row.uri})
     return found
 
 
@@ -152,22 +159,19 @@ def _stored_config(book: Book, ledger: Ledger) -> Config:
     return Config.from_dict(json.loads(stored))
 
 
-def _listed(run_dir: Path) -> Iterator[str]:
+def _uris(run_dir: Path) -> Iterator[str]:
     if (run_dir / LIST).exists():
-        with open(run_dir / LIST, "rb") as lines:
+        with open(run_dir / LIST, encoding="utf-8") as lines:
             for line in lines:
-                yield os.fsdecode(line.rstrip(b"\n"))
+                yield json.loads(line)
 
 
-def _extend_list(book: Book, paths: Iterator[str]) -> None:
+def _extend_list(book: Book, uris: Iterator[str]) -> None:
     """Add to what an interrupted repair had listed; durable, and replaced as a whole."""
     temporary = book.run_dir / f"{LIST}.new"
-    with open(temporary, "wb") as file:
-        for old in _listed(book.run_dir):
-            file.write(os.fsencode(old) + b"\n")
-        for path in paths:
-            if "\n" not in path and not path.endswith("\r"):  # those are found by their state
-                file.write(os.fsencode(path) + b"\n")
+    with open(temporary, "w", encoding="utf-8") as file:
+        for uri in chain(_uris(book.run_dir), uris):
+            file.write(json.dumps(uri) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(book.run_dir / LIST)

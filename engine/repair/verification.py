@@ -42,7 +42,7 @@ def repair(folders: Sequence[Path], url: str) -> Repaired:
         configs = list(steps.to_make(books))
     # The engine takes the locks, and the database's place for a writer, for itself.
     for config in configs:
-        code = Supervisor(config, repair=True).run()
+        code = Supervisor(config, repair=steps.listed(config.run_dir)).run()
         if code == EXIT_STOPPED:
             raise RunStoppedError(f"{config.run_dir}: the repair was stopped")
         if code == EXIT_ENGINE_FAILED:

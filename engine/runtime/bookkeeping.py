@@ -38,7 +38,6 @@ class Bookkeeping:
             self._parts.accounts.received(message)
 
     def _embedded(self, message: m.Embedded, child: Child) -> None:
-        self._parts.credits.embedded(child.name, message.size)
         self._parts.accounts.embedded(message)
 
     def _written(self, message: m.SegmentWritten, child: Child) -> None:

@@ -67,7 +67,7 @@ class Ending:
         parts = self._parts
         if complete and parts.ledger.get("unpublished") and not parts.config.task.fleet:
             self.published = False
-            parts.pipeline.tell_indexer(m.Publish(parts.ledger.distinct_records()))
+            parts.pipeline.tell_indexer(m.Publish(parts.ledger.audit.distinct_records()))
         else:
             self.published = True
 

@@ -70,7 +70,7 @@ class Generation:
         their model checked now, not at the first picture.
         """
         config, url = self._config, self._config.database.adapter
-        booked = ledger.booked()
+        booked = ledger.audit.booked()
         if booked.least and not config.database.full:
             self._check_filled(booked.least, ledger.get("identity"), opened)
         if opened.count and ledger.get("adapter") is None and not config.task.fleet:

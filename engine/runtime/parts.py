@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from engine.runtime.flow.lanes import devices_of, make_lanes, share_out
 from engine.runtime.generation import Generation
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.cleanup import Cleaner
+from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.limits.deaths import Restarts
 from engine.runtime.limits.lock import RunLock
@@ -30,6 +31,7 @@ from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
 from engine.runtime.report.reporter import Reporter
 from engine.runtime.report.throughput import Speed
+from engine.sources.base import Found
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,9 @@ class Parts:
             self.pipeline.tell_indexer(request)
 
 
-def put_together(config: Config, stack: ExitStack) -> Parts:
-    """The parts of a run, each of which the stack takes apart again.
+def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | None = None) -> Parts:
+    """The parts of a run, each of which the stack takes apart again. A `repair` makes these items instead of
+    what the inputs hold.
 
     Raises `UsageError` for options that can't work, `RunStoppedError` where a signal comes meanwhile.
     """
@@ -84,7 +87,8 @@ def put_together(config: Config, stack: ExitStack) -> Parts:
     lanes = make_lanes(devices_of(config.models))
     workers = max(config.memory.workers, len(lanes))
     buffer = config.memory.buffer or default_buffer(workers, len(lanes))
-    credit = Credits(buffer, share_out(workers, lanes))
+    in_flight = InFlight()
+    credit = Credits(buffer, share_out(workers, lanes), in_flight)
     progress = report.ProgressLine(config.run.quiet)
     stack.callback(progress.close)
     generation = Generation(config, progress.say)
@@ -99,9 +103,15 @@ def put_together(config: Config, stack: ExitStack) -> Parts:
     skipped = stack.enter_context(rundir.open_skipped(config.run_dir))
     invocation = ledger.next_run()
     accounts = Accounts(
-        ledger, invocation, generation.name, skipped, config.corpus.skip_failed, config.parsing.file_attempts
+        ledger,
+        invocation,
+        generation.name,
+        skipped,
+        config.corpus.skip_failed,
+        config.parsing.file_attempts,
+        in_flight,
     )
-    intake = Intake(config, accounts)
+    intake = Intake(config, accounts, repair)
     open_many_files()
     pipeline = Pipeline(config, generation.text, lanes)
     stack.callback(pipeline.kill)

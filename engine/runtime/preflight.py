@@ -86,7 +86,7 @@ class Preflight:
 
     def _prepared(self, prepared: m.Prepared, child: Child) -> None:
         ledger = self._parts.ledger
-        filled = ledger.get("identity") if ledger.has_records() else None
+        filled = ledger.get("identity") if ledger.segments.has_records() else None
         if prepared.identity is not None:
             ledger.set("identity", prepared.identity)
         for kind, name in self._parts.generation.known().items():

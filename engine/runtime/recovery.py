@@ -14,9 +14,9 @@ from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child
 from engine.runtime.router import Router
 
-#: What a dead inference process, and the dead indexer, had said before that still counts.
+#: Last messages that still count: of a dead inference process; and of every process, where the indexer died.
 OF_A_LANE = (m.Received, m.Embedded)
-OF_THE_INDEXER = (m.SegmentWritten, m.Deleted, m.Embedded)
+OF_ALL = (m.Received, m.SegmentWritten, m.Deleted, m.Embedded)
 
 log = logging.getLogger("engine")
 
@@ -160,7 +160,7 @@ class Recovery:
             _check_gone(child, str(death))
             # What the database has acknowledged need not be made again, and what was embedded counts.
             for message in child.receive():
-                if isinstance(message, OF_THE_INDEXER):
+                if isinstance(message, OF_ALL):
                     self._router(message, child)
         if parts.stop.asked:
             raise RunStoppedError(f"{parts.stop.why}; {death} meanwhile")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from enum import Enum
 
@@ -37,7 +37,8 @@ from engine.runtime.process.mailbox import AWAY_S
 from engine.runtime.recovery import Recovery
 from engine.runtime.report import summary as report
 from engine.runtime.router import Router
-from engine.stages.discover import check_inputs
+from engine.sources import check_inputs
+from engine.sources.base import Found
 
 #: Files looked at for pruning before the loop turns to its children again.
 PRUNE_STEP = 256
@@ -78,9 +79,10 @@ ENDS = (Phase.DRAINING, Phase.CLOSING)
 
 
 class Supervisor:
-    """One run, from preflight to summary. A `repair` leaves the options in the ledger as they are."""
+    """One run, from preflight to summary. A `repair` makes these items instead of what the inputs
+    hold, and leaves the options in the ledger as they are."""
 
-    def __init__(self, config: Config, repair: bool = False) -> None:
+    def __init__(self, config: Config, repair: Iterable[Found] | None = None) -> None:
         self._config = config
         self._repair = repair
         self._phase = Phase.RESTING
@@ -98,7 +100,7 @@ class Supervisor:
             with ExitStack() as stack:
                 check_inputs(self._config.corpus.inputs, self._config.corpus.files_from)
                 parsers.check()
-                self._use(put_together(self._config, stack))
+                self._use(put_together(self._config, stack, self._repair))
                 return self._run_to_end()
         except (sqlite3.DatabaseError, OSError) as error:
             # Before the first file; or at the very end, where files are closed on a disk that is full.
@@ -107,7 +109,7 @@ class Supervisor:
     def _use(self, parts: Parts) -> None:
         self._parts = parts
         self._router: Router[[Child]] = Router()
-        self._preflight = Preflight(parts, self._repair)
+        self._preflight = Preflight(parts, self._repair is not None)
         self._recovery = Recovery(parts, self._router)
         self._ending = Ending(parts)
         Bookkeeping(parts).register(self._router)
@@ -336,11 +338,11 @@ class Supervisor:
                 parts.ledger.set("listed", str(parts.invocation))
             parts.ledger.commit()
             # Failures of files that have left the corpus are told no more, where that can be known.
-            lines = parts.ledger.failures(parts.invocation if parts.intake.whole else 0)
+            lines = parts.ledger.items.failures(parts.invocation if parts.intake.whole else 0)
             failures = report.write_lines(run_dir / "failures.jsonl", lines)
             if code == EXIT_DONE and failures:
                 status, code = "complete_with_failures", EXIT_FAILURES
-            totals = parts.ledger.totals()
+            totals = parts.ledger.audit.totals()
             parts.reporter.end(status, code, why, totals, failures, parts.restarts.counts)
             return code
         except (sqlite3.DatabaseError, OSError) as error:

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = one.add_argument
     add("--tasks", type=_count, metavar="N",
-        help="shares of the files, a task for each (default: 16 times --concurrent)")  # fmt: skip
+        help="shares of the files, a task for each (default: 32 times --concurrent)")  # fmt: skip
     add("--run-dir", metavar="DIR", help="that all nodes can write (default: as that of engine.run)")
     add("--concurrent", type=_count, metavar="K", help="most tasks at once")
     add("--gpus-per-task", type=_count, metavar="G", help="as --gres=gpu:G")

@@ -21,7 +21,7 @@ from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import FLEET, Requested
 from engine.slurm.states import Task, task_states
-from engine.stages.discover import check_inputs
+from engine.sources import check_inputs
 
 #: Seconds between two looks at the queue, and most of them for which SLURM may be away meanwhile.
 POLL_S, AWAY_S = 5.0, 900.0
@@ -54,7 +54,9 @@ def _wanted(args: argparse.Namespace, given: Sequence[str], more: Sequence[str])
     """The fleet that is asked for, and the configuration that its tasks have in common. Raises `UsageError`
     for what `engine.run` would refuse in each task."""
     if not (args.tasks or args.concurrent):
-        raise UsageError("--tasks: give the number of shards, or --concurrent K for 16 times as many")
+        raise UsageError(
+            f"--tasks: give the number of shards, or --concurrent K for {SHARDS_PER_TASK} times as many"
+        )
     tasks = args.tasks or SHARDS_PER_TASK * args.concurrent
     named = [] if args.run_dir is None else ["--run-dir", args.run_dir]
     for word in given:

@@ -12,7 +12,7 @@ from engine.sources.base import Found, Item, Listing, OpenedItem, Rules, Source
 from engine.sources.manifest import check_manifest, listed
 
 #: The sources by URL scheme; a name without a scheme is a local path.
-REGISTRY = Registry("sources", {"file": "engine.sources.local:LocalSource"})
+REGISTRY = Registry("sources", {"file": "engine.sources.local:LocalSource"}, base=Source)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -46,6 +46,11 @@ def open_item(item: Item) -> OpenedItem:
 def item_now(item: Item) -> Item | None:
     """The item as it is now; None where it is gone or can't be looked at."""
     return source_for(scheme_of(item.uri)).now(item)
+
+
+def find_item(uri: str) -> Item | None:
+    """The item with that URI; None where there is none. Raises `UsageError` for an unknown scheme."""
+    return source_for(scheme_of(uri)).find(uri)
 
 
 def check_inputs(inputs: Sequence[str], files_from: str | None) -> None:

@@ -66,15 +66,13 @@ class Rules:
     """Which of the items that its inputs hold a run takes. A pattern fits the name relative to the input, or
     the last part of the name alone.
 
-    `shard` is (number from 0, how many); `known` tells of URIs that are not looked at, because an earlier
-    listing that was interrupted has them already.
+    `shard` is (number from 0, how many).
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     hidden: bool = False
     shard: tuple[int, int] = (0, 1)
-    known: Callable[[str], bool] | None = None
 
     def excludes(self, relative: str) -> bool:
         """Whether an `--exclude` pattern fits: of a folder, all that lies below it is left out."""
@@ -90,19 +88,17 @@ class Rules:
         """Whether the item belongs to this run's shard."""
         return shard_of(uri, self.shard[1]) == self.shard[0]
 
-    def select(
-        self, uri: str, location: str, relative: str, item: Item | Callable[[], Found]
-    ) -> Iterator[Found]:
+    def select(self, uri: str, relative: str, item: Item | Callable[[], Found]) -> Iterator[Found]:
         """What a listing gives for an item: itself, the rule that leaves it out, or nothing.
 
         `relative` is its name below the input; an item that has to be looked at first is a call. Nothing is
-        looked at that is another shard's or known.
+        looked at that is another shard's.
         """
         if not self.in_shard(uri):
             return
         if rule := self.left_out(relative):
             yield LeftOut(uri, rule)
-        elif self.known is None or not self.known(location):
+        else:
             yield item() if callable(item) else item
 
 
@@ -190,9 +186,12 @@ class Source(ABC):
         """The item's content. Raises `OSError` here or when it is read."""
 
     @abstractmethod
+    def find(self, uri: str) -> Item | None:
+        """The item with that URI as it is now; None where it is gone or can't be looked at."""
+
     def now(self, item: Item) -> Item | None:
-        """The item as it is now, to be compared with what was listed; None where it is gone or can't be
-        looked at."""
+        """As `find`, for an item that was listed, to see whether it has changed."""
+        return self.find(item.uri)
 
 
 def shard_of(uri: str, shards: int) -> int:

@@ -56,7 +56,7 @@ class FlatListing(Listing):
             for item in self._source.items(name):
                 if not item.uri.startswith(others):
                     relative = item.uri.removeprefix(prefix)
-                    yield from self._rules.select(item.uri, item.location, relative, item)
+                    yield from self._rules.select(item.uri, relative, item)
         except OSError as error:
             self.complete = False
             yield Unreadable(name, error.strerror or str(error))

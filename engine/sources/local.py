@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -60,6 +61,11 @@ class LocalSource(Source):
             return item_of(item.location, item.uri, os.stat(item.location))
         except OSError:
             return None
+
+    def find(self, uri: str) -> Item | None:
+        raw = re.sub("%([89A-F][0-9A-F])", lambda byte: chr(0xDC00 + int(byte[1], 16)), uri)
+        found = (look_at(path, uri) for path in (uri, raw) if source_of(path) == uri)
+        return next((each for each in found if isinstance(each, Item)), None)
 
 
 class LocalListing(Listing):
@@ -163,7 +169,7 @@ class LocalListing(Listing):
 
     def _look(self, path: str, relative: str) -> Iterator[Found]:
         uri = source_of(path)
-        for found in self._rules.select(uri, path, relative, lambda: look_at(path, uri)):
+        for found in self._rules.select(uri, relative, lambda: look_at(path, uri)):
             self.complete &= not isinstance(found, Unreadable)
             yield found
 
@@ -193,6 +199,11 @@ def item_of(path: str, uri: str, status: os.stat_result) -> Item:
     """The item that the file at the path is; its time is held to what the ledger can store."""
     mtime_ns = max(-MOST_NS, min(MOST_NS, status.st_mtime_ns))
     return Item(uri, status.st_size, str(mtime_ns), mtime_ns, path)
+
+
+def local_item(path: str) -> Item:
+    """The file at that path as an item. Raises `OSError`."""
+    return item_of(path, source_of(path), os.stat(path))
 
 
 def reason(error: OSError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,7 +13,7 @@ from engine import parsers
 from engine.chunkers.base import Chunker
 from engine.errors import EngineError, ParseError, SkipFileError
 from engine.models.spec import ImageSpec, TextSpec
-from engine.parsers.reading import LocalFile, Progress, hash_content, no_progress
+from engine.parsers.reading import Progress, hash_content, no_progress
 from engine.records import (
     Chunk,
     Kind,
@@ -25,7 +24,8 @@ from engine.records import (
     record_id,
     text_hash,
 )
-from engine.stages.discover import modified_ns
+from engine.sources import item_now, open_item
+from engine.sources.base import Item, OpenedItem
 from engine.stages.segment import (
     RECORD_OVERHEAD_BYTES,
     SEGMENT_BYTES,
@@ -56,10 +56,7 @@ class FileJob:
     """
 
     attempt: int
-    path: str
-    source: str
-    size: int
-    mtime_ns: int
+    item: Item
     known_hash: str | None = None
     checkpoint: str | None = None
     last: int = -1
@@ -117,7 +114,8 @@ class ParseStage:
         """
         end = FileEnd("parsed")
         try:
-            yield from self._parse(job, end)
+            with open_item(job.item) as opened:
+                yield from self._parse(job, opened, end)
         except _CallersError as error:
             raise error.raised from None
         except SkipFileError as error:
@@ -135,15 +133,16 @@ class ParseStage:
             end.outcome = "changed"
         yield end
 
-    def _parse(self, job: FileJob, end: FileEnd) -> Iterator[ParsedSegment | SectionFailure]:
+    def _parse(
+        self, job: FileJob, opened: OpenedItem, end: FileEnd
+    ) -> Iterator[ParsedSegment | SectionFailure]:
         progress = self.on_progress or no_progress
-        opened = LocalFile(job.path)
         end.content_hash = hash_content(opened, progress)
-        end.bytes_read = job.size
+        end.bytes_read = job.item.size
         if job.known_hash == end.content_hash:
             end.outcome = "unchanged"
             return
-        end.media_type = parsers.detect(opened, job.path)
+        end.media_type = parsers.detect(opened, job.item.location)
         end.kind = "text" if "text" in parsers.kinds_of(end.media_type) else "image"
         options = parsers.ParseOptions(
             self._asked_image_spec, self.exact_images, self.tolerate_truncated, progress
@@ -240,7 +239,7 @@ class ParseStage:
         media_type: str,
         previous: int,
     ) -> TextSegment:
-        where = (job.source, section.page)
+        where = (job.item.uri, section.page)
         made_by = (self.chunker.identity.key, self.text_spec.digest)
         starts = [section.start + chunk.start for chunk in chunks]
         ends = [section.start + chunk.end for chunk in chunks]
@@ -255,11 +254,11 @@ class ParseStage:
             ordinal=section.unit * SUBS_PER_UNIT + sub,
             after=previous,
             checkpoint=after.dumps(),
-            source=job.source,
+            source=job.item.uri,
             media_type=media_type,
             page=section.page,
-            mtime_ns=job.mtime_ns,
-            file_size=job.size,
+            mtime_ns=job.item.mtime_ns,
+            file_size=job.item.size,
             size=size,
             maybe_present=job.maybe_present,
             ids=ids,
@@ -285,14 +284,14 @@ class ParseStage:
             ordinal=section.unit * SUBS_PER_UNIT,
             after=previous,
             checkpoint=Checkpoint(section.resume).dumps(),
-            source=job.source,
+            source=job.item.uri,
             media_type=media_type,
             page=section.page,
-            mtime_ns=job.mtime_ns,
-            file_size=job.size,
+            mtime_ns=job.item.mtime_ns,
+            file_size=job.item.size,
             size=section.pixels.nbytes + 4 * spec.dimensions + RECORD_OVERHEAD_BYTES + _shared_cost(section),
             maybe_present=job.maybe_present,
-            ids=[record_id(job.source, *place)],
+            ids=[record_id(job.item.uri, *place)],
             hashes=[section.content_hash],
             pixels=section.pixels,
             document=section.document,
@@ -337,9 +336,6 @@ def _guarded(items: Iterator[_Item]) -> Iterator[_Item]:
 
 
 def _has_changed(job: FileJob) -> bool:
-    """Whether the file is another by now than it was found to be; one that is gone has not changed."""
-    try:
-        status = os.stat(job.path)
-    except OSError:
-        return False
-    return (status.st_size, modified_ns(status)) != (job.size, job.mtime_ns)
+    """Whether the item is another by now than it was found to be; one that is gone has not changed."""
+    now = item_now(job.item)
+    return now is not None and not now.same_content(job.item.size, job.item.version)

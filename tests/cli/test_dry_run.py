@@ -12,6 +12,7 @@ from engine.cli.options import parse
 from engine.config import Config
 from engine.errors import UsageError
 from engine.runtime.ledger.store import Ledger
+from tests.items import item
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def remember(run_dir: Path, corpus: Path, **states: str) -> None:
     for name, state in states.items():
         path = corpus / f"{name}.txt"
         status = path.stat()
-        row = ledger.add(str(path), str(path), status.st_size, status.st_mtime_ns, 1)
-        ledger.finish(row.id, state)  # type: ignore[arg-type]
+        row = ledger.items.add(item(str(path), status.st_size, status.st_mtime_ns), 1)
+        ledger.items.finish(row.id, state)  # type: ignore[arg-type]
     ledger.close()
 
 

@@ -57,7 +57,6 @@ def records(url: str) -> list[dict[str, object]]:
     return found
 
 
-@pytest.mark.xfail(reason="a run still lists paths alone, by engine.stages.discover", strict=True)
 def test_a_corpus_is_indexed_searched_and_kept_in_step_by_parts_of_another_package(
     tmp_path: Path, url: str
 ) -> None:

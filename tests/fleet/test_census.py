@@ -3,68 +3,76 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
-from engine.fleet.census import SAMPLE_FILES, Census, Class, Sampled
-from engine.fleet.estimate import estimate
-from engine.fleet.trial import Trial, Yielded
-from engine.stages.discover import FoundFile
+from engine.cli.options import parse
+from engine.fleet.census import Census, class_of, take_census
+from engine.fleet.estimate import Estimate, estimate
+from engine.fleet.trial import Trial, Yield, _sample
 
-#: Records of a megabyte of a file, by whether it is large: large ones give half as many.
-RATES = {False: 2000.0, True: 1000.0}
-
-
-def drawn(seed: int, files: int) -> tuple[Class, float]:
-    """Files of uneven sizes, of which some were drawn, and the records of all of them."""
-    chance = random.Random(seed)
-    found, records = Class(), 0.0
-    for number in range(files):
-        size = int(chance.paretovariate(1.3) * 10_000)
-        found.add(FoundFile(f"/c/{number}.txt", f"/c/{number}.txt", size, 1), float(size), chance)
-        records += size * RATES[size > 100_000] / 1e6
-    return found, records
+#: Records of a kilobyte of a file, by whether it is large.
+RATES = {False: 2.0, True: 1.0}
 
 
-def guessed(found: Class, done: set[int]) -> float:
-    """The records of a corpus of which the run came through these files of the sample, by their priority."""
-    ordered = sorted(found.sample, reverse=True)
-    yields = [yielded(file, number in done) for number, file in enumerate(ordered)]
-    counts = {"text": 100, "image": 0, "indexed": 100}
+def records_of(size: int) -> int:
+    return round(size * RATES[size > 20_000] / 1000)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A thousand texts of uneven sizes, and one as large as all of them together."""
+    chance, total = random.Random(5), 0
+    for number in range(1000):
+        size = int(chance.paretovariate(1.3) * 3_000)
+        total += size
+        with open(tmp_path / f"{number}.txt", "wb") as file:
+            file.truncate(size)
+    with open(tmp_path / "manual.pdf", "wb") as file:
+        file.truncate(total)
+    return tmp_path
+
+
+def guessed(census: Census, work: Path, share: float) -> Estimate:
+    """What is made of a run that came through the beginning of the sample."""
+    order = list(_sample(census, work))
+    sizes = {file.uri: file.size for each in census.classes.values() for file in each.sample}
+    yields: dict[tuple[str, int], Yield] = {}
+    for source, key in order[: max(1, int(share * len(order)))]:
+        size = sizes.get(source, 2**20)
+        seen = yields.setdefault(key, Yield())
+        seen.files, seen.size, seen.texts = seen.files + 1, seen.size + size, seen.texts + records_of(size)
     summary = {
-        "tokens": 25_600, "chunks": counts, "seconds": 12.0, "memory": {},
+        "tokens": 25_600, "chunks": {"text": 100, "image": 0, "indexed": 100}, "seconds": 12.0, "memory": {},
         "stages": {"infer": {"calls": {"text": {"seconds": 8.0}}}},
         "speed_of_light": {"window_s": 10.0, "device": "cpu"},
     }  # fmt: skip
-    census = Census(classes={"text/plain": found})
-    made = estimate(census, Trial(summary, 10_000, {"text/plain": yields}, {"text/plain": 256.0}))
-    assert made.tokens == pytest.approx(made.records * 256)
+    return estimate(census, Trial(summary, 10_000, yields, {"text/plain": 256.0}))
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_part_of_the_sample_tells_of_the_whole(corpus: Path, tmp_path: Path, share: float) -> None:
+    census = take_census(parse([str(corpus), "--adapter", "memory://x"]))
+    work = tmp_path / "work"
+    work.mkdir()
+    made = guessed(census, work, share)
+    texts = next(each for each in made.types if each.type == "text/plain")
+    real = sum(records_of(path.stat().st_size) for path in corpus.glob("*.txt"))
+    assert texts.files == 1000
+    assert texts.texts == pytest.approx(real, rel=0.15)
+    assert texts.tokens == pytest.approx(texts.texts * 256)
     assert made.index_bytes == pytest.approx(made.records * 100)
-    return made.records
 
 
-def yielded(file: Sampled, done: bool) -> Yielded:
-    texts = round(file.size * RATES[file.size > 100_000] / 1e6)
-    return Yielded(file, file.size, texts if done else 0, 0, done)
-
-
-def test_a_corpus_that_was_looked_at_whole_is_counted() -> None:
-    found, records = drawn(1, SAMPLE_FILES)
-    assert found.next == 0
-    assert guessed(found, set(range(SAMPLE_FILES))) == pytest.approx(records, rel=0.01)
-
-
-@pytest.mark.parametrize("done", [60, 200])
-def test_a_part_of_it_is_right_on_average_and_never_far_off(done: int) -> None:
-    errors = []
-    for seed in range(30):
-        found, records = drawn(seed, 5000)
-        errors.append(guessed(found, set(range(done))) / records - 1)
-    assert abs(sum(errors) / len(errors)) < 0.05
-    assert max(map(abs, errors)) < 0.3
-
-
-def test_files_that_were_faster_than_others_before_them_do_not_count() -> None:
-    found, _ = drawn(3, 5000)
-    only_one_missing = set(range(SAMPLE_FILES)) - {50}
-    assert guessed(found, only_one_missing) == guessed(found, set(range(50)))
+def test_a_file_that_is_much_of_the_corpus_comes_when_the_others_have_had_their_turn(
+    corpus: Path, tmp_path: Path
+) -> None:
+    census = take_census(parse([str(corpus), "--adapter", "memory://x"]))
+    work = tmp_path / "work"
+    work.mkdir()
+    order = list(_sample(census, work))
+    place = next(place for place, (source, _) in enumerate(order) if source.endswith(".pdf"))
+    assert place > len(order) / 2
+    files = [file for each in census.classes.values() for file in each.sample]
+    assert all(file in census.classes[class_of(file)].sample for file in files)

@@ -32,4 +32,4 @@ def test_an_index_in_int8_is_searched_in_int8_and_refuses_float32(tmp_path: Path
     assert f"this run asks for {MODEL} (" in mixed.stderr
     other = run("engine.search", "leeks", "--adapter", url, "--kind", "text", "--backend", "torch")
     assert other.returncode == 2
-    assert "is one of 8-bit integers, which --backend onnx alone runs" in other.stderr
+    assert "--backend torch: it computes in float32, bfloat16 or float16, not in int8" in other.stderr

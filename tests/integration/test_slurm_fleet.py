@@ -14,7 +14,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from engine.runtime.ledger.store import Ledger
-from engine.stages.discover import shard_of
+from engine.sources.base import shard_of
 from tests.cluster import Cluster, cluster
 from tests.integration.runs import HANG_S, Corpus, same_vectors, wait_until
 from tests.integration.test_run import PROSE

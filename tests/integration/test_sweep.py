@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import adapters
-from engine.runtime.ledger.store import Ledger, unpacked
+from engine.runtime.ledger.segments import unpacked
+from engine.runtime.ledger.store import Ledger
 from tests.integration.runs import Corpus, same_vectors, wait_until
 from tests.integration.test_run import PROSE, undisturbed
 
@@ -42,7 +43,7 @@ def killed_before_it_booked(corpus: Corpus) -> set[str]:
         before = records_in(corpus)
         wait_until(lambda: records_in(corpus) > before)
     with closing(Ledger(corpus.run_dir)) as ledger:
-        booked = {one.hex() for held in ledger.held() for one in unpacked(held.ids)}
+        booked = {one.hex() for held in ledger.audit.held() for one in unpacked(held.ids)}
     return corpus.records().keys() - booked
 
 

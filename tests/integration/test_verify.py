@@ -18,7 +18,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from PIL import Image
 
-from engine.stages.discover import shard_of
+from engine.sources.base import shard_of
 from tests.integration.runs import HANG_S, Corpus, kill_group, same_vectors
 from tests.integration.tampering import Database, Elastic, Lance
 from tests.integration.test_run import PROSE, big_corpus, wait_for_records
@@ -198,7 +198,7 @@ def test_a_lost_ledger_is_adopted_and_nothing_is_embedded_twice(
     assert verify(corpus, database.url).code == 0
     refused_now = verify(corpus, database.url, "--adopt")
     assert refused_now.code == 2
-    assert "its ledger knows 7 files already" in refused_now.err
+    assert "its ledger knows 7 items already" in refused_now.err
 
 
 def test_what_changed_since_the_ledger_was_lost_is_made_by_the_next_run(
@@ -253,7 +253,7 @@ def test_a_file_that_is_gone_can_not_be_made_again_and_is_named(corpus: Corpus, 
     assert told.code == 1
     assert told.counts() == (0, 0, 0)
     assert [one["source"] for one in told.found["repaired"]["not_made"]["examples"]] == [str(source)]
-    assert "no such file" in (corpus.run_dir / "failures.jsonl").read_text()
+    assert "it is gone" in (corpus.run_dir / "failures.jsonl").read_text()
     assert corpus.records().keys() == records.keys() - set(of(records, "2.txt")[:2])
 
 
@@ -379,7 +379,7 @@ STEPS = [
     ("repair", "clear", "after"),
     ("repair", "_extend_list", "after"),
     ("repair", "mark", "after"),
-    ("run", "_open", "after"),
+    ("run", "_admit", "before"),
     ("repair", "finish", "before"),
 ]
 

@@ -21,8 +21,10 @@ from engine.records import Record, record_id
 from engine.repair.books import Books, missing_shards, with_ledger
 from engine.repair.compare import EXAMPLES, Comparison, Difference, fault
 from engine.runtime.generation import text_generation
-from engine.runtime.ledger.store import Acknowledged, Ledger
+from engine.runtime.ledger.segments import Acknowledged
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.report.run_directory import shard_of_folder
+from tests.items import item
 from tests.records import make_record, make_schema, make_vectors
 
 URL = "memory://compare"
@@ -52,12 +54,12 @@ def sound(count: int, source: str = "/corpus/file", seed: int = 0, chunker: str 
 def book(ledger: Ledger, records: Sequence[Record], version: int = 0, ordinal: int = 0) -> int:
     """Book the records as one acknowledged segment."""
     source = records[0].source
-    row = ledger.find(source) or ledger.add(source, source, 1, 1, 1)
-    while row.version < version:
-        ledger.start_version(row.id, 1, 1)
-        row = ledger.file(row.id)
+    row = ledger.items.find(source) or ledger.items.add(item(source), 1)
+    while row.revision < version:
+        ledger.items.start_revision(row.id, item("/"))
+        row = ledger.items.get(row.id)
     ids = bytes.fromhex("".join(record.id for record in records))
-    ledger.acknowledge([Acknowledged(row.id, version, ordinal, ordinal - 1, 7, "", ids, True)])
+    ledger.segments.acknowledge([Acknowledged(row.id, version, ordinal, ordinal - 1, 7, "", ids, True)])
     return row.id
 
 
@@ -109,7 +111,7 @@ def test_records_that_wait_for_their_deletion_are_neither_missing_nor_extra(
     shared = old[0]
     book(ledger, old)
     file = book(ledger, [shared, *new], version=1)
-    ledger.replace(file)
+    ledger.leftovers.replace(file)
     ledger.close()
     index.write([*old, *new], maybe_present=False)
     assert counts(compared(index, tmp_path / "run")) == (0, 0, 0, 5)
@@ -136,8 +138,8 @@ def test_each_record_may_be_of_any_chunker_that_the_ledger_has_known(
     older, unknown = sound(3, chunker="tokens-64-0"), sound(2, seed=1, chunker="tokens-1-0")
     file = book(ledger, older)
     book(ledger, unknown, ordinal=1)
-    ledger.describe(file, "text", "text/plain", text_generation("tokens-64-0", DIGEST), "hash")
-    ledger.start_version(file, 1, 1)  # which forgets what the file was made with
+    ledger.items.describe(file, "text", "text/plain", text_generation("tokens-64-0", DIGEST), "hash")
+    ledger.items.start_revision(file, item("/"))  # which forgets what the file was made with
     ledger.close()
     index.write([*older, *unknown], maybe_present=False)
     difference = compared(index, tmp_path / "run")
@@ -177,7 +179,7 @@ def test_a_record_that_is_there_twice_is_wrong_and_one_without_an_id_extra(
         assert counts(comparison.difference) == (0, 1, 1, 0)
         assert comparison.difference.wrong.examples[0].why == "there twice"
         assert list(comparison.unwanted()) == [[records[0].id]]
-        assert list(comparison.files_to_make_again(0)) == [1]
+        assert list(comparison.items_to_make_again(0)) == [1]
         ids = [bytes.fromhex(record.id) for record in records]
         assert comparison.not_sound(ids) == {ids[0]}
 
@@ -242,10 +244,10 @@ def peak_of(folder: Path, size: int) -> int:
     folder.mkdir()
     with closing(Ledger(folder)) as ledger:
         ledger.set("adapter", URL)
-        row = ledger.add("/a", "/a", 1, 1, 1)
+        row = ledger.items.add(item("/a"), 1)
         for ordinal in range(size // 1000):
             ids = b"".join((2 * (1000 * ordinal + i)).to_bytes(16) for i in range(1000))
-            ledger.acknowledge([Acknowledged(row.id, 0, ordinal, ordinal - 1, None, "", ids, True)])
+            ledger.segments.acknowledge([Acknowledged(row.id, 0, ordinal, ordinal - 1, None, "", ids, True)])
     large = Large("compare")
     large.size = size
     tracemalloc.start()

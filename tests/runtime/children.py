@@ -82,15 +82,15 @@ class Deadly:
     named `stuck` never. One named `text` has a segment, one named `endless` them without an end."""
 
     def parse(self, job: FileJob) -> Iterator[Parsed]:
-        if job.path == "deadly":
+        if job.item.location == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
-        if job.path == "slow":
+        if job.item.location == "slow":
             time.sleep(1)
-        if job.path == "stuck":
+        if job.item.location == "stuck":
             time.sleep(600)
-        while job.path in ("text", "endless"):
+        while job.item.location in ("text", "endless"):
             yield make_segment(1, size=100, attempt=job.attempt)
-            if job.path == "text":
+            if job.item.location == "text":
                 break
             time.sleep(0.001)
         yield FileEnd("parsed")

@@ -12,7 +12,7 @@ import hashlib
 import io
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,12 @@ from random import Random
 from engine.records import SectionFailure
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.cleanup import Cleaner
-from engine.runtime.ledger.store import ID_BYTES, Ledger
+from engine.runtime.ledger.segments import ID_BYTES
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
-from engine.stages.discover import FoundFile
+from engine.sources.base import Found, Item
 from engine.stages.parse import FileEnd, FileJob
+from tests.items import item
 
 #: Far more than any simulated run needs; a run that never ends fails instead of hanging.
 MOST_ACTIONS = 20_000
@@ -48,6 +50,7 @@ class Content:
     pieces: tuple[Piece | None, ...]
     mtime_ns: int = 1
     failed: bool = False
+    size: int = 100
 
     @property
     def content_hash(self) -> str:
@@ -113,7 +116,7 @@ def parse(job: FileJob, content: Content) -> Iterator[Segment | SectionFailure |
             yield SectionFailure(ordinal, ordinal + 1, "damaged-page", "no such font")
         elif ordinal not in job.done:
             yield Segment(
-                job.attempt, ordinal, previous, str(ordinal + 1), job.path, piece, job.maybe_present
+                job.attempt, ordinal, previous, str(ordinal + 1), job.item.location, piece, job.maybe_present
             )
             end.segments += 1
             end.chunks += len(piece.chunks)
@@ -176,7 +179,11 @@ class Run:
         random: Random,
         plan: str = "plan",
         prune: bool = False,
+        skip_failed: bool = False,
+        changing: Collection[str] = (),
+        beside: Sequence[Found] = (),
     ) -> None:
+        """`changing` are files that change while they are read; `beside` is what else is listed."""
         self.ledger = Ledger(folder)
         # Nothing here survives a power cut, and nothing has to: what counts is what was committed.
         self.ledger._db.execute("COMMIT")
@@ -185,7 +192,12 @@ class Run:
         self.corpus, self.database, self.random = corpus, database, random
         self.skipped = io.StringIO()
         number = self.ledger.next_run()
-        self.accounts = Accounts(self.ledger, number, lambda kind: f"{plan} of {kind}", self.skipped)
+        self.accounts = Accounts(
+            self.ledger, number, lambda kind: f"{plan} of {kind}", self.skipped, skip_failed
+        )
+        self.changing, self.beside = changing, beside
+        #: Of the deaths of parsers, the share for which a file is to blame.
+        self.crashing = 0.3
         self.ledger.adopt_plan("text", f"{plan} of text")
         self.ledger.commit()
         self.prune = prune
@@ -199,7 +211,7 @@ class Run:
         #: The ids that the indexer is still to name of the file that is swept.
         self.sweep: Iterator[str] | None = None
         self.indexer: deque[object] = deque()
-        self.waiting: deque[FoundFile] = deque()
+        self.waiting: deque[Item] = deque()
 
     def go(
         self, deaths: int = 0, actions: int | None = None, collapses: int = 0, lane_deaths: int = 0
@@ -228,11 +240,12 @@ class Run:
                 pass
         self._clean()
         self.ledger.close()
+        assert self.accounts.in_flight.bytes() == self.accounts.in_flight.indexing() == 0
         return True
 
     def _admit(self) -> None:
-        for path, content in self.corpus.items():
-            found = FoundFile(path, path, 100, content.mtime_ns)
+        items = [item(path, content.size, content.mtime_ns) for path, content in self.corpus.items()]
+        for found in (*items, *self.beside):
             work = self.accounts.admit(found)
             if work is not None:
                 self.waiting.append(work)
@@ -249,6 +262,8 @@ class Run:
     def _possible(self, deaths: int) -> list[Callable[[], None]]:
         possible: list[Callable[[], None]] = []
         living = [parser for parser in self.parsers if not parser.dead]
+        self.waiting.extend(self.accounts.again)
+        self.accounts.again.clear()
         if self.waiting and any(not lane.dead for lane in self.lanes):
             possible.append(self._dispatch)
         for parser in living:
@@ -324,6 +339,8 @@ class Run:
         message = wire.popleft()
         if isinstance(message, m.Received):
             self.accounts.received(message)
+        elif isinstance(message, m.Embedded):
+            self.accounts.embedded(message)
         elif isinstance(message, m.SegmentWritten):
             self.accounts.written(message)
         elif isinstance(message, m.Deleted):
@@ -343,7 +360,7 @@ class Run:
         for job in parser.jobs:
             at_fault = job is parser.current_item
             crashed = "killed by SIGSEGV" if at_fault and parser.crashed else None
-            self.crashes[job.path] += crashed is not None
+            self.crashes[job.item.location] += crashed is not None
             again = self.accounts.lost(job.attempt, job in parser.begun, crashed)
             if again is not None:
                 jobs.append(again)
@@ -403,7 +420,7 @@ class Run:
         if parser.current_item is None:
             parser.current_item = parser.inbox.popleft()
             parser.begun.append(parser.current_item)
-            parser.output = parse(parser.current_item, self.corpus[parser.current_item.path])
+            parser.output = parse(parser.current_item, self.corpus[parser.current_item.item.uri])
             return
         item = next(parser.output)
         if isinstance(item, Segment):
@@ -411,13 +428,15 @@ class Run:
         elif isinstance(item, SectionFailure):
             parser.control.append(m.SectionFailed(parser.current_item.attempt, item))
         elif isinstance(item, FileEnd):
+            if parser.current_item.item.uri in self.changing:
+                item.outcome = "changed"
             parser.ended.append(m.FileParsed(parser.current_item.attempt, item))
             parser.current_item = None
 
     def _die(self, parser: Parser) -> None:
         self.deaths += 1
         parser.dead = True
-        parser.crashed = self.random.random() < 0.3
+        parser.crashed = self.random.random() < self.crashing
         if self.random.random() < 0.3:
             # Just before the news of the files that have ended with them.
             parser.channel.extend(parser.segments)
@@ -427,13 +446,16 @@ class Run:
         if parser.channel:
             segment = parser.channel.popleft()
             chunks = len(segment.piece.chunks)
-            lane.news.append(m.Received(segment.attempt, segment.ordinal, 0, chunks, "parser-0"))
+            lane.news.append(m.Received(segment.attempt, segment.ordinal, chunks, chunks, "parser-0"))
             lane.model.append(segment)
         elif not any(message is parser for message in lane.news):
             lane.news.append(parser)
 
     def _embed(self, lane: Lane) -> None:
-        lane.channel.append(lane.model.popleft())
+        segment = lane.model.popleft()
+        chunks = len(segment.piece.chunks)
+        lane.channel.append(segment)
+        lane.news.append(m.Embedded(segment.attempt, segment.ordinal, chunks, chunks, "text", chunks))
 
     def _arrive(self, lane: Lane) -> None:
         """By a lane's channel at the indexer: a segment, or the end."""
@@ -473,7 +495,7 @@ class Run:
                 checkpoint=item.checkpoint,
                 kind="text",
                 page=item.ordinal + 1,
-                size=0,
+                size=len(ids),
                 ids=bytes.fromhex("".join(taken)),
                 refused=dict.fromkeys(range(item.piece.refused), "mapping"),
             )
@@ -483,7 +505,7 @@ class Run:
 def states(folder: Path) -> dict[str, str]:
     """Each file's state in the ledger."""
     ledger = Ledger(folder)
-    found = dict(ledger._db.execute("SELECT source, state FROM files"))
+    found = dict(ledger._db.execute("SELECT uri, state FROM items"))
     ledger.close()
     return found
 

@@ -10,8 +10,10 @@ import pytest
 from engine.cli.options import parse
 from engine.errors import UsageError
 from engine.runtime.generation import Generation
-from engine.runtime.ledger.store import Acknowledged, Ledger
+from engine.runtime.ledger.segments import Acknowledged
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.process.messages import Opened
+from tests.items import item
 
 URL = "memory://generation"
 
@@ -23,9 +25,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.set("adapter", URL)
     ledger.set("identity", "mine")
     for number in range(2):
-        row = ledger.add(f"/{number}", f"/{number}", 1, 1, 1)
+        row = ledger.items.add(item(f"/{number}"), 1)
         ids = b"".join(bytes([number, i]) * 8 for i in range(5))
-        ledger.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "", ids, True)])
+        ledger.segments.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "", ids, True)])
     yield ledger
     ledger.close()
 
@@ -66,7 +68,7 @@ def test_an_index_that_holds_enough_is_taken(tmp_path: Path, ledger: Ledger, cou
 
 
 def test_records_that_are_to_be_deleted_need_not_be_there(tmp_path: Path, ledger: Ledger) -> None:
-    ledger.remove(1)
+    ledger.leftovers.remove(1)
     assert checked(tmp_path, ledger, "mine", 5) == []
     with pytest.raises(UsageError, match="holds 4 records, fewer than the 5"):
         checked(tmp_path, ledger, "mine", 4)

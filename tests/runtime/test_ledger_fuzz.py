@@ -17,16 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from engine.errors import UsageError
 from engine.runtime.ledger import store as module
-from engine.runtime.ledger.store import (
-    DOUBTFUL,
-    ID_BYTES,
-    OPEN,
-    SWEEP,
-    Acknowledged,
-    FailureRow,
-    FileRow,
-    Ledger,
-)
+from engine.runtime.ledger.items import FailureRow, ItemRow
+from engine.runtime.ledger.leftovers import Doubt
+from engine.runtime.ledger.segments import ID_BYTES, Acknowledged
+from engine.runtime.ledger.store import Ledger
+from tests.items import item
 
 SOURCES = ("/a", "/b")
 
@@ -112,22 +107,22 @@ class Life(RuleBasedStateMachine):
         self.patch.stop()
         shutil.rmtree(self.place)
 
-    def row(self, source: str) -> FileRow:
-        row = self.ledger.find(source)
+    def row(self, source: str) -> ItemRow:
+        row = self.ledger.items.find(source)
         assert row is not None
         return row
 
     def met(self, source: str) -> tuple[int, File]:
         """A file as a run finds it: new, known, or back after it was removed."""
-        row, file = self.ledger.find(source), self.files.setdefault(source, File())
+        row, file = self.ledger.items.find(source), self.files.setdefault(source, File())
         if row is None:
-            row = self.ledger.add(source, source, 1, 1, 1)
+            row = self.ledger.items.add(item(source), 1)
         elif file.state == "removed":
             self.revise(row.id, file)
         return row.id, file
 
     def revise(self, number: int, file: File) -> None:
-        self.ledger.start_version(number, 2, 2)
+        self.ledger.items.start_revision(number, item("/", 2, 2))
         file.version, file.attempts, file.state, file.failures = file.version + 1, 0, "pending", {}
 
     @rule(source=sources, fates=fates, revised=st.booleans(), finished=st.booleans())
@@ -146,41 +141,41 @@ class Life(RuleBasedStateMachine):
                 Acknowledged(number, file.version, place, after, None, f"after {place}", ids, complete)
             )
             file.segments[file.version, place] = rows[-1]
-        self.ledger.acknowledge(rows)
+        self.ledger.segments.acknowledge(rows)
         if finished:
-            self.ledger.finish(number, "indexed")
-            self.ledger.replace(number)
+            self.ledger.items.finish(number, "indexed")
+            self.ledger.leftovers.replace(number)
             file.state = "indexed"
             file.replace()
 
     @rule(source=sources)
     def start_attempt(self, source: str) -> None:
         number, file = self.met(source)
-        self.ledger.start_attempt(number)
+        self.ledger.items.start_attempt(number)
         file.attempts, file.state = file.attempts + 1, "pending"
 
     @rule(source=sources, ordinal=st.integers(-1, 3), message=st.text(max_size=5))
     def fail(self, source: str, ordinal: int, message: str) -> None:
         number, file = self.met(source)
-        self.ledger.fail(FailureRow(number, ordinal, None, "parse", "bad", message))
+        self.ledger.items.fail(FailureRow(number, ordinal, None, "parse", "bad", message))
         file.failures[ordinal] = message
 
     @rule(source=sources)
     def skip(self, source: str) -> None:
         number, file = self.met(source)
-        self.ledger.replace_all(number)
-        self.ledger.finish(number, "skipped", "empty")
+        self.ledger.leftovers.replace_all(number)
+        self.ledger.items.finish(number, "skipped", "empty")
         file.version, file.state, file.failures = file.version + 1, "skipped", {}
         file.replace()
 
     @rule(source=sources)
     def remove(self, source: str) -> None:
         number, file = self.met(source)
-        self.ledger.remove(number)
+        self.ledger.leftovers.remove(number)
         file.version, file.state, file.failures = file.version + 1, "removed", {}
         file.replace()
         if file.doubt is not None:
-            file.doubt = SWEEP
+            file.doubt = Doubt.SWEEP
         if not file.segments:
             file.replaced = None
         if file.forgotten:
@@ -190,57 +185,57 @@ class Life(RuleBasedStateMachine):
     def open_attempt(self, source: str, known: bool) -> None:
         number, file = self.met(source)
         before = file.doubt
-        file.doubt = OPEN if known and before in (None, OPEN) else DOUBTFUL
-        assert self.ledger.open_attempt(number, known) == (None if before is None else file.doubt)
+        file.doubt = Doubt.SAME if known and before in (None, Doubt.SAME) else Doubt.OTHER
+        assert self.ledger.leftovers.open_attempt(number, known) == (None if before is None else file.doubt)
 
     @rule(source=sources)
     def close_attempts(self, source: str) -> None:
         number, file = self.met(source)
-        self.ledger.close_attempts(number)
+        self.ledger.leftovers.close_attempts(number)
         file.doubt = None
 
-    @rule(source=sources, least=st.sampled_from((OPEN, DOUBTFUL)))
-    def ask_for_a_sweep(self, source: str, least: int) -> None:
+    @rule(source=sources, least=st.sampled_from((Doubt.SAME, Doubt.OTHER)))
+    def ask_for_a_sweep(self, source: str, least: Doubt) -> None:
         number, file = self.met(source)
-        self.ledger.sweep(number, least)
+        self.ledger.leftovers.sweep(number, least)
         if file.doubt is not None and file.doubt >= least:
-            file.doubt = SWEEP
+            file.doubt = Doubt.SWEEP
 
     @rule()
     def sweep(self) -> None:
-        row = self.ledger.next_sweep()
+        row = self.ledger.leftovers.next_sweep()
         if row is not None:
-            self.ledger.end_sweep(row.id)
-            file = self.files[row.source]
+            self.ledger.leftovers.end_sweep(row.id)
+            file = self.files[row.uri]
             file.doubt = None
             if file.forgotten:
-                del self.files[row.source]
+                del self.files[row.uri]
 
     @rule(plan=st.sampled_from("ab"))
     def adopt_plan(self, plan: str) -> None:
         another = self.ledger.get("plan text") not in (None, plan)
         self.ledger.adopt_plan("text", plan)
         for file in self.files.values():
-            if another and file.doubt == OPEN:
-                file.doubt = DOUBTFUL
+            if another and file.doubt == Doubt.SAME:
+                file.doubt = Doubt.OTHER
 
     @rule(meanwhile=st.booleans())
     def clean(self, meanwhile: bool) -> None:
         """A newer version may come through before the database has deleted what an older one left."""
-        row = self.ledger.next_replaced()
+        row = self.ledger.leftovers.next_replaced()
         if row is None:
             return
-        file = self.files[row.source]
+        file = self.files[row.uri]
         if meanwhile:
-            self.ledger.replace_all(row.id)
+            self.ledger.leftovers.replace_all(row.id)
             file.version, file.failures = file.version + 1, {}
             file.replace()
-        self.ledger.drop_older(row)
-        file.segments = {key: each for key, each in file.segments.items() if key[0] >= row.version}
-        if file.replaced == row.version:
+        self.ledger.leftovers.drop_older(row)
+        file.segments = {key: each for key, each in file.segments.items() if key[0] >= row.revision}
+        if file.replaced == row.revision:
             file.replaced = None
         if file.forgotten:
-            del self.files[row.source]
+            del self.files[row.uri]
 
     @precondition(lambda self: self.deaths > 1)
     @rule()
@@ -280,21 +275,21 @@ class Life(RuleBasedStateMachine):
     def holds_the_files(self) -> None:
         told: dict[str, dict[int, str]] = {}
         for source in SOURCES:
-            row, file = self.ledger.find(source), self.files.get(source)
+            row, file = self.ledger.items.find(source), self.files.get(source)
             assert (row is None) == (file is None)
             if row is not None and file is not None:
-                assert (row.version, row.state, row.attempts) == (file.version, file.state, file.attempts)
-                assert self.ledger.has_records(row.id) == bool(file.segments)
+                assert (row.revision, row.state, row.attempts) == (file.version, file.state, file.attempts)
+                assert self.ledger.segments.has_records(row.id) == bool(file.segments)
                 told[source] = file.failures
         assert sorted(
-            (str(line["source"]), str(line["message"])) for line in self.ledger.failures()
+            (str(line["source"]), str(line["message"])) for line in self.ledger.items.failures()
         ) == sorted((source, message) for source, failures in told.items() for message in failures.values())
 
     @invariant()
     def never_goes_on_behind_what_is_missing(self) -> None:
         for source, file in self.files.items():
             rows = {n: row for (version, n), row in file.segments.items() if version == file.version}
-            progress = self.ledger.progress(self.row(source).id, file.version)
+            progress = self.ledger.segments.progress(self.row(source).id, file.version)
             passed = {n for n in range(0, 10 * SEGMENTS, 10) if n <= progress.last or n in progress.done}
             assert passed == {n for n, row in rows.items() if row.complete}
             assert progress.checkpoint == (None if progress.last < 0 else f"after {progress.last}")
@@ -304,25 +299,27 @@ class Life(RuleBasedStateMachine):
     def knows_which_records_are_there_and_which_must_go(self) -> None:
         replaced = {source: file for source, file in self.files.items() if file.replaced is not None}
         told, after = {}, 0
-        while row := self.ledger.next_replaced(after):
+        while row := self.ledger.leftovers.next_replaced(after):
             after = row.id
-            told[row.source] = row.version
-            slices = list(self.ledger.stale_ids(row.id, row.version, 70))
+            told[row.uri] = row.revision
+            slices = list(self.ledger.leftovers.stale_ids(row.id, row.revision, 70))
             assert all(len(part) <= 70 for part in slices)
-            file = self.files[row.source]
-            stale = file.ids(0, row.version) - file.ids(row.version, file.version + 1)
+            file = self.files[row.uri]
+            stale = file.ids(0, row.revision) - file.ids(row.revision, file.version + 1)
             assert {name for part in slices for name in part} == stale
         assert told == {source: file.replaced for source, file in replaced.items()}
-        waiting = {self.row(source).id: file for source, file in self.files.items() if file.doubt == SWEEP}
-        first = self.ledger.next_sweep()
+        waiting = {
+            self.row(source).id: file for source, file in self.files.items() if file.doubt == Doubt.SWEEP
+        }
+        first = self.ledger.leftovers.next_sweep()
         assert (None if first is None else first.id) == min(waiting, default=None)
         if first is not None:
-            self.ledger.begin_sweep(first.id)
+            self.ledger.leftovers.begin_sweep(first.id)
             named = waiting[first.id].ids(0, waiting[first.id].version + 1)
             found = sorted(name for s in SOURCES for n in range(2) for name in unpacked(packed(s, n, {"x"})))
-            assert self.ledger.unnamed(found) == [name for name in found if name not in named]
+            assert self.ledger.leftovers.unnamed(found) == [name for name in found if name not in named]
         there = [file.ids(0, file.version + 1) for file in self.files.values()]
-        assert self.ledger.distinct_records() == sum(len(names) for names in there)
+        assert self.ledger.audit.distinct_records() == sum(len(names) for names in there)
 
 
 class LifeOnANetwork(Life):
@@ -346,20 +343,20 @@ def some_ledger(place: Path, closed: bool) -> Ledger:
     """Files with old and new versions, failures, and what is to be deleted; with a log beside it if open."""
     ledger = opened(place)
     for number in range(12):
-        row = ledger.add(f"/corpus/file {number}", f"/corpus/file {number}", 1, 1, 1)
+        row = ledger.items.add(item(f"/corpus/file {number}"), 1)
         for version in range(1 + number % 2):
             if version:
-                ledger.start_version(row.id, 2, 2)
+                ledger.items.start_revision(row.id, item("/", 2, 2))
             rows = [
-                Acknowledged(row.id, version, n, n - 1, None, "[]", packed(row.source, n, {"x"}), True)
+                Acknowledged(row.id, version, n, n - 1, None, "[]", packed(row.uri, n, {"x"}), True)
                 for n in range(3)
             ]
-            ledger.acknowledge(rows)
-        ledger.replace(row.id)
-        ledger.open_attempt(row.id, known=number % 3 > 0)
-        ledger.sweep(row.id, DOUBTFUL)
-        ledger.fail(FailureRow(row.id, number, 1, "parse", "bad", "no font"))
-        ledger.finish(row.id, "partial")
+            ledger.segments.acknowledge(rows)
+        ledger.leftovers.replace(row.id)
+        ledger.leftovers.open_attempt(row.id, known=number % 3 > 0)
+        ledger.leftovers.sweep(row.id, Doubt.OTHER)
+        ledger.items.fail(FailureRow(row.id, number, 1, "parse", "bad", "no font"))
+        ledger.items.finish(row.id, "partial")
     ledger.commit()
     if closed:
         ledger.close()
@@ -368,25 +365,32 @@ def some_ledger(place: Path, closed: bool) -> Ledger:
 
 def answers(ledger: Ledger) -> list[object]:
     """All that a run asks of a ledger."""
-    told: list[object] = [list(ledger.failures()), ledger.totals(), ledger.distinct_records()]
+    told: list[object] = [
+        list(ledger.items.failures()),
+        ledger.audit.totals(),
+        ledger.audit.distinct_records(),
+    ]
     for number in range(12):
-        row = ledger.find(f"/corpus/file {number}")
+        row = ledger.items.find(f"/corpus/file {number}")
         told.append(row)
         if row is not None:
-            told += [ledger.progress(row.id, row.version), list(ledger.stale_ids(row.id, row.version, 50))]
+            told += [
+                ledger.segments.progress(row.id, row.revision),
+                list(ledger.leftovers.stale_ids(row.id, row.revision, 50)),
+            ]
     return told
 
 
 def change(ledger: Ledger) -> None:
     """What a run does to a ledger."""
-    row = ledger.add("/corpus/new", "/corpus/new", 1, 1, 2)
-    ledger.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "[]", bytes(16), True)])
-    while waiting := ledger.next_replaced():
-        ledger.drop_older(waiting)
-    while swept := ledger.next_sweep():
-        ledger.begin_sweep(swept.id)
-        ledger.unnamed(["0" * 32])
-        ledger.end_sweep(swept.id)
+    row = ledger.items.add(item("/corpus/new"), 2)
+    ledger.segments.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "[]", bytes(16), True)])
+    while waiting := ledger.leftovers.next_replaced():
+        ledger.leftovers.drop_older(waiting)
+    while swept := ledger.leftovers.next_sweep():
+        ledger.leftovers.begin_sweep(swept.id)
+        ledger.leftovers.unnamed(["0" * 32])
+        ledger.leftovers.end_sweep(swept.id)
     ledger.commit()
 
 

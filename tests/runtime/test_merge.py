@@ -16,7 +16,8 @@ from adapters import memory
 from engine import merge as command
 from engine.errors import DatabaseUnavailableError, UsageError
 from engine.fleet.finish import Merged, merge
-from engine.runtime.ledger.store import FailureRow, Ledger
+from engine.runtime.ledger.items import FailureRow
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.limits.stop import RunStoppedError
 from tests.adapters.contract import stored, write
@@ -47,9 +48,9 @@ def done(run_dir: Path, tasks: int, files: int = 0, **config: object) -> None:
             records = sound(1, f"{run_dir}/files/{number}-{file}", seed=100 * number + file)
             write(index, records)
             row = book(ledger, records)
-            ledger.describe(row, "text", "text/plain", "tokens-256-0 " + "d" * 64, "")
-            ledger.finish(row, "indexed")
-            ledger.mark_seen(row, 1 + file % 2)
+            ledger.items.describe(row, "text", "text/plain", "tokens-256-0 " + "d" * 64, "")
+            ledger.items.finish(row, "indexed")
+            ledger.items.mark_seen(row, 1 + file % 2)
         told = {"fleet": True, "adapter": URL, "inputs": [f"{run_dir}/files"], **config}
         for name, value in {"adapter": URL, "config": json.dumps(told), "run": "2", "listed": "2"}.items():
             ledger.set(name, value)
@@ -107,9 +108,9 @@ def test_a_failure_of_a_file_that_has_left_the_corpus_is_told_no_more(tmp_path: 
     done(tmp_path, 1, 2)
     ledger = Ledger(tmp_path / "shards" / "0-of-1")
     for file in (0, 1):  # the first of them was not met in the last run
-        row = ledger.find(f"{tmp_path}/files/0-{file}")
+        row = ledger.items.find(f"{tmp_path}/files/0-{file}")
         assert row is not None
-        ledger.fail(FailureRow(row.id, -1, None, "parse", "damaged", f"file {file}"))
+        ledger.items.fail(FailureRow(row.id, -1, None, "parse", "damaged", f"file {file}"))
     ledger.commit()
     assert merge(tmp_path, URL, prune=False).exit_code == 3
     lines = (tmp_path / "failures.jsonl").read_text().splitlines()

@@ -23,12 +23,13 @@ from engine.runtime.process.child import Child
 from engine.runtime.process.current_item import CurrentItem
 from engine.runtime.process.stats import Stats
 from engine.stages.parse import FileJob
+from tests.items import item
 from tests.runtime import children
 
 CONFIG = Config(memory=MemoryConfig(parser_memory=2**30))
 
 
-JOB = FileJob(7, "a", "a", 1, 1)
+JOB = FileJob(7, item("a"))
 
 
 def made() -> tuple[Pipeline, Admission]:
@@ -173,7 +174,7 @@ def test_an_item_goes_to_the_lane_with_the_most_room() -> None:
     def chosen(size: int) -> str:
         lane = admission._most_room((), "a.txt", size)
         assert lane is not None
-        lane.give(next(iter(lane.parsers.values())), FileJob(1, "a.txt", "a.txt", size, 1))
+        lane.give(next(iter(lane.parsers.values())), FileJob(1, item("a.txt", size)))
         return lane.name
 
     assert [chosen(size) for size in (1, 2, 1, 9, 1)] == [
@@ -191,7 +192,7 @@ def test_a_file_that_has_something_in_flight_in_a_lane_is_parsed_again_there_and
     intake = cast(Any, SimpleNamespace(waiting=deque()))
     credit = cast(Any, SimpleNamespace(load=lambda lane, queued: queued))
     admission = Admission(CONFIG, pipeline, accounts, intake, credit, Restarts())
-    stays, free = FileJob(1, "a.txt", "a.txt", 1, 1), FileJob(2, "b.txt", "b.txt", 1, 1)
+    stays, free = FileJob(1, item("a.txt")), FileJob(2, item("b.txt"))
     lanes[1].state = LaneState.ENDING
     admission._again.extend([stays, free])
     assert admission._next() == (lanes[0], free)

@@ -22,7 +22,7 @@ from engine.slurm.__main__ import main
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import Place, Requested
 from engine.slurm.states import task_states
-from engine.stages.discover import shard_of
+from engine.sources.base import shard_of
 
 Clients = Callable[..., Path]
 
@@ -266,7 +266,7 @@ def test_a_submission_is_recorded_with_a_grace_that_fits_the_cluster(
     assert submitted.folder == os.getcwd()
 
 
-def test_the_shards_with_the_most_bytes_are_begun_first_and_are_16_for_each_task_at_once(
+def test_the_shards_with_the_most_bytes_are_begun_first_and_are_32_for_each_task_at_once(
     tmp_path: Path, clients: Clients
 ) -> None:
     calls = clients(scontrol=CONFIG, squeue="", sbatch="echo 41", scancel="")
@@ -277,13 +277,13 @@ def test_the_shards_with_the_most_bytes_are_begun_first_and_are_16_for_each_task
     place = given.index("--tasks")
     given[place : place + 2] = ["--concurrent", "2"]
     assert main(["submit", *given]) == 0
-    assert "--array=0-31%2 " in calls.read_text()
-    heaviest = shard_of(str(large), 32)
+    assert "--array=0-63%2 " in calls.read_text()
+    heaviest = shard_of(str(large), 64)
     run = tmp_path / "run"
     assert (run / "order").read_text().split()[0] == str(heaviest)
     known = fleet.load(run)
     assert known is not None
-    assert sorted(known.begun) == list(range(32))
+    assert sorted(known.begun) == list(range(64))
     leave(known.shard(heaviest), status="complete", exit_code=0)
     tasks = list(task_states(known, {"41_1": "RUNNING"}))
     assert tasks[heaviest].done
@@ -291,7 +291,7 @@ def test_the_shards_with_the_most_bytes_are_begun_first_and_are_16_for_each_task
     calls.unlink()
     clients(squeue="")
     assert main(["resume", "--run-dir", str(run)]) == 0
-    assert "--array=1-31%2 " in calls.read_text()  # the first place, with the heaviest shard, is done
+    assert "--array=1-63%2 " in calls.read_text()  # the first place, with the heaviest shard, is done
     assert known.log_of(heaviest).name == "task-0.log"
 
 

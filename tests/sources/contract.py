@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.sources import item_now, open_item
+from engine.sources import find_item, item_now, open_item
 from engine.sources.base import Found, Item, LeftOut, Rules, Unreadable
 
 #: Bytes that listing any number of items may take.
@@ -103,7 +103,7 @@ class SourceContract(ABC):
         self.put(b"a.txt", b"one")
         assert self.items() == self.items()
         (item,) = self.items()
-        assert item_now(item) == item
+        assert item_now(item) == find_item(item.uri) == item
 
     def test_another_content_of_the_same_size_is_another_version(self) -> None:
         self.put(b"a.txt", b"one")
@@ -119,6 +119,7 @@ class SourceContract(ABC):
         (item,) = self.items()
         self.remove(b"a.txt")
         assert item_now(item) is None
+        assert find_item(item.uri) is None
         with pytest.raises(OSError), open_item(item) as opened, opened.stream() as stream:
             stream.read()
         with pytest.raises(OSError), open_item(item) as opened, open(opened.path, "rb") as file:
@@ -129,6 +130,7 @@ class SourceContract(ABC):
         (item,) = self.items()
         item.uri.encode()
         assert item.uri.endswith("caf%E9.txt")
+        assert find_item(item.uri) == item
         with open_item(item) as opened, opened.stream() as stream:
             assert stream.read() == b"one"
 

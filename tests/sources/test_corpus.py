@@ -12,7 +12,16 @@ import pytest
 from engine import sources
 from engine.errors import UsageError
 from engine.registry import Registry
-from engine.sources import Corpus, absolute, check_inputs, item_now, open_item, prefixes, scheme_of
+from engine.sources import (
+    Corpus,
+    absolute,
+    check_inputs,
+    find_item,
+    item_now,
+    open_item,
+    prefixes,
+    scheme_of,
+)
 from engine.sources.base import Found, Item, Listing, OpenedItem, Rules, Source, Unreadable
 
 #: What the source of these tests holds, by name.
@@ -64,8 +73,9 @@ class Held(Source):
     def open(self, item: Item) -> Opened:
         return Opened(item)
 
-    def now(self, item: Item) -> Item | None:
-        return item
+    def find(self, uri: str) -> Item | None:
+        found = HeldListing([uri], Rules())
+        return next((each for each in found if isinstance(each, Item) and each.uri == uri), None)
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +121,8 @@ def test_what_one_source_can_not_list_makes_the_corpus_incomplete(tmp_path: Path
 def test_an_item_is_opened_by_the_source_of_its_uri() -> None:
     item = next(iter(Corpus(["held://a"])))
     assert isinstance(item, Item)
-    assert item_now(item) == item
+    assert item_now(item) == find_item(item.uri) == item
+    assert find_item("held://a") is None
     with open_item(item) as opened, opened.stream() as stream:
         assert stream.read() == b"1"
 

@@ -24,10 +24,12 @@ from engine.parsers import sections
 from engine.parsers import text as text_parser
 from engine.parsers.reading import LocalFile, Opened, hash_content
 from engine.records import Chunk, Section, SectionFailure, TextSection
+from engine.sources.local import local_item
 from engine.stages import parse as module
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment, TextSegment
 from tests.chunkers.tokenizers import texts
+from tests.items import item
 
 property_test = settings(
     deadline=None,
@@ -50,8 +52,7 @@ def stage(
 
 
 def job_of(path: Path | str, **more: object) -> FileJob:
-    status = os.stat(path)
-    job = FileJob(1, str(path), f"/corpus/{os.path.basename(path)}", status.st_size, status.st_mtime_ns)
+    job = FileJob(1, replace(local_item(str(path)), uri=f"/corpus/{os.path.basename(path)}"))
     return replace(job, **more)  # type: ignore[arg-type]
 
 
@@ -349,7 +350,7 @@ def test_ids_differ_by_source_position_chunker_and_model(tmp_path: Path) -> None
         [record for segment in segments for record in segment.ids]
         for segments in (
             parsed(job, stage(16))[0],
-            parsed(replace(job, source="/corpus/other"), stage(16))[0],
+            parsed(replace(job, item=replace(job.item, uri="/corpus/other")), stage(16))[0],
             parsed(job, stage(17))[0],
             parsed(job, of_other_model)[0],
         )
@@ -381,8 +382,8 @@ def test_a_file_that_is_written_to_while_it_is_read_has_changed(tmp_path: Path) 
 def test_a_file_that_is_other_than_it_was_found_has_changed(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("some text")
-    assert end_of(path, mtime_ns=1) == ("changed", "")
-    assert end_of(path, size=1) == ("changed", "")
+    assert end_of(path, item=replace(local_item(str(path)), version="1")) == ("changed", "")
+    assert end_of(path, item=replace(local_item(str(path)), size=1)) == ("changed", "")
 
 
 def test_a_file_that_is_damaged_because_it_is_being_written_has_changed(tmp_path: Path) -> None:
@@ -390,13 +391,13 @@ def test_a_file_that_is_damaged_because_it_is_being_written_has_changed(tmp_path
     Image.new("RGB", (30, 20), "red").save(path)
     path.write_bytes(path.read_bytes()[:60])
     assert end_of(path)[0] == "failed"
-    assert end_of(path, size=1)[0] == "changed"
+    assert end_of(path, item=replace(local_item(str(path)), size=1))[0] == "changed"
     path.write_bytes(b"")
-    assert end_of(path, size=9)[0] == "changed"
+    assert end_of(path, item=replace(local_item(str(path)), size=9))[0] == "changed"
 
 
 def test_a_file_that_vanished_has_failed_as_unreadable(tmp_path: Path) -> None:
-    end = parsed(FileJob(1, f"{tmp_path}/gone", "/corpus/gone", 5, 1))[2]
+    end = parsed(FileJob(1, item(f"{tmp_path}/gone", 5)))[2]
     assert (end.outcome, end.rule, end.message) == ("failed", "unreadable", "no such file or directory")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from engine.models.resolve import resolve_image, resolve_text
 from engine.parsers.pdf import pages as pdf_parser
 from engine.parsers.sections import encodable
 from engine.records import SectionFailure
+from engine.sources.local import local_item
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import Segment
 from tests.hostile.picture_parts import photo, saved
@@ -32,9 +32,8 @@ TEXT = "Größe und Länge, "
 
 def parsed(path: Path, done: Segment | None = None, **options: Any) -> list[Any]:
     """Everything that the stage makes of a file, or what it makes after the segment that is done."""
-    status = os.stat(path)
     stage = ParseStage(SPEC, TokenChunker(SPEC), lambda: IMAGES, **options)
-    job = FileJob(1, str(path), "/corpus/file", status.st_size, status.st_mtime_ns)
+    job = FileJob(1, replace(local_item(str(path)), uri="/corpus/file"))
     if done is not None:
         job = replace(job, last=done.ordinal, checkpoint=done.checkpoint)
     return list(stage.parse(job))

@@ -29,7 +29,9 @@ from engine.models.load import load_text
 from engine.models.resolve import resolve_text
 from engine.models.spec import TextSpec
 from engine.records import ChunkerIdentity, IndexSchema, ModelInfo
-from engine.runtime.ledger.store import Acknowledged, Ledger
+from engine.runtime.ledger.segments import Acknowledged
+from engine.runtime.ledger.store import Ledger
+from engine.sources.local import local_item
 from engine.stages.index import IndexStage
 from engine.stages.infer import InferStage
 from engine.stages.parse import FileJob
@@ -92,7 +94,7 @@ def _hand_overs(args: argparse.Namespace, work: Path) -> dict[str, list[float]]:
     chunks = 10 * args.segment
     file = work / "chunks.txt"
     file.write_text(str(chunks), encoding="ascii")
-    job = FileJob(1, str(file), str(file), 1, 1)
+    job = FileJob(1, local_item(str(file)))
     ready = ReadyStage(spec.dimensions, args.segment)
 
     def segments() -> list[TextSegment]:
@@ -151,7 +153,7 @@ def _writer(url: str, spec: TextSpec, segments: list[EmbeddedSegment]) -> Callab
 
 def _book(ledger: Ledger, segments: Sequence[Segment]) -> None:
     """As often as the supervisor commits where all goes well: about once for each of these."""
-    ledger.acknowledge([
+    ledger.segments.acknowledge([
         Acknowledged(1, 0, s.ordinal, s.after, s.page, s.checkpoint, bytes.fromhex("".join(s.ids)), True)
         for s in segments
     ])  # fmt: skip

@@ -221,7 +221,7 @@ def main() -> int:
     seconds = time.perf_counter() - began
     done.set()
     watcher.join()
-    size = sum(index.size_bytes or 0 for index in adapter._table.list_indices())
+    size = sum(index.size_bytes or 0 for index in adapter.table.refresh().list_indices())
     print(json.dumps({"seconds": seconds, "before": before, "peak": peak, "index": size}))
     return 0
 

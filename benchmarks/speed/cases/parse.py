@@ -20,6 +20,7 @@ from engine import chunkers, parsers
 from engine.config import DEFAULT_CHUNKER
 from engine.models.resolve import resolve_text
 from engine.records import ChunkerChoice, TextSection
+from engine.sources.local import local_item
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import TextSegment
 
@@ -116,8 +117,7 @@ def _through(stage: ParseStage, files: Sequence[Path]) -> tuple[int, int, int]:
     """Chunks, their characters, and the bytes of the messages."""
     chunks = characters = sent = 0
     for path in files:
-        status = path.stat()
-        for item in stage.parse(FileJob(1, str(path), str(path), status.st_size, status.st_mtime_ns)):
+        for item in stage.parse(FileJob(1, local_item(str(path)))):
             if isinstance(item, TextSegment):
                 sent += len(ForkingPickler.dumps(item))
                 chunks += len(item.ids)

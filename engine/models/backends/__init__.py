@@ -16,6 +16,7 @@ REGISTRY = Registry(
         "torch": "engine.models.backends.torch.backend:TorchBackend",
         "stand-in": "engine.models.backends.stand_in:StandInBackend",
     },
+    base=Backend,
 )
 
 #: `--backend` without a choice.

@@ -73,7 +73,7 @@ class Admission:
             lane, job = found
             if job.alone:
                 slot = pipeline.fresh_parser(lane)
-            elif (roomy := pipeline.parser_for(lane, job.path, job.size)) is None:
+            elif (roomy := pipeline.parser_for(lane, job.item.location, job.item.size)) is None:
                 self._again.appendleft(job)
                 break
             else:
@@ -104,7 +104,7 @@ class Admission:
                 return None
         waiting = self._intake.waiting
         while waiting and self._accounts.active < ACTIVE_FILES:
-            lane = self._most_room(drain, waiting[0].path, waiting[0].size)
+            lane = self._most_room(drain, waiting[0].location, waiting[0].size)
             if lane is None:
                 break
             new = self._accounts.dispatch(waiting.popleft())
@@ -119,7 +119,7 @@ class Admission:
         if job.alone:  # it gets a parser of its own
             ready = (lane for lane in self._pipeline.lanes if lane.state is LaneState.READY)
             return next((lane for lane in ready if lane.name not in others), None)
-        return self._most_room({*drain, *others}, job.path, job.size)
+        return self._most_room({*drain, *others}, job.item.location, job.item.size)
 
     def _most_room(self, without: Collection[str], path: str, size: int) -> Lane | None:
         """Of the lanes that take a file now the one with the least to do, `without` those of these names."""
@@ -152,7 +152,7 @@ class Admission:
         if (found := self._pipeline.find(child.name)) is not None:
             lane, slot = found
             job, self._stillborn = lane.done(slot), 0
-            self._pipeline.pace.parsed(job.path, job.size, message.seconds)
+            self._pipeline.pace.parsed(job.item.location, job.item.size, message.seconds)
             self._accounts.parsed(message.attempt, message.end)
 
     def cancelled(self, message: m.Cancelled, child: Child) -> None:

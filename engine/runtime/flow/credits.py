@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine.errors import EngineError, UsageError
+from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.workers.parser import CREDIT_BLOCK_BYTES
 from engine.stages.segment import SEGMENT_BYTES
 
@@ -26,50 +27,56 @@ def least_buffer(parsers: int, lanes: int = 1) -> int:
 
 @dataclass(slots=True)
 class _Share:
-    """What a lane uses of the pool. It may have so many `parsers`."""
+    """What a lane may use of the pool. It may have so many `parsers`."""
 
     parsers: int
     #: Bytes that each parser was granted and hasn't used, and the requests, oldest first.
     held: dict[str, int] = field(default_factory=dict)
     asked: deque[tuple[str, int]] = field(default_factory=deque)
-    #: Bytes between a parser's emission and the database's acknowledgement; those of them that have their
-    #: vectors; and those that were acknowledged lately.
-    in_flight: int = 0
-    embedded: int = 0
+    #: Bytes that were acknowledged lately.
     acknowledged: int = 0
-
-    @property
-    def used(self) -> int:
-        return self.in_flight + sum(self.held.values())
-
-    @property
-    def lacks(self) -> int:
-        """Bytes that must stay free for it, so that it goes on whatever the other lanes do."""
-        return max(0, least_buffer(self.parsers) - self.used)
 
 
 class Credits:
-    """`limit` bytes, each of them free, held by a parser that hasn't used it yet, or in flight.
+    """`limit` bytes, each of them free, held by a parser that hasn't used it yet, or in flight: that is told
+    by `in_flight`, the one account of segments.
 
     `parsers` is how many each lane may have, by its name. Each lane can always use the least that its parsers
     need; beyond that, who has the least in flight for its speed comes first. Raises `UsageError` for a limit
     with which the parsers could block each other for ever.
     """
 
-    def __init__(self, limit: int, parsers: Mapping[str, int]) -> None:
+    def __init__(self, limit: int, parsers: Mapping[str, int], in_flight: InFlight) -> None:
         count, lanes = sum(parsers.values()), len(parsers)
         least = least_buffer(count, lanes)
         if limit < least:
             what = f"{count} parsers and one segment" if lanes == 1 else f"{count} parsers of {lanes} devices"
             raise UsageError(f"--buffer {limit}: {what} need at least {least} ({-(-least // 2**20)}MiB)")
-        self.limit = self._free = limit
+        self.limit = limit
         self._lanes = {name: _Share(number) for name, number in parsers.items()}
-        self.peak_in_flight = 0
+        self._flights = in_flight
 
     @property
     def in_flight(self) -> int:
         """Bytes between a parser's emission and the database's acknowledgement."""
-        return sum(share.in_flight for share in self._lanes.values())
+        return self._flights.bytes()
+
+    @property
+    def peak_in_flight(self) -> int:
+        """The most bytes that ever were."""
+        return self._flights.peak
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody uses."""
+        return self.limit - sum(self._used(lane) for lane in self._lanes)
+
+    def _used(self, lane: str) -> int:
+        return self._flights.bytes(lane) + sum(self._lanes[lane].held.values())
+
+    def _lacks(self, lane: str) -> int:
+        """Bytes that must stay free for a lane, so that it goes on whatever the others do."""
+        return max(0, least_buffer(self._lanes[lane].parsers) - self._used(lane))
 
     @property
     def blocked(self) -> bool:
@@ -83,12 +90,16 @@ class Credits:
         `idle` and nothing at all is; and already when it holds a quarter of all bytes while a parser waits:
         the rest feeds the models meanwhile.
         """
-        embedded = sum(share.embedded for share in self._lanes.values())
-        if embedded and (idle or self.blocked) and embedded == self.in_flight:
+        flights = self._flights
+        indexing = flights.indexing()
+        if indexing and (idle or self.blocked) and indexing == flights.bytes():
             return True
         return self.blocked and (
-            4 * embedded >= self.limit
-            or any(s.asked and 0 < s.embedded == s.in_flight for s in self._lanes.values())
+            4 * indexing >= self.limit
+            or any(
+                share.asked and 0 < flights.indexing(name) == flights.bytes(name)
+                for name, share in self._lanes.items()
+            )
         )
 
     def ask(self, lane: str, parser: str, size: int) -> None:
@@ -111,7 +122,6 @@ class Credits:
 
         A lane that is not named is gone. Nothing of it may be in use.
         """
-        self._free += limit - self.limit
         self.limit = limit
         self._lanes = {name: self._lanes[name] for name in parsers}
         for name, number in parsers.items():
@@ -121,7 +131,7 @@ class Credits:
         """What a lane has in use, and `more` bytes, for its speed: by this the lanes are compared."""
         share = self._lanes[lane]
         # What it was given at first counts as done, so that all begin alike.
-        return (share.used + more) / (share.acknowledged + self.limit / len(self._lanes))
+        return (self._used(lane) + more) / (share.acknowledged + self.limit / len(self._lanes))
 
     def grants(self, share: float = 1.0, held_back: Collection[str] = ()) -> Iterator[tuple[str, int]]:
         """Which parser gets how much now: in each lane first come, first served, so that a large segment is
@@ -137,48 +147,37 @@ class Credits:
             name = min(waiting, key=self.load) if len(waiting) > 1 else waiting[0]
             lane = self._lanes[name]
             parser, size = lane.asked[0]
-            others = sum(each.lacks for each in self._lanes.values() if each is not lane)
+            free, others = self.free, sum(self._lacks(other) for other in self._lanes if other != name)
             # Not the next one instead, which could keep this one waiting for ever.
-            if size > self._free - others:
+            if size > free - others:
                 return
-            if self._free - size < reserved and self._free < self.limit:
+            if free - size < reserved and free < self.limit:
                 return
             lane.asked.popleft()
-            self._free -= size
             lane.held[parser] = lane.held.get(parser, 0) + size
             yield parser, size
 
     def emitted(self, lane: str, parser: str, size: int) -> None:
-        """A segment has left its parser. Raises `EngineError` for an overdraft, which is a bug."""
+        """A segment has left its parser and is in flight. Raises `EngineError` for an overdraft, which is a
+        bug."""
         share = self._lanes[lane]
         held = share.held.get(parser, 0) - size
         if held < 0:
             raise EngineError(f"{parser} emitted {size} bytes, {-held} more than it was granted")
         share.held[parser] = held
-        share.in_flight += size
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-
-    def embedded(self, lane: str, size: int) -> None:
-        """A segment is on its way to the indexer; that it was written may have been reported before."""
-        self._lanes[lane].embedded += size
 
     def acknowledged(self, lane: str, size: int) -> None:
-        """A segment has been answered by the database."""
+        """A segment has been answered by the database, which says how fast the lane is."""
         share = self._lanes[lane]
-        share.in_flight -= size
-        share.embedded -= size
         share.acknowledged += size
-        self._free += size
         if share.acknowledged > RECENT_BUFFERS * self.limit:
             for each in self._lanes.values():
                 each.acknowledged //= 2
-        if self._free > self.limit:
-            raise EngineError(f"{self._free - self.limit} bytes were acknowledged that were never granted")
 
     def forget(self, lane: str, parser: str) -> None:
         """A parser is gone and nothing of it is on its way unseen: what it held is free again."""
         share = self._lanes[lane]
-        self._free += share.held.pop(parser, 0)
+        share.held.pop(parser, None)
         share.asked = deque(item for item in share.asked if item[0] != parser)
 
     def cut_off(self, lane: str) -> None:
@@ -186,13 +185,12 @@ class Credits:
         self._lanes[lane].asked.clear()
 
     def forget_lane(self, lane: str) -> None:
-        """A lane's processes are gone, and all that the database will ever acknowledge of it is: the rest is
-        free again."""
+        """A lane's processes are gone, and all that the database will ever acknowledge of it is: what its
+        parsers held is free again."""
         share = self._lanes[lane]
-        self._free += share.used
         self._lanes[lane] = _Share(share.parsers, acknowledged=share.acknowledged)
 
     def reset(self) -> None:
-        """Every process is gone, and what was on its way with them: all of it is free again."""
+        """Every process is gone: what parsers held is free again."""
         for lane in self._lanes:
             self.forget_lane(lane)

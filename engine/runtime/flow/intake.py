@@ -1,36 +1,40 @@
-"""The intake: from discovery's paths to the files that wait for a parser."""
+"""The intake: from the sources' listings to the items that wait for a parser."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 from engine.config import Config
-from engine.records import source_of
 from engine.runtime.ledger.accounts import Accounts
-from engine.stages.discover import Discovery, Found, FoundFile
+from engine.sources import Corpus, prefixes
+from engine.sources.base import Found, Item, Rules
 
-#: Paths looked at in one step, and files that wait at most.
+#: Items looked at in one step, and items that wait at most.
 STEP = 256
 
 
-class Intake:
-    """Lists the corpus lazily: a step at a time, and only while few files wait."""
+def corpus_of(config: Config, shard: tuple[int, int] | None = None) -> Corpus:
+    """What the run's inputs hold, in all shards or in its own. Raises `UsageError` for an unknown scheme."""
+    corpus = config.corpus
+    rules = Rules(corpus.include, corpus.exclude, corpus.hidden, shard or config.task.shard)
+    return Corpus(corpus.inputs, corpus.files_from, rules)
 
-    def __init__(self, config: Config, accounts: Accounts) -> None:
+
+class Intake:
+    """Lists the corpus lazily, or these `items` alone: a step at a time, and only while few of them wait."""
+
+    def __init__(self, config: Config, accounts: Accounts, items: Iterable[Found] | None = None) -> None:
         self._config = config
         self._accounts = accounts
-        corpus = config.corpus
-        self._discovery = Discovery(
-            corpus.inputs, corpus.files_from, corpus.include, corpus.exclude, corpus.hidden, config.task.shard
-        )
-        self._listing: Iterator[Found] = iter(self._discovery)
+        self._corpus = corpus_of(config)
+        self._listing = iter(self._corpus if items is None else items)
+        self._narrowed = items is not None
         self._admitted = 0
         #: Nothing more is to be found.
         self.listed = False
-        #: Files with which there is something to do.
-        self.waiting: deque[FoundFile] = deque()
+        #: Items with which there is something to do.
+        self.waiting: deque[Item] = deque()
 
     @property
     def busy(self) -> bool:
@@ -38,7 +42,7 @@ class Intake:
         return not self.listed and len(self.waiting) < STEP
 
     def step(self) -> None:
-        """Look at the next paths; files that changed while they were read wait again."""
+        """Look at the next items; those that changed while they were read wait again."""
         limit = self._config.corpus.limit
         for _ in range(STEP):
             if self.listed or len(self.waiting) >= STEP:
@@ -57,15 +61,14 @@ class Intake:
 
     @property
     def whole(self) -> bool:
-        """Whether discovery met all that the inputs hold, so that what it lacks has left the corpus."""
+        """Whether the listings met all that the inputs hold, so that what it lacks has left the corpus."""
         corpus = self._config.corpus
         narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
-        narrowed = narrowed or not self._config.parsing.images
-        return self.listed and self._discovery.complete and not narrowed
+        narrowed = narrowed or self._narrowed or not self._config.parsing.images
+        return self.listed and self._corpus.complete and not narrowed
 
     def prunable(self) -> tuple[str, ...]:
-        """The folders below which the ledger's files are deleted that discovery did not meet."""
+        """How the URIs begin of the ledger's items that are deleted where the listings did not meet them."""
         if not self._config.corpus.prune or not self.whole:
             return ()
-        folders = (name for name in self._config.corpus.inputs if Path(name).is_dir())
-        return tuple(source_of(name).rstrip("/") + "/" for name in folders)
+        return prefixes(self._config.corpus.inputs)

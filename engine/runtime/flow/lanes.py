@@ -150,24 +150,24 @@ class Lane:
         if not slot.jobs:
             slot.room = self.pace.room([job])
         elif slot.room is not None:  # as it always is where `roomy` has been asked
-            slot.room.take(self.pace.expected(job.path, job.size), job.size)
+            slot.room.take(self.pace.expected(job.item.location, job.item.size), job.item.size)
         slot.jobs.append(job)
-        self.queued += job.size
+        self.queued += job.item.size
 
     def done(self, slot: ParserSlot) -> FileJob:
         """Book that a parser is done with its first file, and give it back."""
         job = slot.jobs.popleft()
-        self.queued -= job.size
+        self.queued -= job.item.size
         return job
 
     def remove(self, slot: ParserSlot) -> None:
         """A parser is gone. The files that it had stay in its slot."""
         del self.parsers[slot.child.name]
-        self.queued -= sum(job.size for job in slot.jobs)
+        self.queued -= sum(job.item.size for job in slot.jobs)
 
     def empty(self, slot: ParserSlot) -> None:
         """A parser has forgotten its files."""
-        self.queued -= sum(job.size for job in slot.jobs)
+        self.queued -= sum(job.item.size for job in slot.jobs)
         slot.jobs.clear()
 
 

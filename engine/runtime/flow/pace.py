@@ -79,11 +79,11 @@ class Pace:
 
     def room(self, jobs: Sequence[FileJob]) -> Room:
         """What the queue of a parser takes that has these files; the first is thought to be at hand."""
-        if jobs and self.expected(jobs[0].path, jobs[0].size) > QUEUED_S:
+        if jobs and self.expected(jobs[0].item.location, jobs[0].item.size) > QUEUED_S:
             return Room(0, 0.0, 0)
         room = Room(QUEUED_FILES - min(1, len(jobs)), QUEUED_S, QUEUED_BYTES)
         for job in islice(jobs, 1, None):
-            room.take(self.expected(job.path, job.size), job.size)
+            room.take(self.expected(job.item.location, job.item.size), job.item.size)
         return room
 
 

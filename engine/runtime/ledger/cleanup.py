@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-from engine.runtime.ledger.store import FileRow, Ledger
+from engine.runtime.ledger.items import ItemRow
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.ledger.sweep import Sweeper
 from engine.runtime.process import messages as m
 
@@ -25,18 +26,18 @@ class Cleaner:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._row: FileRow | None = None
+        self._row: ItemRow | None = None
         self._slices: Iterator[list[str]] = iter(())
         self._after = 0
         #: The requests that are not answered yet, and the files of which each deletes the last records.
-        self._under_way: dict[int, list[FileRow]] = {}
+        self._under_way: dict[int, list[ItemRow]] = {}
         self._numbers = count(1)
         self._sweeper = Sweeper(ledger, self._numbers)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to delete."""
-        named = self._row is None and not self._under_way and self._ledger.next_replaced() is None
+        named = self._row is None and not self._under_way and self._ledger.leftovers.next_replaced() is None
         return named and self._sweeper.idle
 
     def requests(self) -> Iterator[m.Delete | m.Sweep]:
@@ -47,7 +48,7 @@ class Cleaner:
     def _deletes(self) -> Iterator[m.Delete]:
         while len(self._under_way) < REQUESTS:
             ids: list[str] = []
-            ended: list[FileRow] = []
+            ended: list[ItemRow] = []
             while max(len(ids), len(ended)) < SLICE_IDS and (row := self._next_file()) is not None:
                 part = next(self._slices, None)
                 if part is None:
@@ -65,7 +66,7 @@ class Cleaner:
     def deleted(self, request: int) -> None:
         """The database has deleted that request's ids."""
         for row in self._under_way.pop(request, []):
-            self._ledger.drop_older(row)
+            self._ledger.leftovers.drop_older(row)
         self._sweeper.deleted(request)
 
     def found(self, answer: m.Found) -> None:
@@ -78,22 +79,22 @@ class Cleaner:
         self._under_way.clear()
         self._sweeper.reset()
 
-    def _next_file(self) -> FileRow | None:
+    def _next_file(self) -> ItemRow | None:
         """The file at hand, or the next one that waits."""
         if self._row is None:
-            self._row = self._ledger.next_replaced(self._after)
+            self._row = self._ledger.leftovers.next_replaced(self._after)
             if self._row is None:
                 return None
             self._after = self._row.id
-            self._slices = self._ledger.stale_ids(self._row.id, self._row.version, SLICE_IDS)
+            self._slices = self._ledger.leftovers.stale_ids(self._row.id, self._row.revision, SLICE_IDS)
         return self._row
 
-    def _end(self, rows: list[FileRow]) -> None:
+    def _end(self, rows: list[ItemRow]) -> None:
         """Nothing of these files is left to ask for; their last ids may be under way still."""
         if self._under_way:
             self._under_way[max(self._under_way)].extend(rows)
             return
         for row in rows:
-            self._ledger.drop_older(row)
+            self._ledger.leftovers.drop_older(row)
         if self._row is None:
             self._after = 0

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.runtime.ledger.store import FileRow, Ledger
+from engine.runtime.ledger.items import ItemRow
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 
 
@@ -32,7 +33,7 @@ class Sweeper:
 
     def reset(self) -> None:
         """The request that is under way is lost: begin anew with its file."""
-        self._row: FileRow | None = None
+        self._row: ItemRow | None = None
         self._stale: list[str] = []
         self._seen_all = False
         self._under_way: int | None = None
@@ -40,13 +41,13 @@ class Sweeper:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to sweep."""
-        return self._row is None and self._ledger.next_sweep() is None
+        return self._row is None and self._ledger.leftovers.next_sweep() is None
 
     def requests(self) -> Iterator[m.Delete | m.Sweep]:
         """The next request, if it is time for one. Commit the ledger first."""
         while self._under_way is None and (row := self._file()) is not None:
             if not self._stale and self._seen_all:
-                self._ledger.end_sweep(row.id)
+                self._ledger.leftovers.end_sweep(row.id)
                 self._row = None
                 continue
             number = self._under_way = next(self._numbers)
@@ -54,25 +55,25 @@ class Sweeper:
                 stale, self._stale = self._stale, []
                 yield m.Delete(number, stale)
             else:
-                yield m.Sweep(number, row.source, self._chunkers())
+                yield m.Sweep(number, row.uri, self._chunkers())
 
     def found(self, answer: m.Found) -> None:
         """Of these records those that no segment names are next to be deleted."""
         if answer.request == self._under_way:
             self._under_way = None
-            self._stale, self._seen_all = self._ledger.unnamed(answer.ids), answer.last
+            self._stale, self._seen_all = self._ledger.leftovers.unnamed(answer.ids), answer.last
 
     def deleted(self, request: int) -> None:
         """The database has deleted that request's ids; those of others are none of this one's business."""
         if request == self._under_way:
             self._under_way = None
 
-    def _file(self) -> FileRow | None:
+    def _file(self) -> ItemRow | None:
         """The file at hand, or the next one that waits."""
         if self._row is None:
-            self._row, self._seen_all = self._ledger.next_sweep(), False
+            self._row, self._seen_all = self._ledger.leftovers.next_sweep(), False
             if self._row is not None:
-                self._ledger.begin_sweep(self._row.id)
+                self._ledger.leftovers.begin_sweep(self._row.id)
         return self._row
 
     def _chunkers(self) -> tuple[str, ...]:

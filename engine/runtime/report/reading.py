@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from engine.runtime.ledger import tables
+
 #: Where SQLite's file header says how it is written, and what stands there for a write-ahead log
 #: (sqlite.org/fileformat.html, 1.3).
 WRITE_VERSION, WAL = 18, 2
@@ -16,11 +18,18 @@ def read_only(path: Path) -> sqlite3.Connection:
     """The ledger, for reading alone; no file is made beside it. Raises `sqlite3.DatabaseError`.
 
     One that is at rest has no write-ahead log, and SQLite would make one for a reader: it is opened as a file
-    that nobody writes. A reader of a log holds no writer up.
+    that nobody writes. A reader of a log holds no writer up. A ledger that an older engine made reads as one
+    of today's.
     """
     resting = uses_log(path) and not path.with_name(path.name + "-wal").exists()
     options = "mode=ro&immutable=1" if resting else "mode=ro"
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
+    try:
+        tables.view(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def uses_log(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.runtime.ledger.store import ID_BYTES
+from engine.runtime.ledger.segments import ID_BYTES
 from engine.runtime.limits.lock import Owner, owner_of
 from engine.runtime.report.reading import read_object, read_only, uses_log
 from engine.runtime.report.run_directory import shard_folders
@@ -110,13 +110,13 @@ def _query(path: Path, stands: Standing) -> None:
         db.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
         row = db.execute("SELECT value FROM meta WHERE key = 'adapter'").fetchone()
         stands.adapter = row[0] if row else None
-        stands.files = dict(db.execute("SELECT state, count(*) FROM files GROUP BY state ORDER BY state"))
+        stands.files = dict(db.execute("SELECT state, count(*) FROM items GROUP BY state ORDER BY state"))
         (size,) = db.execute("SELECT coalesce(sum(length(ids)), 0) FROM segments").fetchone()
         stands.records = size // ID_BYTES
         # The columns beside min() come from the row that has the least.
         rows = db.execute(
-            "SELECT stage, error_type, count(*), min(file), source, page, message FROM failures"
-            " JOIN files ON files.id = file GROUP BY stage, error_type ORDER BY count(*) DESC, 1, 2"
+            "SELECT stage, error_type, count(*), min(item), uri, page, message FROM failures"
+            " JOIN items ON items.id = item GROUP BY stage, error_type ORDER BY count(*) DESC, 1, 2"
         )
         stands.failures = [
             Failures(stage, error_type, count, {"source": source, "page": page, "message": message})

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import adapters
 from engine import __version__
-from engine.runtime.ledger.accounts import Counts
+from engine.runtime.ledger.counts import Counts
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.efficiency import UNITS, Observed
 

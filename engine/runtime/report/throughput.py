@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 
 from engine.records import Kind
-from engine.runtime.ledger.accounts import Counts
+from engine.runtime.ledger.counts import Counts
 from engine.runtime.limits.cgroup import usable_cores
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.efficiency import Observed

@@ -22,6 +22,7 @@ from engine.runtime.flow.pace import (
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process.current_item import CurrentItem
 from engine.stages.parse import FileJob
+from tests.items import item
 
 SMALL = 5000
 
@@ -48,7 +49,7 @@ def given(pipeline: Pipeline, names: Iterator[str], size: int = SMALL) -> list[i
             break
         slot = pipeline.parser_for(pipeline.lanes[0], name, size)
         assert slot is not None
-        pipeline.lanes[0].give(slot, FileJob(number, name, name, size, 1))
+        pipeline.lanes[0].give(slot, FileJob(number, item(name, size)))
     return [len(slot.jobs) for slot in pipeline.lanes[0].parsers.values()]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +16,16 @@ from hypothesis import strategies as st
 
 from engine.errors import HandOverError
 from engine.records import Kind, SectionFailure
-from engine.runtime.ledger.accounts import CHANGED_ATTEMPTS, Accounts, Counts
+from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.cleanup import Cleaner
+from engine.runtime.ledger.counts import Counts
+from engine.runtime.ledger.settling import CHANGED_ATTEMPTS
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
-from engine.stages.discover import FoundFile, LeftOut, Unreadable
+from engine.sources.base import Item, LeftOut, Unreadable
+from engine.sources.local import local_item
 from engine.stages.parse import FileEnd, FileJob
+from tests.items import item
 from tests.runtime.simulation import Content, Database, Piece, Run, acknowledged, states
 
 property_test = settings(
@@ -281,7 +284,7 @@ class Scene:
     def counts(self) -> Counts:
         return self.accounts.counts
 
-    def begin(self, found: FoundFile) -> FileJob:
+    def begin(self, found: Item) -> FileJob:
         work = self.accounts.admit(found)
         assert work is not None
         job = self.accounts.dispatch(work)
@@ -301,7 +304,7 @@ class Scene:
             setattr(end, field, value)
         self.accounts.parsed(job.attempt, end)
 
-    def index(self, found: FoundFile, *names: str, kind: Kind = "text") -> None:
+    def index(self, found: Item, *names: str, kind: Kind = "text") -> None:
         job = self.begin(found)
         for ordinal, name in enumerate(names):
             self.segment(job, ordinal, name, kind, ordinal - 1)
@@ -316,18 +319,18 @@ class Scene:
                     ids.update(request.ids)
                     self.cleaner.deleted(request.request)
                 else:
-                    there = self.stray if request.source == FILE.source else []
+                    there = self.stray if request.source == FILE.uri else []
                     self.cleaner.found(m.Found(request.request, [packed(one).hex() for one in there], True))
         return ids
 
     def failures(self) -> list[dict[str, object]]:
-        return list(self.ledger.failures())
+        return list(self.ledger.items.failures())
 
 
 def written(
     job: FileJob, ordinal: int, name: str = "", kind: Kind = "text", after: int = -1, refused: bool = False
 ) -> m.SegmentWritten:
-    ids = b"" if refused else packed(name or f"{job.source} {ordinal}")
+    ids = b"" if refused else packed(name or f"{job.item.uri} {ordinal}")
     reasons = {0: "too long"} if refused else {}
     return m.SegmentWritten(job.attempt, ordinal, after, str(ordinal), kind, None, 1, ids, reasons)
 
@@ -350,8 +353,8 @@ def again(
     return Scene(scene.ledger, skip_failed, images, plans)
 
 
-FILE = FoundFile("/corpus/file", "/corpus/file", 100, 1)
-TOUCHED = replace(FILE, mtime_ns=2)
+FILE = item("/corpus/file", 100)
+TOUCHED = item("/corpus/file", 100, 2)
 
 
 def test_a_touched_file_is_unchanged_when_its_content_is_the_same(scene: Scene) -> None:
@@ -378,7 +381,7 @@ def test_old_ids_are_deleted_only_when_the_whole_new_version_is_acknowledged(sce
     assert second.deletes() == set()
     second.accounts.written(written(job, 1, "new", after=0))
     assert second.deletes() == {packed("old").hex()}
-    assert second.ledger.totals() == {"files": 1, "records": 2}
+    assert second.ledger.audit.totals() == {"files": 1, "records": 2}
 
 
 def test_a_changed_file_whose_new_version_fails_keeps_its_old_records(scene: Scene) -> None:
@@ -387,7 +390,7 @@ def test_a_changed_file_whose_new_version_fails_keeps_its_old_records(scene: Sce
     second.parsed(second.begin(TOUCHED), 0, "failed", rule="damaged", message="torn")
     assert second.counts.failed == 1
     assert second.deletes() == set()
-    assert second.ledger.totals() == {"files": 1, "records": 1}
+    assert second.ledger.audit.totals() == {"files": 1, "records": 1}
     assert [failure["error_type"] for failure in second.failures()] == ["damaged"]
 
 
@@ -398,9 +401,9 @@ def test_a_file_that_fails_while_its_last_change_is_not_cleaned_up_yet_loses_onl
     second = again(scene)
     second.index(TOUCHED, "second")  # killed before the cleaner came to it
     third = again(scene)
-    third.parsed(third.begin(replace(FILE, mtime_ns=3)), 0, "failed", rule="damaged", message="torn")
+    third.parsed(third.begin(item("/corpus/file", 100, 3)), 0, "failed", rule="damaged", message="torn")
     assert third.deletes() == {packed("first").hex()}
-    assert third.ledger.totals() == {"files": 1, "records": 1}
+    assert third.ledger.audit.totals() == {"files": 1, "records": 1}
 
 
 def test_a_file_that_changed_while_it_was_read_is_read_again_as_it_is_now(
@@ -408,13 +411,13 @@ def test_a_file_that_changed_while_it_was_read_is_read_again_as_it_is_now(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("now longer")
-    found = FoundFile(str(path), str(path), 3, 1)
+    found = item(str(path), 3)
     job = scene.begin(found)
     scene.segment(job, 0, "torn")
     scene.parsed(job, 1, "changed")
     assert (scene.counts.pending, scene.accounts.active) == (1, 0)
     newer = scene.accounts.again.popleft()
-    assert newer == FoundFile(str(path), str(path), 10, path.stat().st_mtime_ns)
+    assert newer == local_item(str(path))
     job_again = scene.accounts.dispatch(newer)
     assert job_again is not None
     assert job_again.maybe_present
@@ -427,7 +430,7 @@ def test_a_file_that_changed_while_it_was_read_is_read_again_as_it_is_now(
 def test_a_file_that_changes_each_time_has_failed_after_a_few_attempts(scene: Scene, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("x")
-    found: FoundFile | None = FoundFile(str(path), str(path), 3, 1)
+    found: Item | None = item(str(path), 3)
     attempts = 0
     assert found is not None
     job: FileJob | None = scene.begin(found)
@@ -442,9 +445,9 @@ def test_a_file_that_changes_each_time_has_failed_after_a_few_attempts(scene: Sc
 
 
 def test_a_file_that_vanished_while_it_was_read_has_failed(scene: Scene) -> None:
-    scene.parsed(scene.begin(replace(FILE, path="/nowhere/file")), 0, "changed")
+    scene.parsed(scene.begin(replace(FILE, location="/nowhere/file")), 0, "changed")
     assert scene.counts.failed == 1
-    assert [failure["message"] for failure in scene.failures()] == ["no such file or directory"]
+    assert [failure["message"] for failure in scene.failures()] == ["it vanished while it was read"]
 
 
 def test_a_formerly_indexed_picture_is_unchanged_without_images_and_back_with_them(scene: Scene) -> None:
@@ -462,7 +465,7 @@ def test_a_changed_picture_that_no_images_leaves_out_keeps_its_records_until_it_
     without.parsed(without.begin(TOUCHED), 0, "skipped", rule="no-images")
     assert (without.counts.skipped, without.counts.pending) == (1, 0)
     assert without.deletes() == set()
-    assert without.ledger.totals()["records"] == 1
+    assert without.ledger.audit.totals()["records"] == 1
     with_images = again(scene)
     with_images.index(TOUCHED, "changed picture", kind="image")
     assert with_images.deletes() == {packed("picture").hex()}
@@ -508,7 +511,7 @@ def test_a_partial_file_is_tried_again_without_what_is_done(scene: Scene) -> Non
     assert (second.counts.indexed, second.failures()) == (1, [])
     third = again(scene)
     assert third.accounts.admit(FILE) is None
-    assert third.ledger.totals()["records"] == 3
+    assert third.ledger.audit.totals()["records"] == 3
 
 
 def test_what_the_database_refused_and_takes_later_makes_the_file_whole(scene: Scene) -> None:
@@ -551,7 +554,7 @@ def test_an_indexed_file_that_is_empty_now_loses_its_records(scene: Scene) -> No
     assert second.accounts.dispatch(work) is None
     assert (second.counts.skipped, second.counts.rules, second.counts.pending) == (1, {"empty": 1}, 0)
     assert second.deletes() == {packed("chunk").hex()}
-    assert second.ledger.totals() == {"files": 0, "records": 0}
+    assert second.ledger.audit.totals() == {"files": 0, "records": 0}
 
 
 def test_each_path_that_a_rule_leaves_out_is_a_line_with_its_rule(scene: Scene) -> None:
@@ -644,7 +647,7 @@ def test_a_file_that_changed_or_is_made_otherwise_after_a_kill_is_swept(
     second = other_runs(scene, **how)
     second.index(FILE if how else TOUCHED, "new")
     assert second.deletes() == {packed("stray").hex()}
-    assert second.ledger.totals() == {"files": 1, "records": 1}
+    assert second.ledger.audit.totals() == {"files": 1, "records": 1}
     assert second.deletes() == set()
 
 
@@ -661,9 +664,9 @@ def test_a_run_that_nothing_happens_to_sweeps_nothing(scene: Scene) -> None:
     second.index(TOUCHED, "old")
     assert list(second.cleaner.requests()) == []
     third = again(scene)
-    third.parsed(third.begin(replace(FILE, mtime_ns=3)), 0, "failed", rule="damaged", message="torn")
+    third.parsed(third.begin(item("/corpus/file", 100, 3)), 0, "failed", rule="damaged", message="torn")
     assert list(third.cleaner.requests()) == []
-    assert again(scene).ledger.open_attempt(1, known=True) is None
+    assert again(scene).ledger.leftovers.open_attempt(1, known=True) is None
 
 
 def test_a_change_of_a_change_after_a_kill_is_swept(scene: Scene) -> None:
@@ -671,7 +674,7 @@ def test_a_change_of_a_change_after_a_kill_is_swept(scene: Scene) -> None:
     again(scene).begin(TOUCHED)  # killed; nothing of this version is booked
     third = again(scene)
     third.stray = ["stray", "old", "new"]
-    third.index(replace(FILE, mtime_ns=3), "new")
+    third.index(item("/corpus/file", 100, 3), "new")
     assert third.deletes() == {packed("old").hex(), packed("stray").hex()}
 
 
@@ -681,7 +684,7 @@ def test_a_change_that_was_taken_back_after_a_kill_is_swept(scene: Scene, mtime_
     again(scene).begin(TOUCHED)
     third = again(scene)
     third.stray = ["stray", "old"]
-    found = replace(FILE, mtime_ns=mtime_ns)
+    found = item("/corpus/file", 100, mtime_ns)
     if work := third.accounts.admit(found):
         job = third.accounts.dispatch(work)
         assert job is not None
@@ -702,9 +705,9 @@ def test_a_file_that_is_gone_after_a_kill_is_swept_before_it_is_forgotten(scene:
     second = other_runs(scene)
     for _ in second.accounts.prune(("/corpus/",)):
         pass
-    assert second.ledger.find(FILE.source) is not None
+    assert second.ledger.items.find(FILE.uri) is not None
     assert second.deletes() == {packed("stray").hex(), packed("new").hex()}
-    assert second.ledger.find(FILE.source) is None
+    assert second.ledger.items.find(FILE.uri) is None
 
 
 def test_a_file_whose_new_version_fails_after_a_kill_is_swept_when_one_comes_through(scene: Scene) -> None:
@@ -722,7 +725,7 @@ def test_a_file_that_changes_after_every_process_died_is_swept_within_the_run(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("now longer")
-    found = FoundFile(str(path), FILE.source, 3, 1)
+    found = replace(item(str(path), 3), uri=FILE.uri)
     scene.begin(found)
     scene.stray = ["stray", "new"]
     (job,) = scene.accounts.lost_all()
@@ -777,17 +780,17 @@ def test_a_file_is_not_settled_before_the_news_that_its_segments_arrived(scene: 
 
 
 def test_prune_removes_what_left_the_corpus_below_the_roots_alone(scene: Scene) -> None:
-    gone, elsewhere = (replace(FILE, path=p, source=p) for p in ("/corpus/gone", "/corpus-2/gone"))
+    gone, elsewhere = (item(p, 100) for p in ("/corpus/gone", "/corpus-2/gone"))
     for found in (FILE, gone, elsewhere):
-        scene.index(found, found.source)
+        scene.index(found, found.uri)
     second = again(scene)
     second.accounts.admit(FILE)
     for _ in second.accounts.prune(("/corpus/",)):
         pass
     assert second.counts.removed == 1
     assert second.deletes() == {packed("/corpus/gone").hex()}
-    assert second.ledger.find("/corpus/gone") is None
-    assert second.ledger.totals() == {"files": 2, "records": 2}
+    assert second.ledger.items.find("/corpus/gone") is None
+    assert second.ledger.audit.totals() == {"files": 2, "records": 2}
 
 
 def test_a_removed_file_that_comes_back_before_its_records_are_deleted_is_made_anew(scene: Scene) -> None:
@@ -798,7 +801,7 @@ def test_a_removed_file_that_comes_back_before_its_records_are_deleted_is_made_a
     third = again(scene)
     third.index(FILE, "chunk")
     assert third.deletes() == set()
-    assert third.ledger.totals() == {"files": 1, "records": 1}
+    assert third.ledger.audit.totals() == {"files": 1, "records": 1}
 
 
 def test_prune_with_nothing_below_its_roots_touches_nothing(scene: Scene) -> None:
@@ -812,14 +815,14 @@ def test_prune_with_nothing_below_its_roots_touches_nothing(scene: Scene) -> Non
 def test_an_unreadable_file_that_was_indexed_keeps_its_records_and_is_looked_at_again(scene: Scene) -> None:
     scene.index(FILE, "chunk")
     second = again(scene)
-    second.accounts.admit(Unreadable(FILE.source, "permission denied"))
+    second.accounts.admit(Unreadable(FILE.uri, "permission denied"))
     assert second.counts.failed == 1
     assert second.deletes() == set()
     third = again(scene)
     job = third.begin(FILE)
     third.parsed(job, 0)
     assert (third.counts.indexed, third.failures()) == (1, [])
-    assert os.fspath(FILE.path) == third.ledger.file(1).path
+    assert third.ledger.items.get(1).item == FILE
 
 
 def test_a_new_file_of_one_segment_costs_the_ledger_a_dozen_statements(scene: Scene) -> None:
@@ -830,7 +833,7 @@ def test_a_new_file_of_one_segment_costs_the_ledger_a_dozen_statements(scene: Sc
     scene.parsed(job, 1)
     scene.accounts.written(written(job, 0))
     scene.ledger._db.set_trace_callback(None)
-    row = scene.ledger.find(FILE.source)
+    row = scene.ledger.items.find(FILE.uri)
     assert row is not None
     assert (row.state, row.kind, row.media_type, row.content_hash) == (
         "indexed", "text", "text/plain", "hash",
@@ -848,6 +851,6 @@ def test_what_a_file_s_records_were_made_with_is_booked_with_the_first_of_them(
     if parsed_first:
         scene.parsed(job, 2)
     scene.accounts.written(written(job, 0))
-    row = scene.ledger.find(FILE.source)
+    row = scene.ledger.items.find(FILE.uri)
     assert row is not None
     assert (row.state, row.kind, row.generation) == ("pending", "text", PLANS["text"])

@@ -9,8 +9,11 @@ import pytest
 
 from engine.runtime.ledger import cleanup as module
 from engine.runtime.ledger.cleanup import Cleaner
-from engine.runtime.ledger.store import DOUBTFUL, ID_BYTES, Acknowledged, Ledger
+from engine.runtime.ledger.leftovers import Doubt
+from engine.runtime.ledger.segments import ID_BYTES, Acknowledged
+from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
+from tests.items import item
 
 
 @pytest.fixture
@@ -27,13 +30,13 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def change(ledger: Ledger, name: str, old: int, shared: int = 0) -> int:
     """A file with so many old ids, of which the new version shares some; its number."""
-    file = ledger.add(name, name, 1, 1, 1).id
+    file = ledger.items.add(item(name), 1).id
     ids = [f"{name} {i}".encode().ljust(ID_BYTES)[:ID_BYTES] for i in range(old)]
     new = [*ids[:shared], f"{name} new".encode().ljust(ID_BYTES)[:ID_BYTES]]
-    ledger.acknowledge([Acknowledged(file, 0, 0, -1, None, "", b"".join(ids), True)])
-    ledger.start_version(file, 1, 2)
-    ledger.acknowledge([Acknowledged(file, 1, 0, -1, None, "", b"".join(new), True)])
-    ledger.replace(file)
+    ledger.segments.acknowledge([Acknowledged(file, 0, 0, -1, None, "", b"".join(ids), True)])
+    ledger.items.start_revision(file, item("/", 1, 2))
+    ledger.segments.acknowledge([Acknowledged(file, 1, 0, -1, None, "", b"".join(new), True)])
+    ledger.leftovers.replace(file)
     return file
 
 
@@ -67,7 +70,7 @@ def test_many_files_share_a_request_and_a_large_one_takes_several(ledger: Ledger
         rounds.append([len(request.ids) for request in requests])
         answer(cleaner, requests)
     assert rounds == [[7, 4], [1]]
-    assert ledger.totals() == {"files": 4, "records": 4}
+    assert ledger.audit.totals() == {"files": 4, "records": 4}
 
 
 def test_no_more_requests_are_under_way_than_allowed(ledger: Ledger) -> None:
@@ -87,10 +90,10 @@ def test_a_file_is_kept_in_the_ledger_until_its_last_request_is_answered(ledger:
     assert list(cleaner.requests()) == []
     answer(cleaner, requests[:1])
     list(cleaner.requests())
-    assert (cleaner.idle, ledger.totals()["records"]) == (False, 9)
+    assert (cleaner.idle, ledger.audit.totals()["records"]) == (False, 9)
     answer(cleaner, requests[1:])
     list(cleaner.requests())
-    assert (cleaner.idle, ledger.totals()["records"]) == (True, 1)
+    assert (cleaner.idle, ledger.audit.totals()["records"]) == (True, 1)
 
 
 def test_a_file_whose_ids_are_all_shared_is_done_without_a_request(ledger: Ledger) -> None:
@@ -100,7 +103,7 @@ def test_a_file_whose_ids_are_all_shared_is_done_without_a_request(ledger: Ledge
     for _ in range(10):
         assert list(cleaner.requests()) == []
     assert cleaner.idle
-    assert ledger.totals() == {"files": 10, "records": 40}
+    assert ledger.audit.totals() == {"files": 10, "records": 40}
 
 
 def test_shared_ids_are_never_asked_for(ledger: Ledger) -> None:
@@ -124,23 +127,23 @@ def test_a_file_that_is_removed_while_it_is_cleaned_is_cleaned_once_more(ledger:
     file = change(ledger, "/a", 3)
     cleaner = Cleaner(ledger)
     requests = asked_for(cleaner)
-    ledger.remove(file)
+    ledger.leftovers.remove(file)
     answer(cleaner, requests)
     asked: list[str] = []
     while not cleaner.idle:
         asked += answer(cleaner, asked_for(cleaner))
     assert [bytes.fromhex(record).strip() for record in asked] == [b"/a new"]
-    assert ledger.find("/a") is None
+    assert ledger.items.find("/a") is None
 
 
 def test_files_that_are_replaced_later_are_found_too(ledger: Ledger) -> None:
     files = [change(ledger, f"/{number}", 2) for number in range(2)]
-    ledger.drop_older(ledger.file(files[0]))
+    ledger.leftovers.drop_older(ledger.items.get(files[0]))
     cleaner = Cleaner(ledger)
     answer(cleaner, asked_for(cleaner))
-    ledger.start_version(files[0], 1, 3)
-    ledger.acknowledge([Acknowledged(files[0], 2, 0, -1, None, "", bytes(ID_BYTES), True)])
-    ledger.replace(files[0])
+    ledger.items.start_revision(files[0], item("/", 1, 3))
+    ledger.segments.acknowledge([Acknowledged(files[0], 2, 0, -1, None, "", bytes(ID_BYTES), True)])
+    ledger.leftovers.replace(files[0])
     asked: list[str] = []
     while not cleaner.idle:
         asked += answer(cleaner, asked_for(cleaner))
@@ -149,10 +152,10 @@ def test_files_that_are_replaced_later_are_found_too(ledger: Ledger) -> None:
 
 def doubtful(ledger: Ledger, name: str, *booked: str) -> int:
     """A file that is to be swept, with so many ids booked; its number."""
-    file = ledger.add(name, name, 1, 1, 1).id
-    ledger.open_attempt(file, known=False)
-    ledger.acknowledge([Acknowledged(file, 0, 0, -1, None, "", b"".join(map(packed, booked)), True)])
-    ledger.sweep(file)
+    file = ledger.items.add(item(name), 1).id
+    ledger.leftovers.open_attempt(file, known=False)
+    ledger.segments.acknowledge([Acknowledged(file, 0, 0, -1, None, "", b"".join(map(packed, booked)), True)])
+    ledger.leftovers.sweep(file)
     return file
 
 
@@ -213,21 +216,21 @@ def test_a_sweep_that_was_cut_off_begins_anew_and_takes_no_late_answer(
 
 def test_a_removed_file_is_forgotten_when_it_is_both_cleaned_and_swept(ledger: Ledger) -> None:
     file = doubtful(ledger, "/a", "one")
-    ledger.remove(file)
+    ledger.leftovers.remove(file)
     cleaner = Cleaner(ledger)
     deletion, sweep = cleaner.requests()
     cleaner.deleted(deletion.request)
-    assert ledger.find("/a") is not None
+    assert ledger.items.find("/a") is not None
     cleaner.found(m.Found(sweep.request, [], last=True))
     assert list(cleaner.requests()) == []
     assert cleaner.idle
-    assert ledger.find("/a") is None
+    assert ledger.items.find("/a") is None
 
 
 def test_a_file_that_is_parsed_once_more_before_it_was_swept_stays_doubtful(ledger: Ledger) -> None:
     file = doubtful(ledger, "/a", "one")
-    assert ledger.open_attempt(file, known=True) == DOUBTFUL
+    assert ledger.leftovers.open_attempt(file, known=True) == Doubt.OTHER
     assert Cleaner(ledger).idle
-    ledger.end_sweep(file)
-    ledger.sweep(file)
+    ledger.leftovers.end_sweep(file)
+    ledger.leftovers.sweep(file)
     assert not Cleaner(ledger).idle

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.config import LEAST_PARSER_MEMORY
 from engine.errors import UsageError
 from engine.runtime.flow.credits import Credits, least_buffer
+from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.limits.memory_plan import (
     MOST_BUFFER,
     MOST_PARSER_MEMORY,
@@ -71,7 +72,7 @@ def test_whatever_is_planned_fits_and_is_no_more_than_was_wished(
     assert buffer is None or made.buffer == buffer
     assert made.buffer <= (buffer or max(MOST_BUFFER, least_buffer(workers)))
     assert made.buffer >= least_buffer(made.workers)
-    Credits(made.buffer, {"inference": made.workers})
+    Credits(made.buffer, {"inference": made.workers}, InFlight())
 
 
 def test_with_room_everything_is_as_wished() -> None:
@@ -118,7 +119,7 @@ def test_all_devices_are_planned_for_and_each_keeps_a_parser() -> None:
     requested = Requested(workers=3, parser_memory=None, buffer=None, bulk=16 * MIB, lanes=2)
     small = plan(Limit(1900 * MIB, "--max-ram"), COSTS, requested)
     assert small.workers == 2
-    Credits(small.buffer, {"inference-0": 1, "inference-1": 1})
+    Credits(small.buffer, {"inference-0": 1, "inference-1": 1}, InFlight())
     assert "900 MiB measured in 2 processes" in small.lines(Limit(1900 * MIB, "--max-ram"))[3]
     with pytest.raises(UsageError, match="even the smallest plan needs"):
         plan(Limit(GIB, "--max-ram"), COSTS, requested)

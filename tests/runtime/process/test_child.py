@@ -36,6 +36,7 @@ from engine.runtime.process.wake import WakeEvent
 from engine.runtime.router import Router
 from engine.stages.parse import FileEnd, FileJob
 from engine.stages.segment import Segment
+from tests.items import item
 from tests.runtime import children
 from tests.runtime.conftest import Start
 from tests.stages.made import make_segment
@@ -217,7 +218,7 @@ def parsing(tmp_path: Path) -> Iterator[Parsing]:
         accounts = SimpleNamespace(parsed=lambda attempt, end: ended.append(attempt))
         unused = cast(Any, None)
         admission = Admission(config, pipeline, cast(Any, accounts), unused, unused, Restarts())
-        jobs = tuple(FileJob(number, name, name, 1, 1) for number, name in enumerate(names, 1))
+        jobs = tuple(FileJob(number, item(name)) for number, name in enumerate(names, 1))
         for job in jobs:
             pipeline.lanes[0].give(slot, job)
         child.send(m.Grant(CREDIT))
@@ -248,9 +249,9 @@ def test_a_file_that_kills_its_parser_is_known_whatever_was_told_of_those_before
     assert ended == list(range(1, len(ended) + 1))
     assert told <= len(ended) <= len(before)
     assert slot.current is not None
-    assert slot.current.path == "deadly"
+    assert slot.current.item.location == "deadly"
     rest = [*before, "deadly", "c"][len(ended) :]
-    assert [job.path for job in slot.jobs] == rest
+    assert [job.item.location for job in slot.jobs] == rest
     assert slot.begun == len(rest) - 1
 
 
@@ -262,11 +263,11 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
     (lane,) = admission._pipeline.lanes
     child.kill()
     slot.dead = True
-    jobs = [FileJob(attempt, name, name, 1, 1) for attempt, name in ((7, "a"), (9, "b"), (8, "c"), (10, "d"))]
+    jobs = [FileJob(attempt, item(name)) for attempt, name in ((7, "a"), (9, "b"), (8, "c"), (10, "d"))]
     lost = list[tuple[str, bool, bool]]()
 
     def book(attempt: int, begun: bool, crashed: str | None) -> None:
-        name = next(job.path for job in jobs if job.attempt == attempt)
+        name = next(job.item.location for job in jobs if job.attempt == attempt)
         lost.append((name, begun, crashed is not None))
 
     def after(*, begun: list[int], ended: bool) -> list[tuple[str, bool, bool]]:
@@ -373,12 +374,12 @@ def test_only_parsers_in_a_row_that_never_begin_a_file_end_the_run(parsing: Pars
     admission, slot = work.admission, work.slot
     heard(work.child, 2)
     work.child.kill()
-    newborn = ParserSlot(work.child, CurrentItem(), jobs=deque([FileJob(9, "b", "b", 1, 1)]))
+    newborn = ParserSlot(work.child, CurrentItem(), jobs=deque([FileJob(9, item("b"))]))
     for _ in range(3):
         for _ in range(STILLBORN_PARSERS - 1):
             admission.died(newborn)
         admission.file_parsed(m.FileParsed(1, FileEnd("parsed")), work.child)
-        slot.jobs.append(FileJob(1, "a", "a", 1, 1))
+        slot.jobs.append(FileJob(1, item("a")))
     for _ in range(STILLBORN_PARSERS - 1):
         admission.died(newborn)
     admission.died(slot)  # which had begun one

@@ -13,14 +13,16 @@ import pytest
 from engine.runtime.ledger import store as module
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.report.reading import read_only, uses_log
+from tests.items import item
 
 #: Dies with a committed file in its log.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from engine.runtime.ledger.store import Ledger
+from tests.items import item
 ledger = Ledger(Path(sys.argv[1]))
-ledger.add("/a", "/a", 1, 1, 1)
+ledger.items.add(item("/a"), 1)
 ledger.commit()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -28,7 +30,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def files(path: Path) -> int:
     with closing(read_only(path)) as db:
-        return int(db.execute("SELECT count(*) FROM files").fetchone()[0])
+        return int(db.execute("SELECT count(*) FROM items").fetchone()[0])
 
 
 def names(folder: Path) -> set[str]:
@@ -37,29 +39,29 @@ def names(folder: Path) -> set[str]:
 
 def test_a_ledger_at_rest_gets_no_file_beside_it(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.add("/a", "/a", 1, 1, 1)
+    ledger.items.add(item("/a"), 1)
     ledger.close()
     assert names(tmp_path) == {"ledger.sqlite"}
     with closing(read_only(tmp_path / "ledger.sqlite")) as db:
-        assert db.execute("SELECT source FROM files").fetchall() == [("/a",)]
+        assert db.execute("SELECT uri FROM items").fetchall() == [("/a",)]
         assert names(tmp_path) == {"ledger.sqlite"}
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            db.execute("DELETE FROM files")
+            db.execute("DELETE FROM items")
     assert names(tmp_path) == {"ledger.sqlite"}
 
 
 def test_a_reader_sees_what_a_living_run_has_committed_and_holds_it_up_with_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with closing(Ledger(tmp_path)) as ledger:
-        ledger.add("/a", "/a", 1, 1, 1)
+        ledger.items.add(item("/a"), 1)
         ledger.commit()
         before = names(tmp_path)
-        ledger.add("/b", "/b", 1, 1, 1)
+        ledger.items.add(item("/b"), 1)
         with closing(read_only(path)) as db:
-            rows = db.execute("SELECT source FROM files")
+            rows = db.execute("SELECT uri FROM items")
             assert rows.fetchone() == ("/a",)
             ledger.commit()  # while the reader is in the middle of its answer
-            ledger.add("/c", "/c", 1, 1, 1)
+            ledger.items.add(item("/c"), 1)
             ledger.commit()
             assert rows.fetchone() is None
         assert files(path) == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime.ledger.accounts import Counts
+from engine.runtime.ledger.counts import Counts
 from engine.runtime.process.stats import Calls, Stats
 from engine.runtime.report import summary as report
 from engine.runtime.report.efficiency import Observed, speed_of_light

@@ -10,7 +10,7 @@ import pytest
 from engine.cli.options import parse
 from engine.models.resolve import resolve_text
 from engine.runtime.flow.lanes import make_lanes
-from engine.runtime.ledger.accounts import Counts
+from engine.runtime.ledger.counts import Counts
 from engine.runtime.limits.cgroup import usable_cores
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process.stats import Stats

@@ -26,24 +26,11 @@ from engine.models.cache import cache_folder
 from engine.models.load import load_image, load_text
 from engine.models.probes import cosines
 from engine.models.resolve import demo_folder, resolve_image, resolve_text
-from engine.models.spec import ImageSpec, TextSpec, to_json
+from engine.models.spec import TextSpec, to_json
 from tests.models.conftest import edit
 from tests.models.made import assemble, pooling, some_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:importlib._bootstrap")
-
-
-@pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Exports run in the test's own process, where torch is at hand; gives the names of what was exported."""
-    names: list[str] = []
-
-    def export(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
-        names.append(spec.name)
-        return onnx_export.answer(spec, folder)
-
-    monkeypatch.setattr(onnx_cache, "_export", export)
-    return names
 
 
 def test_a_model_that_can_not_be_exported_is_run_by_torch_and_tried_only_once(

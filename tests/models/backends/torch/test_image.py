@@ -181,6 +181,9 @@ def test_an_architecture_of_open_clips_own_takes_weights_from_the_hub_cache(
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", CLIP)
     snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
+    reference = snapshot.parent.parent / "refs" / "main"
+    reference.parent.mkdir()
+    reference.write_text(snapshot.name)
     save_file(open_clip.CLIP(**CLIP).state_dict(), snapshot / "open_clip_model.safetensors")
     spec = resolve_image("Tiny/none")
     assert (spec.architecture, spec.weights_file, spec.size) == (
