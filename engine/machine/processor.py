@@ -22,7 +22,7 @@ def machine() -> dict[str, object]:
     """Processor, instructions, and cores of this process."""
     found = _processor()
     return {
-        "cpu": found.get("model name", platform.processor() or platform.machine()),
+        "cpu": found.get("model name", platform.machine()),
         "flags": found.get("flags", found.get("Features", "")),
         "cores": cores(),
     }
