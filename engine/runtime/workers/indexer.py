@@ -257,6 +257,7 @@ class _Indexer:
                     ids=bytes.fromhex("".join(done)),
                     refused=result.refused,
                     refused_by="infer" if segment.refused else "index",
+                    document=segment.document,
                 )
             )
         self._mailbox.send_all(written)
