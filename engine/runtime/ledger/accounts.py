@@ -223,7 +223,7 @@ class Accounts:
             position, reason = next(iter(message.refused.items()))
             text = f"{len(message.refused)} of {chunks} records, the first at position {position}: {reason}"
             where = (work.row.id, message.ordinal, message.page, message.refused_by)
-            self._ledger.items.fail(FailureRow(*where, "refused", text))
+            self._ledger.items.fail(FailureRow(*where, "refused", text, message.document))
         self._acknowledged.append(
             Acknowledged(
                 item=work.row.id,

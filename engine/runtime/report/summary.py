@@ -59,7 +59,7 @@ def environment() -> dict[str, object]:
     return {
         "engine": __version__,
         "python": platform.python_version(),
-        # platform.platform() would start the program `uname`, to be asked for a processor that isn't told here.
+        # platform.platform() would start the program `uname`, to ask for a processor that is not told here.
         "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
         "cpus": len(os.sched_getaffinity(0)),
         "packages": packages,
