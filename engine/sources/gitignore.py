@@ -8,6 +8,7 @@ is git's index: a tracked file that a pattern fits is left out all the same.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,7 +82,8 @@ def _compiled(text: str) -> Iterator[tuple[Pattern[str], bool]]:
 
     for line in text.split("\n"):
         try:
-            pattern = GitIgnoreSpecPattern(line)
+            # The library takes this for all of the folder; git only for the folders in it.
+            pattern = GitIgnoreSpecPattern(re.sub(r"/\*\*/\s*$", "/**/*/", line))
         except ValueError:
             continue  # git passes over what is no pattern
         if pattern.regex is not None and pattern.include is not None:

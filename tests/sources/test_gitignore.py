@@ -125,7 +125,7 @@ _PATTERNS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_PATHS, max_size=8), _PATTERNS, _PATTERNS)
 def test_git_itself_takes_the_same_files(
     tmp_path_factory: pytest.TempPathFactory, paths: list[str], outer: list[str], inner: list[str]
