@@ -301,7 +301,8 @@ class Supervisor:
             self._check_moving()
             return False
         if self._pruning is None:
-            self._pruning = parts.accounts.prune(parts.intake.prunable())
+            prunes = self._config.corpus.prune
+            self._pruning = parts.accounts.prune(parts.intake.covered() if prunes else ())
         for _ in range(PRUNE_STEP):
             if next(self._pruning, self) is self:
                 self._complete = parts.cleaner.idle
@@ -334,6 +335,7 @@ class Supervisor:
         parts, run_dir = self._parts, self._config.run_dir
         try:
             parts.accounts.close()
+            parts.accounts.count_gone(parts.intake.covered())
             if parts.intake.whole:
                 parts.ledger.set("listed", str(parts.invocation))
             parts.ledger.commit()

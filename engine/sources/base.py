@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, ClassVar, TypeAlias
 
 from engine.sources.outputs import Outputs
 
@@ -170,6 +170,9 @@ class Source(ABC):
     Inputs are names as `absolute` gives them. A source reads secrets from the environment alone and puts them
     into no name, message or URI.
     """
+
+    #: Whether it costs next to nothing to open an item and see how it begins.
+    opens_cheaply: ClassVar[bool] = False
 
     @abstractmethod
     def absolute(self, name: str) -> str:

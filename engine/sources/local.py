@@ -39,6 +39,8 @@ class LocalFile(OpenedItem):
 class LocalSource(Source):
     """Files by absolute path; a file's version is its modification time."""
 
+    opens_cheaply = True
+
     def absolute(self, name: str) -> str:
         return absolute_path(name)
 

@@ -34,6 +34,14 @@ def corpus_of(config: Config, shard: tuple[int, int] | None = None) -> Corpus:
     return Corpus(corpus.inputs, corpus.files_from, rules)
 
 
+def is_narrowed(config: Config) -> bool:
+    """Whether options leave out some of what the inputs hold, so that what is not met may be there all the
+    same."""
+    corpus = config.corpus
+    narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
+    return bool(narrowed) or not config.parsing.images
+
+
 def check_corpus(config: Config) -> None:
     """Raises `UsageError` where an input can't be read, or lies in the run directory, of which nothing is
     ever indexed."""
@@ -101,13 +109,8 @@ class Intake:
     @property
     def whole(self) -> bool:
         """Whether the listings met all that the inputs hold, so that what it lacks has left the corpus."""
-        corpus = self._config.corpus
-        narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
-        narrowed = narrowed or self._narrowed or not self._config.parsing.images
-        return self.listed and self._corpus.complete and not narrowed
+        return self.listed and self._corpus.complete and not (self._narrowed or is_narrowed(self._config))
 
-    def prunable(self) -> tuple[str, ...]:
-        """How the URIs begin of the ledger's items that are deleted where the listings did not meet them."""
-        if not self._config.corpus.prune or not self.whole:
-            return ()
-        return prefixes(self._config.corpus.inputs)
+    def covered(self) -> tuple[str, ...]:
+        """How the URIs begin of the ledger's items that have left the corpus where no listing met them."""
+        return prefixes(self._config.corpus.inputs) if self.whole else ()
