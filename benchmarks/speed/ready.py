@@ -34,7 +34,7 @@ from engine.runtime.process.current_item import CurrentItem
 from engine.runtime.process.mailbox import Mailbox, run_child
 from engine.runtime.workers import parser
 from engine.stages.parse import FileEnd, FileJob, Parsed
-from engine.stages.segment import RECORD_OVERHEAD_BYTES, SUBS_PER_UNIT, Segment
+from engine.stages.segment import RECORD_OVERHEAD_BYTES, SUBS_PER_UNIT, TextSegment
 
 #: Tokens of a chunk, and characters: 4.5 for each token, as English prose has.
 TOKENS, CHARACTERS = 256, 1152
@@ -71,7 +71,7 @@ class ReadyStage:
                 end.chunks += count
         yield end
 
-    def _segment(self, job: FileJob, name: int, number: int, first: int, count: int) -> Segment:
+    def _segment(self, job: FileJob, name: int, number: int, first: int, count: int) -> TextSegment:
         ids = self._ids[:count].copy()
         ids[:, 1], ids[:, 2] = name >> 97, np.arange(first, first + count)
         chunks = [
@@ -89,15 +89,14 @@ def first_id(source: str, content: str) -> int:
     return int.from_bytes(digest) >> 40 << 40
 
 
-def ready_segment(job: FileJob, name: int, number: int, chunks: list[Chunk], size: int) -> Segment:
+def ready_segment(job: FileJob, name: int, number: int, chunks: list[Chunk], size: int) -> TextSegment:
     """A text segment of these chunks, with ids and hashes that are digests of nothing."""
     names = [(name | chunk.start).to_bytes(16).hex() for chunk in chunks]
-    return Segment(
+    return TextSegment(
         attempt=job.attempt,
         ordinal=number * SUBS_PER_UNIT,
         after=(number - 1) * SUBS_PER_UNIT if number else -1,
         checkpoint="[null, 0, 0]",
-        kind="text",
         source=job.item.uri,
         media_type="text/plain",
         page=None,
@@ -112,7 +111,6 @@ def ready_segment(job: FileJob, name: int, number: int, chunks: list[Chunk], siz
         texts=[chunk.text for chunk in chunks],
         lengths=[chunk.tokens for chunk in chunks],
         token_ids=np.concatenate([chunk.token_ids for chunk in chunks if chunk.token_ids is not None]),
-        pixels=None,
     )
 
 

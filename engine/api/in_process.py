@@ -22,7 +22,7 @@ from engine.sources.base import Found, Item, LeftOut
 from engine.stages.index import IndexStage, Written
 from engine.stages.infer import InferStage
 from engine.stages.parse import FileEnd, FileJob, ParseStage
-from engine.stages.segment import Segment
+from engine.stages.segment import EmbeddedSegment, ParsedSegment, PictureSegment, TextSegment
 
 #: Seconds that a database which stops answering is waited for; first and longest pause between two tries.
 DATABASE_PATIENCE_S, FIRST_RETRY_S, LONGEST_RETRY_S = 60.0, 0.5, 8.0
@@ -128,9 +128,9 @@ class Call:
     def _image_spec(self) -> ImageSpec | None:
         return self._model.image if self._config.images or self._pictures_only else None
 
-    def _windows(self, found: Iterable[Found]) -> Iterator[list[Segment]]:
+    def _windows(self, found: Iterable[Found]) -> Iterator[list[EmbeddedSegment]]:
         """Embedded segments, about as many chunks at a time as the buffer holds."""
-        window: list[Segment] = []
+        window: list[ParsedSegment] = []
         chunks = 0
         for segment in self._segments(found):
             window.append(segment)
@@ -141,17 +141,17 @@ class Call:
         if window:
             yield self._embedded(window)
 
-    def _embedded(self, window: list[Segment]) -> list[Segment]:
-        self._infer.embed(window)
-        for segment in window:
-            self._summary.tokens += segment.tokens
+    def _embedded(self, window: list[ParsedSegment]) -> list[EmbeddedSegment]:
+        made = self._infer.embed(window)
+        for segment, tokens, _ in made:
+            self._summary.tokens += tokens
             if segment.kind == "text":
                 self._summary.text += len(segment.ids)
             else:
                 self._summary.image += len(segment.ids)
-        return window
+        return [each.segment for each in made]
 
-    def _segments(self, found: Iterable[Found]) -> Iterator[Segment]:
+    def _segments(self, found: Iterable[Found]) -> Iterator[ParsedSegment]:
         for item in found:
             if isinstance(item, LeftOut):
                 self._close(item.uri, SkipFileError(item.rule, item.detail))
@@ -162,12 +162,12 @@ class Call:
             else:
                 yield from self._item(item)
 
-    def _item(self, item: Item) -> Iterator[Segment]:
+    def _item(self, item: Item) -> Iterator[ParsedSegment]:
         # Without a ledger nobody knows what the index holds of this item.
         job = FileJob(0, item, maybe_present=True)
         failures: list[SectionFailure] = []
         for part in self._parse.parse(job):
-            if isinstance(part, Segment):
+            if isinstance(part, TextSegment | PictureSegment):
                 yield part
             elif isinstance(part, SectionFailure):
                 failures = failures or [part]
@@ -206,7 +206,7 @@ class Call:
             by_database = {place: refused[place] for place in refused if place not in segment.refused}
             self._refuse(segment, "index", by_database)
 
-    def _refuse(self, segment: Segment, stage: str, reasons: Mapping[int, str]) -> None:
+    def _refuse(self, segment: EmbeddedSegment, stage: str, reasons: Mapping[int, str]) -> None:
         if reasons:
             position, reason = next(iter(reasons.items()))
             message = (

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from engine.errors import HandOverError
 from engine.records import FieldValue, Kind, Record
-from engine.stages.segment import Segment
+from engine.stages.segment import EmbeddedSegment
 
 #: Bytes of segments (as they are credited) that one bulk write holds where the caller doesn't say.
 BULK_BYTES = 8 * 2**20
@@ -30,7 +30,7 @@ class Writes(Protocol):
 class Written:
     """What became of a segment: `refused` maps a chunk's position to the reason of whoever refused it."""
 
-    segment: Segment
+    segment: EmbeddedSegment
     refused: dict[int, str]
 
 
@@ -47,16 +47,17 @@ class IndexStage:
     clock: Callable[[], float] = time.monotonic
     bulk_bytes: int = BULK_BYTES
     bulk_age_s: float = BULK_AGE_S
-    _waiting: list[Segment] = field(default_factory=list, init=False)
+    #: Segments, and whether any of their records may be in the database already.
+    _waiting: list[tuple[EmbeddedSegment, bool]] = field(default_factory=list, init=False)
     _written: list[Written] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
     _since: float = field(default=0.0, init=False)
 
-    def add(self, segment: Segment) -> None:
+    def add(self, segment: EmbeddedSegment) -> None:
         """Take a segment in."""
         if not self._waiting:
             self._since = self.clock()
-        self._waiting.append(segment)
+        self._waiting.append((segment, segment.maybe_present))
         self._bytes += segment.size
 
     def due_in(self) -> float | None:
@@ -76,17 +77,21 @@ class IndexStage:
         """
         now = datetime.now(UTC)
         for maybe_present in (False, True):
-            segments = [s for s in self._waiting if s.maybe_present is maybe_present]
+            segments = [segment for segment, present in self._waiting if present is maybe_present]
             if not segments:
                 continue
-            self._written += self._write(segments, maybe_present, now)
-            written = {id(segment) for segment in segments}
-            self._waiting = [s for s in self._waiting if id(s) not in written]
-            self._bytes = sum(s.size for s in self._waiting)
+            try:
+                self._written += self._write(segments, maybe_present, now)
+            except BaseException:
+                # Nothing is known of the batch: it may be there on the next try.
+                self._waiting = [(s, present or not maybe_present) for s, present in self._waiting]
+                raise
+            self._waiting = [(s, present) for s, present in self._waiting if present is not maybe_present]
+            self._bytes = sum(segment.size for segment, _ in self._waiting)
         results, self._written = self._written, []
         return results
 
-    def _write(self, segments: list[Segment], maybe_present: bool, now: datetime) -> list[Written]:
+    def _write(self, segments: list[EmbeddedSegment], maybe_present: bool, now: datetime) -> list[Written]:
         records: list[Record] = []
         owners: list[tuple[Written, int]] = []
         results = [Written(segment, dict(segment.refused)) for segment in segments]
@@ -94,9 +99,6 @@ class IndexStage:
             made = result.segment.records(self.models[result.segment.kind], now, self.fields)
             records += made
             owners += [(result, record.position) for record in made]
-        for segment in segments:
-            # Should this call fail, nothing is known of the batch: it may be there on the next try.
-            segment.maybe_present = True
         outcomes = self.adapter.write(records, maybe_present) if records else []
         if len(outcomes) != len(records):
             what = f"{len(outcomes)} outcomes for {len(records)} records"

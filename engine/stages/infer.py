@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.models.load import ImageEmbedder, TextEmbedder
 from engine.stages.repeats import KEY_BYTES, Embedding, Remembered, content_key
-from engine.stages.segment import Segment
+from engine.stages.segment import EmbeddedSegment, ParsedSegment, PictureSegment, TextSegment
 
 #: Chunks that are embedded as one sorted window: enough for even batches, few enough to be done in seconds.
 WINDOW_CHUNKS = 128
@@ -20,6 +21,15 @@ WARM_UP_TOKENS = 4_096
 
 #: Why a vector is not written, whatever the database would say to it.
 NOT_FINITE = "the model gave a vector that is not finite"
+
+
+class Embedded(NamedTuple):
+    """A segment with its vectors, the tokens of its input, and how many of its vectors were at hand, because
+    the same content had been embedded before."""
+
+    segment: EmbeddedSegment
+    tokens: int
+    repeated: int
 
 
 @dataclass
@@ -82,22 +92,11 @@ class InferStage:
             self._image = self.load_image()
         return self._image
 
-    def embed(self, window: Sequence[Segment]) -> list[int]:
-        """Give each segment of the window its `vectors`, and what of them is `refused`.
+    def embed_texts(self, segments: Sequence[TextSegment]) -> list[Embedded]:
+        """The texts with their vectors.
 
-        Returns for each how many of its vectors were at hand, because the same content had been embedded
-        before. Raises what the models raise, except for inputs that are too large: those are refused.
+        Raises what the model raises, except for inputs that are too large: those are refused.
         """
-        repeated: dict[int, int] = {}
-        texts = [segment for segment in window if segment.kind == "text"]
-        if texts:
-            self._embed_texts(texts, repeated)
-        pictures = [segment for segment in window if segment.pixels is not None]
-        if pictures:
-            self._embed_pictures(pictures, repeated)
-        return [repeated.get(id(segment), 0) for segment in window]
-
-    def _embed_texts(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
         model = self._load_texts()
         lengths = [length for segment in segments for length in segment.lengths]
         keys = [
@@ -116,11 +115,12 @@ class InferStage:
                 keys, lambda chosen: model.embed_texts([texts[i] for i in chosen], self.on_batch)
             )
         self.spared += sum(lengths[position] for position in made.repeated)
-        _deal(segments, made, repeated)
+        return _dealt(segments, made)
 
-    def _embed_pictures(self, segments: Sequence[Segment], repeated: dict[int, int]) -> None:
+    def embed_pictures(self, segments: Sequence[PictureSegment]) -> list[Embedded]:
+        """The pictures' vectors. Raises as `embed_texts`."""
         model = self.load_images()
-        pixels = [segment.pixels for segment in segments if segment.pixels is not None]
+        pixels = [segment.pixels for segment in segments]
         # All frames of a file have its hash. Longer than a text's key, so that the two never meet.
         keys = [
             bytes.fromhex(segment.hashes[0])[:KEY_BYTES] + (segment.page or 0).to_bytes(4)
@@ -129,19 +129,29 @@ class InferStage:
         made = self.remembered.embed(
             keys, lambda chosen: model.embed_pixels([pixels[i] for i in chosen], self.on_batch)
         )
-        _deal(segments, made, repeated)
+        return _dealt(segments, made)
+
+    def embed(self, window: Sequence[ParsedSegment]) -> list[Embedded]:
+        """Segments of both kinds, in their order."""
+        texts = [segment for segment in window if isinstance(segment, TextSegment)]
+        pictures = [segment for segment in window if isinstance(segment, PictureSegment)]
+        made = {
+            "text": iter(self.embed_texts(texts) if texts else []),
+            "image": iter(self.embed_pictures(pictures) if pictures else []),
+        }
+        return [next(made[segment.kind]) for segment in window]
 
 
-def _deal(segments: Sequence[Segment], made: Embedding, repeated: dict[int, int]) -> None:
-    """Each segment its own rows, and to `repeated` by `id` how many of them were at hand."""
+def _dealt(segments: Sequence[ParsedSegment], made: Embedding) -> list[Embedded]:
+    """Each segment with its own rows."""
     vectors, refused = made.vectors, made.refused
     for position in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
         refused.setdefault(position, NOT_FINITE)
-    start = 0
+    found, start = [], 0
     for segment in segments:
         end = start + len(segment.ids)
-        segment.vectors = vectors[start:end]
-        segment.refused = {place - start: refused[place] for place in refused if start <= place < end}
-        segment.token_ids = segment.pixels = None
-        repeated[id(segment)] = sum(start <= place < end for place in made.repeated)
+        reasons = {place - start: refused[place] for place in refused if start <= place < end}
+        repeated = sum(start <= place < end for place in made.repeated)
+        found.append(Embedded(segment.embedded(vectors[start:end], reasons), segment.tokens, repeated))
         start = end
+    return found

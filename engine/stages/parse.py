@@ -31,7 +31,9 @@ from engine.stages.segment import (
     SEGMENT_BYTES,
     SUBS_PER_UNIT,
     Checkpoint,
-    Segment,
+    ParsedSegment,
+    PictureSegment,
+    TextSegment,
 )
 
 #: The rule of a file that needs more memory than its parser has.
@@ -87,7 +89,7 @@ class FileEnd:
     truncated: int = 0
 
 
-Parsed: TypeAlias = Segment | SectionFailure | FileEnd
+Parsed: TypeAlias = ParsedSegment | SectionFailure | FileEnd
 
 
 @dataclass
@@ -131,14 +133,17 @@ class ParseStage:
             end.outcome = "changed"
         yield end
 
-    def _parse(self, job: FileJob, opened: OpenedItem, end: FileEnd) -> Iterator[Segment | SectionFailure]:
+    def _parse(
+        self, job: FileJob, opened: OpenedItem, end: FileEnd
+    ) -> Iterator[ParsedSegment | SectionFailure]:
         progress = self.on_progress or no_progress
+        # Before all of it is read: what no parser takes may be a disk image.
+        end.media_type = parsers.detect(opened, job.item.location)
         end.content_hash = hash_content(opened, progress)
         end.bytes_read = job.item.size
         if job.known_hash == end.content_hash:
             end.outcome = "unchanged"
             return
-        end.media_type = parsers.detect(opened, job.item.location)
         end.kind = "text" if "text" in parsers.kinds_of(end.media_type) else "image"
         options = parsers.ParseOptions(
             self._asked_image_spec, self.exact_images, self.tolerate_truncated, progress
@@ -161,9 +166,8 @@ class ParseStage:
                 return
             else:
                 end.truncated += section.truncated
-            for segment in self._segments(job, section, start, end.media_type):
-                found = True
-                segment.after, previous = previous, segment.ordinal
+            for segment in self._segments(job, section, start, end.media_type, previous):
+                found, previous = True, segment.ordinal
                 if segment.ordinal not in job.done:
                     end.segments += 1
                     end.chunks += len(segment.ids)
@@ -187,11 +191,13 @@ class ParseStage:
         section: TextSection | PictureSection,
         start: Checkpoint,
         media_type: str,
-    ) -> Iterator[Segment]:
-        """The section's segments from `start` on: as many chunks in each as `SEGMENT_BYTES` lets."""
+        previous: int,
+    ) -> Iterator[ParsedSegment]:
+        """The section's segments from `start` on, after the ordinal `previous`: as many chunks in each as
+        `SEGMENT_BYTES` lets."""
         if isinstance(section, PictureSection):
             if (spec := self.image_spec()) is not None:
-                yield self._picture(job, section, media_type, spec)
+                yield self._picture(job, section, media_type, spec, previous)
             return
         sub, done = start.sub, start.chunks
         shared = _shared_cost(section)
@@ -206,7 +212,9 @@ class ParseStage:
                 done += len(batch)
                 inside = Checkpoint(start.resume, done, sub + 1)
                 after = Checkpoint(section.resume) if chunk is None else inside
-                yield self._text(job, section, batch, sub, after, size, media_type)
+                segment = self._text(job, section, batch, sub, after, size, media_type, previous)
+                previous = segment.ordinal
+                yield segment
                 batch, size, sub = [], shared, sub + 1
             if chunk is not None:
                 batch.append(chunk)
@@ -230,7 +238,8 @@ class ParseStage:
         after: Checkpoint,
         size: int,
         media_type: str,
-    ) -> Segment:
+        previous: int,
+    ) -> TextSegment:
         where = (job.item.uri, section.page)
         made_by = (self.chunker.identity.key, self.text_spec.digest)
         starts = [section.start + chunk.start for chunk in chunks]
@@ -241,12 +250,11 @@ class ParseStage:
             for start, end, content, chunk in zip(starts, ends, hashes, chunks, strict=True)
         ]
         token_ids: list[TokenIds] = [chunk.token_ids for chunk in chunks if chunk.token_ids is not None]
-        return Segment(
+        return TextSegment(
             attempt=job.attempt,
             ordinal=section.unit * SUBS_PER_UNIT + sub,
-            after=-1,
+            after=previous,
             checkpoint=after.dumps(),
-            kind="text",
             source=job.item.uri,
             media_type=media_type,
             page=section.page,
@@ -261,7 +269,6 @@ class ParseStage:
             texts=[chunk.text for chunk in chunks],
             lengths=[chunk.tokens for chunk in chunks],
             token_ids=np.concatenate(token_ids) if len(token_ids) == len(chunks) else None,
-            pixels=None,
             contexts=[chunk.context for chunk in chunks] if any(chunk.context for chunk in chunks) else [],
             document=section.document,
             title=_label(section.title),
@@ -269,14 +276,15 @@ class ParseStage:
             fields=section.fields,
         )
 
-    def _picture(self, job: FileJob, section: PictureSection, media_type: str, spec: ImageSpec) -> Segment:
+    def _picture(
+        self, job: FileJob, section: PictureSection, media_type: str, spec: ImageSpec, previous: int
+    ) -> PictureSegment:
         place = (section.page, None, None, section.content_hash, "", spec.digest, section.document)
-        return Segment(
+        return PictureSegment(
             attempt=job.attempt,
             ordinal=section.unit * SUBS_PER_UNIT,
-            after=-1,
+            after=previous,
             checkpoint=Checkpoint(section.resume).dumps(),
-            kind="image",
             source=job.item.uri,
             media_type=media_type,
             page=section.page,
@@ -286,11 +294,6 @@ class ParseStage:
             maybe_present=job.maybe_present,
             ids=[record_id(job.item.uri, *place)],
             hashes=[section.content_hash],
-            starts=[],
-            ends=[],
-            texts=[],
-            lengths=[],
-            token_ids=None,
             pixels=section.pixels,
             document=section.document,
             title=_label(section.title),

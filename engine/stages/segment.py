@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from engine.errors import HandOverError
 from engine.records import FieldValue, Kind, Pixels, Record, TokenIds, Vector
@@ -20,6 +20,9 @@ SEGMENT_BYTES = 4 * 2**20
 
 #: Bytes that a record takes besides text, token ids and vector: id, digest, offsets, objects around them.
 RECORD_OVERHEAD_BYTES = 512
+
+#: No chunk of a segment is refused.
+NOTHING_REFUSED: Mapping[int, str] = {}
 
 
 class Checkpoint(NamedTuple):
@@ -40,26 +43,24 @@ class Checkpoint(NamedTuple):
         return Checkpoint(*json.loads(text))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Segment:
-    """Chunks of one section, column by column, on their way to the database.
+    """Chunks of one section, column by column, on their way to the database. What all forms of it have.
+
+    A parser makes a `TextSegment` or a `PictureSegment`; the model makes an `EmbeddedSegment` of it. None of
+    them changes once it is made.
 
     `attempt` is the dispatch that made it, `ordinal` its place in the file, `after` the ordinal before it
-    (-1: none), `size` the most bytes that it takes between here and the acknowledgement. A text segment has
-    `texts`, offsets and either `token_ids` (all in one int32 array, `lengths` long each) or None; a picture
-    has `pixels`. `contexts` are the chunks' digests of what their vectors depend on besides their text, empty
-    where that is nothing. The inference stage adds `vectors`, float32 [n, d], a row for each chunk, and in
-    `refused`, by position, why a chunk's row is none that may be written.
-
-    `document`, `title` and `fields` are those of the document that all chunks are from; `headings` has the
-    path above each chunk, or is empty where none has one.
+    (-1: none), `size` the most bytes that it takes between here and the acknowledgement. `document`, `title`
+    and `fields` are those of the document that all chunks are from.
     """
+
+    kind: ClassVar[Kind]
 
     attempt: int
     ordinal: int
     after: int
     checkpoint: str
-    kind: Kind
     source: str
     media_type: str
     page: int | None
@@ -67,28 +68,39 @@ class Segment:
     file_size: int
     size: int
     maybe_present: bool
-    ids: list[str]
-    hashes: list[str]
-    starts: list[int]
-    ends: list[int]
-    texts: list[str]
-    lengths: list[int]
-    token_ids: TokenIds | None
-    pixels: Pixels | None
-    vectors: Vector | None = None
-    refused: dict[int, str] = field(default_factory=dict)
-    contexts: list[str | None] = field(default_factory=list)
+    ids: Sequence[str]
+    hashes: Sequence[str]
     document: str | None = None
     title: str | None = None
-    headings: list[str | None] = field(default_factory=list)
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
-    #: Where a picture stands that doesn't travel inside; whoever moves segments between processes knows what
-    #: that means.
-    place: object = None
+
+    def shared(self) -> dict[str, Any]:
+        """The values of all that every form has, by name."""
+        return {name: getattr(self, name) for name in _SHARED}
+
+
+_SHARED = tuple(each.name for each in fields(Segment))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TextSegment(Segment):
+    """Texts, with their offsets and the model's input: `token_ids` are all in one int32 array, `lengths` long
+    each, or None. `headings` has the path above each chunk, or is empty where none has one. `contexts` are
+    the digests of what the vectors depend on besides the text, empty where that is nothing."""
+
+    kind = "text"
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    texts: Sequence[str]
+    lengths: Sequence[int]
+    token_ids: TokenIds | None
+    headings: Sequence[str | None] = ()
+    contexts: Sequence[str | None] = ()
 
     @property
     def tokens(self) -> int:
-        """Tokens of all chunks; 0 for a picture."""
+        """Tokens of all chunks."""
         return sum(self.lengths)
 
     def chunk_ids(self) -> list[TokenIds]:
@@ -98,18 +110,55 @@ class Segment:
         ends = list(accumulate(self.lengths))
         return [self.token_ids[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
+    def embedded(self, vectors: Vector, refused: Mapping[int, str] = NOTHING_REFUSED) -> EmbeddedText:
+        """The same chunks with their vectors, see `EmbeddedSegment`, and without the model's input."""
+        return EmbeddedText(
+            **self.shared(),
+            vectors=vectors,
+            refused=refused,
+            starts=self.starts,
+            ends=self.ends,
+            texts=self.texts,
+            headings=self.headings,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PictureSegment(Segment):
+    """One picture, uint8 [height, width, 3]."""
+
+    kind = "image"
+
+    pixels: Pixels
+
+    @property
+    def tokens(self) -> int:
+        """None."""
+        return 0
+
+    def embedded(self, vectors: Vector, refused: Mapping[int, str] = NOTHING_REFUSED) -> EmbeddedPicture:
+        """The picture's vector, see `EmbeddedSegment`, without its pixels."""
+        return EmbeddedPicture(**self.shared(), vectors=vectors, refused=refused)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EmbeddedSegment(Segment):
+    """`vectors`, float32 [n, d], has a row for each chunk; `refused`, by position, why this vector is
+    rejected (not finite, input too large)."""
+
+    vectors: Vector
+    refused: Mapping[int, str]
+
     def records(self, model: str, indexed_at: datetime, fields: Mapping[str, FieldValue]) -> list[Record]:
         """The records that the database shall hold: those of all chunks but the refused.
 
         `fields` are the run's constant ones; they take the place of the document's own of the same name.
         Raises `HandOverError` where vectors and chunks differ in number.
         """
-        if self.vectors is None or len(self.vectors) != len(self.ids):
-            count = 0 if self.vectors is None else len(self.vectors)
-            what = f"{count} vectors for {len(self.ids)} chunks ({self.source})"
+        if len(self.vectors) != len(self.ids):
+            what = f"{len(self.vectors)} vectors for {len(self.ids)} chunks ({self.source})"
             raise HandOverError("from the inference process to the indexer", what)
         mtime = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
-        text = self.kind == "text"
         values = {**self.fields, **fields} if self.fields else fields
         return [
             Record(
@@ -118,9 +167,6 @@ class Segment:
                 kind=self.kind,
                 page=self.page,
                 position=i,
-                start=self.starts[i] if text else None,
-                end=self.ends[i] if text else None,
-                text=self.texts[i] if text else None,
                 embedding=self.vectors[i],
                 content_hash=self.hashes[i],
                 model=model,
@@ -131,8 +177,43 @@ class Segment:
                 fields=values,
                 document=self.document,
                 title=self.title,
-                headings=self.headings[i] if self.headings else None,
+                **self._columns(i),
             )
             for i in range(len(self.ids))
             if i not in self.refused
         ]
+
+    def _columns(self, position: int) -> dict[str, Any]:
+        """What a record of this form has of its own."""
+        return {"start": None, "end": None, "text": None, "headings": None}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EmbeddedText(EmbeddedSegment):
+    """Texts and their vectors."""
+
+    kind = "text"
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    texts: Sequence[str]
+    headings: Sequence[str | None] = ()
+
+    def _columns(self, position: int) -> dict[str, Any]:
+        return {
+            "start": self.starts[position],
+            "end": self.ends[position],
+            "text": self.texts[position],
+            "headings": self.headings[position] if self.headings else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EmbeddedPicture(EmbeddedSegment):
+    """A picture's vector."""
+
+    kind = "image"
+
+
+#: What leaves a parser.
+ParsedSegment: TypeAlias = TextSegment | PictureSegment

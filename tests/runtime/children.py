@@ -89,9 +89,7 @@ class Deadly:
         if job.item.location == "stuck":
             time.sleep(600)
         while job.item.location in ("text", "endless"):
-            segment = make_segment(1, size=100)
-            segment.attempt = job.attempt
-            yield segment
+            yield make_segment(1, size=100, attempt=job.attempt)
             if job.item.location == "text":
                 break
             time.sleep(0.001)

@@ -9,6 +9,7 @@ from dataclasses import fields
 from itertools import chain
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +20,15 @@ from hypothesis.extra import numpy as arrays
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child, pipe
 from engine.runtime.process.wake import WakeEvent
-from engine.stages.segment import Segment
+from engine.stages.segment import PictureSegment, Segment, TextSegment
 from tests.runtime import children
+from tests.stages.made import make_segment
 
 #: Seconds after which a child that says nothing fails the test.
 PATIENCE_S = 120.0
 
-#: Rings whenever the child has said something.
-BELL = WakeEvent()
+#: Set whenever the child has said something.
+WAKE = WakeEvent()
 
 few = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -39,40 +41,54 @@ numbers = st.integers(-(2**63), 2**63 - 1)
 def segments(draw: st.DrawFn) -> Segment:
     """Any segment: text with or without ids, or a picture; before or after its vectors."""
     count = draw(st.integers(0, 4))
-    kind = draw(st.sampled_from(["text", "image"]))
-    lengths = draw(st.lists(st.integers(0, 6), min_size=count, max_size=count))
-    ids = arrays.arrays(np.int32, sum(lengths))
-    vectors = arrays.arrays(np.float32, (count, draw(st.integers(1, 5))))
-    pixels = arrays.arrays(np.uint8, (3, 2, 3))
-    return Segment(
-        attempt=draw(numbers),
-        ordinal=draw(numbers),
-        after=draw(numbers),
-        checkpoint=draw(texts),
-        kind="text" if kind == "text" else "image",
-        source=draw(texts),
-        media_type=draw(texts),
-        page=draw(st.none() | numbers),
-        mtime_ns=draw(numbers),
-        file_size=draw(numbers),
-        size=draw(numbers),
-        maybe_present=draw(st.booleans()),
-        ids=draw(st.lists(texts, min_size=count, max_size=count)),
-        hashes=draw(st.lists(texts, min_size=count, max_size=count)),
-        starts=draw(st.lists(numbers, min_size=count, max_size=count)),
-        ends=draw(st.lists(numbers, min_size=count, max_size=count)),
-        texts=draw(st.lists(texts, min_size=count, max_size=count)),
-        lengths=lengths,
-        token_ids=draw(st.none() | ids),
-        pixels=draw(st.none() | pixels),
-        vectors=draw(st.none() | vectors),
-        refused=draw(st.dictionaries(st.integers(0, 3), texts, max_size=2)),
-    )
+
+    def column(each: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(each, min_size=count, max_size=count))
+
+    shared: dict[str, Any] = {
+        "attempt": draw(numbers),
+        "ordinal": draw(numbers),
+        "after": draw(numbers),
+        "checkpoint": draw(texts),
+        "source": draw(texts),
+        "media_type": draw(texts),
+        "page": draw(st.none() | numbers),
+        "mtime_ns": draw(numbers),
+        "file_size": draw(numbers),
+        "size": draw(numbers),
+        "maybe_present": draw(st.booleans()),
+        "ids": column(texts),
+        "hashes": column(texts),
+        "document": draw(st.none() | texts),
+        "title": draw(st.none() | texts),
+        "fields": draw(st.dictionaries(texts, texts | numbers, max_size=2)),
+    }
+    segment: TextSegment | PictureSegment
+    if draw(st.booleans()):
+        lengths = column(st.integers(0, 6))
+        segment = TextSegment(
+            **shared,
+            starts=column(numbers),
+            ends=column(numbers),
+            texts=column(texts),
+            lengths=lengths,
+            token_ids=draw(st.none() | arrays.arrays(np.int32, sum(lengths))),
+            headings=draw(st.sampled_from([[], column(st.none() | texts)])),
+            contexts=draw(st.sampled_from([[], column(st.none() | texts)])),
+        )
+    else:
+        segment = PictureSegment(**shared, pixels=draw(arrays.arrays(np.uint8, (3, 2, 3))))
+    if draw(st.booleans()):
+        return segment
+    vectors = draw(arrays.arrays(np.float32, (count, draw(st.integers(1, 5)))))
+    return segment.embedded(vectors, draw(st.dictionaries(st.integers(0, 3), texts, max_size=2)))
 
 
 def same(one: Segment, other: Segment) -> bool:
-    """Whether each field is the same, arrays to the last bit and by their type."""
-    for name in (each.name for each in fields(Segment)):
+    """Whether they are of one form and each field is the same, arrays to the last bit and by their type."""
+    if type(one) is not type(other):
+        return False
+    for name in (each.name for each in fields(one)):
         left, right = getattr(one, name), getattr(other, name)
         if isinstance(left, np.ndarray):
             if not isinstance(right, np.ndarray) or (left.dtype, left.shape) != (right.dtype, right.shape):
@@ -100,7 +116,7 @@ def frames(sent: list[list[Segment]]) -> list[bytes]:
 def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """A consumer that says back what its channels bring."""
     folder: Path = tmp_path_factory.mktemp("run")
-    child = Child("echo", children.echo, str(folder), wake=BELL)
+    child = Child("echo", children.echo, str(folder), wake=WAKE)
     yield child
     child.kill()
     child.control.close()
@@ -118,7 +134,7 @@ def heard(child: Child, name: str, stream: bytes) -> tuple[list[Segment], list[o
     deadline = time.monotonic() + PATIENCE_S
     while m.ChannelClosed(name) not in told or len(found) < sum(isinstance(one, m.Received) for one in told):
         assert time.monotonic() < deadline, "the channel's end was never told"
-        BELL.wait(1.0)
+        WAKE.wait(1.0)
         for message in child.receive():
             if isinstance(message, Segment):
                 found.append(message)
@@ -128,8 +144,7 @@ def heard(child: Child, name: str, stream: bytes) -> tuple[list[Segment], list[o
 
 
 def test_what_a_producer_writes_is_a_length_and_a_pickle() -> None:
-    segment = Segment(1, 2, 3, "", "text", "/a", "text/plain", None, 0, 0, 9, False,
-                      [], [], [], [], [], [], None, None)  # fmt: skip
+    segment = make_segment(0)
     reader, writer = pipe()
     writer.send([segment])
     writer.close()

@@ -9,7 +9,7 @@ import pytest
 from engine.errors import DatabaseUnavailableError, HandOverError
 from engine.records import Kind, Record
 from engine.stages.index import BULK_AGE_S, BULK_BYTES, IndexStage, Written
-from tests.stages.made import make_segment
+from tests.stages.made import make_embedded
 
 MODELS: dict[Kind, str] = {"text": "text-model", "image": "image-model"}
 
@@ -57,34 +57,34 @@ def test_nothing_waits_and_nothing_is_due() -> None:
 def test_the_oldest_segment_says_when_a_write_is_due() -> None:
     clock = Clock()
     stage = stage_on(Database(), clock)
-    stage.add(make_segment(name="first"))
+    stage.add(make_embedded(name="first"))
     clock.now += BULK_AGE_S / 4
-    stage.add(make_segment(name="second"))
+    stage.add(make_embedded(name="second"))
     assert stage.due_in() == pytest.approx(3 * BULK_AGE_S / 4)
     clock.now += BULK_AGE_S
     assert stage.due_in() == 0.0
     stage.flush()
     assert stage.due_in() is None
-    stage.add(make_segment(name="third"))
+    stage.add(make_embedded(name="third"))
     assert stage.due_in() == BULK_AGE_S
 
 
 def test_enough_bytes_make_a_write_due_at_once() -> None:
     stage = stage_on(Database())
-    stage.add(make_segment(name="small", size=BULK_BYTES - 1))
+    stage.add(make_embedded(name="small", size=BULK_BYTES - 1))
     assert stage.due_in() == BULK_AGE_S
-    stage.add(make_segment(name="drop", size=1))
+    stage.add(make_embedded(name="drop", size=1))
     assert stage.due_in() == 0.0
     stage.flush()
-    stage.add(make_segment(name="next", size=BULK_BYTES - 1))
+    stage.add(make_embedded(name="next", size=BULK_BYTES - 1))
     assert stage.due_in() == BULK_AGE_S
 
 
 def test_what_is_enough_is_for_the_caller_to_say() -> None:
     stage = IndexStage(Database(), MODELS, {}, Clock(), bulk_bytes=100)
-    stage.add(make_segment(name="small", size=99))
+    stage.add(make_embedded(name="small", size=99))
     assert stage.due_in() == BULK_AGE_S
-    stage.add(make_segment(name="drop", size=1))
+    stage.add(make_embedded(name="drop", size=1))
     assert stage.due_in() == 0.0
 
 
@@ -94,7 +94,7 @@ def test_what_is_enough_is_for_the_caller_to_say() -> None:
 def test_all_that_waits_is_one_write_and_each_segment_has_its_result() -> None:
     database = Database()
     stage = stage_on(database)
-    segments = [make_segment(2, "a"), make_segment(1, "b", kind="image")]
+    segments = [make_embedded(2, "a"), make_embedded(1, "b", kind="image")]
     for segment in segments:
         stage.add(segment)
     results = stage.flush()
@@ -107,9 +107,9 @@ def test_what_may_be_there_is_written_apart_from_what_can_not_be() -> None:
     database = Database()
     stage = stage_on(database)
     new, old, also_new = (
-        make_segment(1, "new"),
-        make_segment(1, "old", maybe_present=True),
-        make_segment(1, "x"),
+        make_embedded(1, "new"),
+        make_embedded(1, "old", maybe_present=True),
+        make_embedded(1, "x"),
     )
     for segment in (new, old, also_new):
         stage.add(segment)
@@ -120,7 +120,7 @@ def test_what_may_be_there_is_written_apart_from_what_can_not_be() -> None:
 
 def test_a_refusal_is_told_at_the_position_of_its_chunk() -> None:
     stage = stage_on(Database(refuse=["a 1", "b 0"]))
-    for segment in (make_segment(3, "a"), make_segment(1, "b"), make_segment(2, "c")):
+    for segment in (make_embedded(3, "a"), make_embedded(1, "b"), make_embedded(2, "c")):
         stage.add(segment)
     assert refusals(stage.flush()) == {
         "/corpus/a": {1: "mapping"},
@@ -132,8 +132,7 @@ def test_a_refusal_is_told_at_the_position_of_its_chunk() -> None:
 def test_what_the_model_could_not_embed_never_reaches_the_database() -> None:
     database = Database(refuse=["a 2"])
     stage = stage_on(database)
-    segment = make_segment(4, "a")
-    segment.refused = {1: "too large"}
+    segment = make_embedded(4, "a", refused={1: "too large"})
     stage.add(segment)
     (result,) = stage.flush()
     assert [(record.text, record.position) for record in database.records] == [
@@ -148,8 +147,7 @@ def test_what_the_model_could_not_embed_never_reaches_the_database() -> None:
 def test_a_segment_of_which_nothing_could_be_embedded_is_answered_without_a_write() -> None:
     database = Database()
     stage = stage_on(database)
-    segment = make_segment(2)
-    segment.refused = {0: "not finite", 1: "not finite"}
+    segment = make_embedded(2, refused={0: "not finite", 1: "not finite"})
     stage.add(segment)
     (result,) = stage.flush()
     assert (database.calls, result.refused) == ([], segment.refused)
@@ -161,7 +159,7 @@ def test_a_segment_of_which_nothing_could_be_embedded_is_answered_without_a_writ
 def test_segments_wait_for_the_next_try_and_may_then_be_there() -> None:
     database = Database(down=[1])
     stage = stage_on(database)
-    segment = make_segment(2)
+    segment = make_embedded(2)
     stage.add(segment)
     with pytest.raises(DatabaseUnavailableError):
         stage.flush()
@@ -175,7 +173,7 @@ def test_segments_wait_for_the_next_try_and_may_then_be_there() -> None:
 def test_results_of_a_first_write_are_not_lost_when_the_second_one_fails() -> None:
     database = Database(down=[2])
     stage = stage_on(database)
-    new, old = make_segment(1, "new"), make_segment(1, "old", maybe_present=True)
+    new, old = make_embedded(1, "new"), make_embedded(1, "old", maybe_present=True)
     stage.add(new)
     stage.add(old)
     with pytest.raises(DatabaseUnavailableError):
@@ -188,10 +186,10 @@ def test_results_of_a_first_write_are_not_lost_when_the_second_one_fails() -> No
 def test_segments_that_came_while_the_database_was_away_are_written_too() -> None:
     database = Database(down=[1])
     stage = stage_on(database)
-    stage.add(make_segment(1, "before"))
+    stage.add(make_embedded(1, "before"))
     with pytest.raises(DatabaseUnavailableError):
         stage.flush()
-    stage.add(make_segment(1, "while"))
+    stage.add(make_embedded(1, "while"))
     assert list(refusals(stage.flush())) == ["/corpus/while", "/corpus/before"]
 
 
@@ -204,7 +202,7 @@ def test_an_adapter_that_gives_too_few_outcomes_is_an_error() -> None:
             return super().write(records, maybe_present)[1:]
 
     stage = stage_on(Short())
-    stage.add(make_segment(3))
+    stage.add(make_embedded(3))
     with pytest.raises(HandOverError, match="2 outcomes for 3 records"):
         stage.flush()
 
@@ -212,10 +210,7 @@ def test_an_adapter_that_gives_too_few_outcomes_is_an_error() -> None:
 def test_a_segment_with_too_few_vectors_is_an_error_and_nothing_is_written() -> None:
     database = Database()
     stage = stage_on(database)
-    segment = make_segment(3)
-    assert segment.vectors is not None
-    segment.vectors = segment.vectors[:2]
-    stage.add(segment)
+    stage.add(make_embedded(3, vectors=2))
     with pytest.raises(HandOverError, match="2 vectors for 3 chunks"):
         stage.flush()
     assert database.calls == []

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from engine.records import Chunk, Section, SectionFailure, TextSection
 from engine.sources.local import local_item
 from engine.stages import parse as module
 from engine.stages.parse import FileEnd, FileJob, Parsed, ParseStage
-from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
+from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment, TextSegment
 from tests.chunkers.tokenizers import texts
 from tests.items import item
 
@@ -55,7 +56,7 @@ def job_of(path: Path | str, **more: object) -> FileJob:
     return replace(job, **more)  # type: ignore[arg-type]
 
 
-def parsed(job: FileJob, of: ParseStage | None = None) -> tuple[list[Segment], list[SectionFailure], FileEnd]:
+def parsed(job: FileJob, of: ParseStage | None = None) -> tuple[list[Any], list[SectionFailure], FileEnd]:
     """The segments, the failures and the end, whose counts are those of the segments."""
     items: list[Parsed] = list((of or stage()).parse(job))
     segments = [item for item in items if isinstance(item, Segment)]
@@ -155,7 +156,7 @@ def chain(segments: Sequence[Segment], done: set[int]) -> tuple[int, str | None,
     return last, checkpoint, frozenset(others)
 
 
-def columns(segment: Segment) -> tuple[object, ...]:
+def columns(segment: TextSegment) -> tuple[object, ...]:
     return (
         segment.ordinal, segment.after, segment.checkpoint, segment.page, segment.ids, segment.hashes,
         segment.starts, segment.ends, segment.texts, segment.lengths, segment.size,
@@ -212,7 +213,7 @@ def test_pages_that_failed_once_leave_nothing_out_when_they_are_readable_again(
     with pytest.MonkeyPatch.context() as monkeypatch:
         give(monkeypatch, pages)
         whole, _, _ = parsed(job_of(book), stage(16))
-        acknowledged: dict[int, Segment] = {}
+        acknowledged: dict[int, TextSegment] = {}
         for _ in range(data.draw(st.integers(1, 3))):
             bad = data.draw(st.sets(st.sampled_from([section.unit for section in pages]), max_size=2))
             give(
@@ -416,6 +417,15 @@ def test_a_file_without_anything_to_embed_is_skipped_by_its_rule(
     assert end_of(tmp_path / name) == ("skipped", rule)
 
 
+def test_what_no_parser_reads_is_skipped_after_a_look_at_its_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"\1\2\3\xff\xfe")
+    os.truncate(path, 2**40)  # a terabyte of nothing, which would take an hour to read
+    segments, _, end = parsed(job_of(path))
+    assert (segments, end.outcome, end.rule) == ([], "skipped", "unknown-type")
+    assert (end.bytes_read, end.content_hash) == (0, "")
+
+
 def test_a_file_of_known_content_is_unchanged_and_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("some text")
@@ -505,7 +515,7 @@ def test_a_picture_is_one_segment_of_its_pixels(tmp_path: Path) -> None:
     assert segment.pixels is not None
     assert segment.pixels.shape == (*IMAGES.size, 3)
     assert np.array_equal(segment.pixels[0, 0], [255, 0, 0])
-    assert (segment.hashes, segment.texts, segment.tokens) == ([hash_content(LocalFile(str(path)))], [], 0)
+    assert (segment.hashes, segment.tokens) == ([hash_content(LocalFile(str(path)))], 0)
     assert segment.size > segment.pixels.nbytes
 
 

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +36,7 @@ from engine.stages.index import IndexStage
 from engine.stages.infer import InferStage
 from engine.stages.parse import FileJob
 from engine.stages.repeats import Remembered
-from engine.stages.segment import Segment
+from engine.stages.segment import EmbeddedSegment, Segment, TextSegment
 
 #: Chunks a second, of all processes on two cores.
 GOAL = 20_000
@@ -97,17 +97,15 @@ def _hand_overs(args: argparse.Namespace, work: Path) -> dict[str, list[float]]:
     job = FileJob(1, local_item(str(file)))
     ready = ReadyStage(spec.dimensions, args.segment)
 
-    def segments() -> list[Segment]:
-        return [item for item in ready.parse(job) if isinstance(item, Segment)]
+    def segments() -> list[TextSegment]:
+        return [item for item in ready.parse(job) if isinstance(item, TextSegment)]
 
     model = load_text(spec, "cpu", "float32", "torch")
     # Each round embeds the same chunks.
     infer = InferStage(lambda: model, _no_pictures, remembered=Remembered(0))
 
-    def embedded() -> list[Segment]:
-        made = segments()
-        infer.embed(made)
-        return made
+    def embedded() -> list[EmbeddedSegment]:
+        return [made.segment for made in infer.embed(segments())]
 
     plain, whole = segments(), embedded()
     with tempfile.TemporaryDirectory(dir=work) as folder:
@@ -136,7 +134,7 @@ def _over(segment: Segment) -> Segment:
     return received
 
 
-def _writer(url: str, spec: TextSpec, segments: list[Segment]) -> Callable[[], object]:
+def _writer(url: str, spec: TextSpec, segments: list[EmbeddedSegment]) -> Callable[[], object]:
     adapter = adapters.connect(url, AdapterOptions())
     info = ModelInfo(spec.name, spec.digest, spec.dimensions, True)
     adapter.ensure_schema(IndexSchema(info, None, ChunkerIdentity.from_key("chunker")))
@@ -145,7 +143,6 @@ def _writer(url: str, spec: TextSpec, segments: list[Segment]) -> Callable[[], o
 
     def write() -> None:
         for segment in segments:
-            segment.maybe_present = False
             stage.add(segment)
             if stage.due_in() == 0.0:
                 stage.flush()
@@ -154,7 +151,7 @@ def _writer(url: str, spec: TextSpec, segments: list[Segment]) -> Callable[[], o
     return write
 
 
-def _book(ledger: Ledger, segments: list[Segment]) -> None:
+def _book(ledger: Ledger, segments: Sequence[Segment]) -> None:
     """As often as the supervisor commits where all goes well: about once for each of these."""
     ledger.segments.acknowledge([
         Acknowledged(1, 0, s.ordinal, s.after, s.page, s.checkpoint, bytes.fromhex("".join(s.ids)), True)

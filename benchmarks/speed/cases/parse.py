@@ -22,7 +22,7 @@ from engine.models.resolve import resolve_text
 from engine.records import ChunkerChoice, TextSection
 from engine.sources.local import local_item
 from engine.stages.parse import FileEnd, FileJob, ParseStage
-from engine.stages.segment import Segment
+from engine.stages.segment import TextSegment
 
 #: Characters a second.
 GOAL = 1_000_000
@@ -118,7 +118,7 @@ def _through(stage: ParseStage, files: Sequence[Path]) -> tuple[int, int, int]:
     chunks = characters = sent = 0
     for path in files:
         for item in stage.parse(FileJob(1, local_item(str(path)))):
-            if isinstance(item, Segment):
+            if isinstance(item, TextSegment):
                 sent += len(ForkingPickler.dumps(item))
                 chunks += len(item.ids)
                 characters += sum(map(len, item.texts))

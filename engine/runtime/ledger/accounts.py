@@ -106,6 +106,9 @@ class Accounts:
         """What becomes of an item that an earlier run had."""
         if not self._is_current(row, found):
             return ItemState.WAITING
+        if row.version != found.version:
+            # An older engine knew less of it.
+            self._ledger.items.touch(row.id, found)
         if row.state in ("failed", "partial") and self._skip_failed:
             self.counts.ended(row.state)
             return ItemState(row.state)
@@ -223,7 +226,7 @@ class Accounts:
             position, reason = next(iter(message.refused.items()))
             text = f"{len(message.refused)} of {chunks} records, the first at position {position}: {reason}"
             where = (work.row.id, message.ordinal, message.page, message.refused_by)
-            self._ledger.items.fail(FailureRow(*where, "refused", text))
+            self._ledger.items.fail(FailureRow(*where, "refused", text, message.document))
         self._acknowledged.append(
             Acknowledged(
                 item=work.row.id,
@@ -340,6 +343,10 @@ class Accounts:
         """Book what is left, and have everything that was skipped in its file. Raises `OSError`."""
         self.flush()
         self._skipped_log.flush()
+
+    def count_gone(self, under: tuple[str, ...]) -> None:
+        """Count the items below these URIs that no listing met, and whose records stay."""
+        self.counts.gone = self._ledger.items.unseen_with_records(self._run, under)
 
     def prune(self, under: tuple[str, ...]) -> Iterator[None]:
         """Mark the items below these URIs that no listing met; one a step."""

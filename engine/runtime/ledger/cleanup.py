@@ -1,4 +1,4 @@
-"""Deletes the records that a changed or removed file left behind, once its new ones are acknowledged.
+"""Deletes the records that a changed or removed item left behind, once its new ones are acknowledged.
 
 Most of them the ledger names. Others only a sweep finds: those that a killed run had written and not booked.
 """
@@ -13,15 +13,15 @@ from engine.runtime.ledger.store import Ledger
 from engine.runtime.ledger.sweep import Sweeper
 from engine.runtime.process import messages as m
 
-#: Ids in one delete request (nearly twice as many at most) and files that one ends, and requests under way at
+#: Ids in one delete request (nearly twice as many at most) and items that one ends, and requests under way at
 #: once: together they bound the memory.
 SLICE_IDS, REQUESTS = 1000, 2
 
 
 class Cleaner:
-    """Works through the ledger's list of replaced files, as many in one request as fit.
+    """Works through the ledger's list of replaced items, as many in one request as fit.
 
-    The database answers requests in their order. A file's rows go when the last of its records are deleted.
+    The database answers requests in their order. An item's rows go when the last of its records are deleted.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -29,7 +29,7 @@ class Cleaner:
         self._row: ItemRow | None = None
         self._slices: Iterator[list[str]] = iter(())
         self._after = 0
-        #: The requests that are not answered yet, and the files of which each deletes the last records.
+        #: The requests that are not answered yet, and the items of which each deletes the last records.
         self._under_way: dict[int, list[ItemRow]] = {}
         self._numbers = count(1)
         self._sweeper = Sweeper(ledger, self._numbers)
@@ -49,7 +49,7 @@ class Cleaner:
         while len(self._under_way) < REQUESTS:
             ids: list[str] = []
             ended: list[ItemRow] = []
-            while max(len(ids), len(ended)) < SLICE_IDS and (row := self._next_file()) is not None:
+            while max(len(ids), len(ended)) < SLICE_IDS and (row := self._next_item()) is not None:
                 part = next(self._slices, None)
                 if part is None:
                     ended.append(row)
@@ -70,7 +70,7 @@ class Cleaner:
         self._sweeper.deleted(request)
 
     def found(self, answer: m.Found) -> None:
-        """The database holds these records of the file that is swept."""
+        """The database holds these records of the item that is swept."""
         self._sweeper.found(answer)
 
     def reset(self) -> None:
@@ -79,8 +79,8 @@ class Cleaner:
         self._under_way.clear()
         self._sweeper.reset()
 
-    def _next_file(self) -> ItemRow | None:
-        """The file at hand, or the next one that waits."""
+    def _next_item(self) -> ItemRow | None:
+        """The item at hand, or the next one that waits."""
         if self._row is None:
             self._row = self._ledger.leftovers.next_replaced(self._after)
             if self._row is None:
@@ -90,7 +90,7 @@ class Cleaner:
         return self._row
 
     def _end(self, rows: list[ItemRow]) -> None:
-        """Nothing of these files is left to ask for; their last ids may be under way still."""
+        """Nothing of these items is left to ask for; their last ids may be under way still."""
         if self._under_way:
             self._under_way[max(self._under_way)].extend(rows)
             return

@@ -20,7 +20,7 @@ from pathlib import Path
 from engine.errors import DeviceLostError, EngineError, UsageError
 from engine.runtime.limits.lock import hold_as_child
 from engine.runtime.process import messages as m
-from engine.runtime.process.shared_pictures import Place, SharedPictureBuffer
+from engine.runtime.process.shared_pictures import PlacedPicture, SharedPictureBuffer
 from engine.runtime.process.stats import Clock, Side
 from engine.runtime.router import Router
 from engine.stages.segment import Segment
@@ -235,19 +235,17 @@ class Mailbox:
     def _arrive(self, sent: list[Segment], opened: m.OpenChannel) -> None:
         """Segments that were sent together are here; none is kept here until the next ones come."""
         name = opened.name
-        news: list[object] = []
+        arrived: list[Segment] = []
         for segment in sent:
-            chunks = len(segment.ids)
-            if isinstance(segment.place, Place) and (picture_buffer := self.picture_buffer(name, wait=True)):
-                # A copy, so that the place is free for the next one; credits bound how many wait.
-                segment.pixels = picture_buffer.look(segment.place).copy()
-                picture_buffer.free(segment.place)
-                segment.place = None
-            if opened.received:
-                news.append(m.Received(segment.attempt, segment.ordinal, segment.size, chunks, name))
-        if news:
-            self.send_soon(news)
-        for segment in sent:
+            if isinstance(segment, PlacedPicture) and (buffer := self.picture_buffer(name, wait=True)):
+                arrived.append(segment.arrived(buffer))
+            else:
+                arrived.append(segment)
+        if opened.received:
+            self.send_soon(
+                [m.Received(each.attempt, each.ordinal, each.size, len(each.ids), name) for each in arrived]
+            )
+        for segment in arrived:
             self.inbox.put(segment)
 
 

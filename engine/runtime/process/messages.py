@@ -279,6 +279,7 @@ class SegmentWritten:
     ids: bytes
     refused: dict[int, str]
     refused_by: str = "index"
+    document: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

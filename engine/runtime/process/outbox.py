@@ -8,7 +8,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from engine.runtime.process.mailbox import OUT_OF_MEMORY, TOGETHER_BYTES, Mailbox
-from engine.stages.segment import Segment
+from engine.runtime.process.shared_pictures import PlacedPicture
+from engine.stages.segment import ParsedSegment
 
 
 class Outbox:
@@ -24,16 +25,16 @@ class Outbox:
         self._output = output
         #: Of what is below; and of those who send, so that the order stays.
         self._lock, self._sending = threading.Lock(), threading.Lock()
-        self._segments: list[Segment] = []
+        self._segments: list[ParsedSegment | PlacedPicture] = []
         self._news: list[object] = []
-        #: Bytes of the segments; pictures on the picture buffer have none.
+        #: Bytes of the segments; pictures in a picture buffer have none.
         self._size = 0
 
-    def add(self, segment: Segment) -> None:
+    def add(self, segment: ParsedSegment | PlacedPicture) -> None:
         """One more segment."""
         with self._lock:
             self._segments.append(segment)
-            self._size += 0 if segment.place else segment.size
+            self._size += 0 if isinstance(segment, PlacedPicture) else segment.size
         self._soon()
 
     def report(self, news: object) -> None:

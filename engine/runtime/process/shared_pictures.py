@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.records import Pixels
 from engine.runtime.process.descriptors import memory_file
+from engine.stages.segment import PictureSegment, Segment
 
 #: Bytes of a picture buffer: 55 pictures of 224 x 224.
 BUFFER_BYTES = 8 * 2**20
@@ -29,6 +30,28 @@ class Place:
 
     number: int
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PlacedPicture(Segment):
+    """A picture segment on its way whose pixels stay behind, in a picture buffer."""
+
+    kind = "image"
+
+    place: Place
+
+    def arrived(self, buffer: SharedPictureBuffer) -> PictureSegment:
+        """The segment with its pixels, whose place is free again."""
+        # A copy, so that the place can be used for the next one; credits bound how many wait.
+        pixels = buffer.look(self.place).copy()
+        buffer.free(self.place)
+        return PictureSegment(**self.shared(), pixels=pixels)
+
+
+def placed(segment: PictureSegment, buffer: SharedPictureBuffer) -> PictureSegment | PlacedPicture:
+    """The segment with its pixels in the buffer, or as it is where that is full."""
+    place = buffer.put(segment.pixels)
+    return segment if place is None else PlacedPicture(**segment.shared(), place=place)
 
 
 class Descriptor:

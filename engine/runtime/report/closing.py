@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
+from engine.runtime.ledger.counts import UNKNOWN_TYPE, Counts
 from engine.runtime.report.efficiency import UNITS, Observed
 from engine.runtime.report.summary import Files, SpeedOfLight, Summary
+
+#: The most types without a parser that are named; the others are counted together.
+MOST_TYPES = 8
 
 #: What the stages are called for people, and what each waits for by the names in its `Stats`.
 STAGE_NAMES = {"parse": "parsers", "infer": "inference", "index": "indexer", "supervise": "supervisor"}
@@ -28,17 +31,15 @@ def files_line(files: Files) -> str:
     return f"files: {files.discovered:,} found: {', '.join(parts) or 'nothing to do'}"
 
 
-def closing_lines(summary: Summary, rules: Mapping[str, int], failures: int, run_dir: Path) -> list[str]:
-    """Totals, files skipped by rule, damage repaired, and how many failures `failures.jsonl` holds."""
-    lines, chunks, rates, salvaged = (
-        [files_line(summary.files)],
-        summary.chunks,
-        summary.throughput,
-        summary.salvaged,
-    )
-    if rules:
-        skipped = ", ".join(f"{n:,} {rule}" for rule, n in sorted(rules.items()))
-        lines.append(f"skipped: {skipped}; each in {run_dir / 'skipped.jsonl'}")
+def closing_lines(
+    summary: Summary, counts: Counts, failures: int, run_dir: Path, prune: str = "--prune"
+) -> list[str]:
+    """Totals, files skipped and why, damage repaired, how many failures there are, and how many files are
+    gone, with the option that would `prune` them."""
+    chunks, rates, salvaged = summary.chunks, summary.throughput, summary.salvaged
+    lines = [files_line(summary.files)]
+    if counts.rules:
+        lines.append(f"skipped: {skipped(counts)}; each in {run_dir / 'skipped.jsonl'}")
     if chunks.indexed or chunks.deleted:
         lines.append(
             f"chunks: {chunks.text:,} text ({rates.tokens_per_s:,.0f} tokens/s) and"
@@ -58,7 +59,37 @@ def closing_lines(summary: Summary, rules: Mapping[str, int], failures: int, run
         lines.append(f"damaged: {' and '.join(damage)}; indexed all the same")
     if failures:
         lines.append(f"failures: {failures:,}, each with its reason in {run_dir / 'failures.jsonl'}")
+    if counts.gone:
+        lines.append(gone(counts.gone, prune))
     return lines
+
+
+def skipped(counts: Counts) -> str:
+    """How many files were left out, of which type where no parser reads them, else by which rule."""
+    unread = sorted(counts.unread.items(), key=lambda each: (-each[1], each[0]))
+    parts = [f"{n:,} {word}" for word, n in unread[:MOST_TYPES]]
+    if rest := sum(n for _, n in unread[MOST_TYPES:]):
+        parts.append(f"{rest:,} of other types")
+    if parts:
+        parts[-1] += " (no parser)"
+    parts += [f"{n:,} {rule}" for rule, n in sorted(counts.rules.items()) if rule != UNKNOWN_TYPE]
+    return ", ".join(parts)
+
+
+def gone(files: int, prune: str = "--prune") -> str:
+    """That files with records in the index are no longer in the corpus, and what deletes those records."""
+    are = "1 file is" if files == 1 else f"{files:,} files are"
+    return f"{are} gone from the corpus; {prune} deletes {'its' if files == 1 else 'their'} records"
+
+
+def nothing_indexed(counts: Counts) -> str:
+    """For the last line of a run that found nothing which it could index; else nothing."""
+    if counts.indexed + counts.partial + counts.unchanged + counts.pending:
+        return ""
+    if not counts.discovered:
+        return "nothing was indexed: no file was found"
+    parts = [f"{n:,} {name}" for name, n in (("skipped", counts.skipped), ("failed", counts.failed)) if n]
+    return f"nothing could be indexed: of {counts.discovered:,} found, {' and '.join(parts)}"
 
 
 def speed_lines(seen: Observed, speed: SpeedOfLight) -> list[str]:

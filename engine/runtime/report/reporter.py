@@ -12,7 +12,7 @@ from engine.runtime.budget import MemoryBudget
 from engine.runtime.flow.credits import Credits
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.pipeline import Pipeline
-from engine.runtime.report.closing import closing_lines, speed_lines
+from engine.runtime.report.closing import closing_lines, nothing_indexed, speed_lines
 from engine.runtime.report.efficiency import UNITS, speed_of_light
 from engine.runtime.report.progress import ProgressLine
 from engine.runtime.report.series import Sample, Series
@@ -87,9 +87,9 @@ class Reporter:
 
         `failures` is how many files and pieces of files failed. Raises `OSError`.
         """
-        config = self._config
+        config, counts = self._config, self._accounts.counts
         spent, workers = self._pipeline.stats(since_mark=True), self._pipeline.workers
-        seen = self._speed.observed(self._accounts.counts, spent, workers)
+        seen = self._speed.observed(counts, spent, workers)
         self._add_sample(last=True)
         summary = Summary(
             status=status,
@@ -107,13 +107,14 @@ class Reporter:
         write_summary(config.run_dir, summary)
         self._progress.close()
         if not config.run.quiet:
-            rules = self._accounts.counts.rules
-            lines = closing_lines(summary, rules, failures, config.run_dir)
+            prune = "engine.merge --prune" if config.task.fleet else "--prune"
+            lines = closing_lines(summary, counts, failures, config.run_dir, prune)
             for line in [*lines, *speed_lines(seen, summary.speed_of_light)]:
                 self._progress.say(line)
-        if why or not config.run.quiet:
+        nothing = "" if why else nothing_indexed(counts)
+        if why or nothing or not config.run.quiet:
             ended = f"{status}: {why}; run the same command again to continue" if why else status
-            ended += f" after {self._seconds:.1f} s"
+            ended += f" after {self._seconds:.1f} s{': ' if nothing else ''}{nothing}"
             self._progress.say(f"{ended}; summary in {config.run_dir / 'summary.json'}")
 
     def _add_sample(self, last: bool = False) -> None:

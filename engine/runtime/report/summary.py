@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from engine import __version__
-from engine.runtime.ledger.counts import Counts
 from engine.runtime.process.stats import Stats
+
+if TYPE_CHECKING:
+    from engine.runtime.ledger.counts import Counts
 
 #: The files in a run directory.
 SUMMARY_FILE, STATUS_FILE = "summary.json", "status.json"

@@ -28,7 +28,7 @@ from engine.runtime.process import messages as m
 from engine.runtime.process.mailbox import Mailbox, run_child
 from engine.runtime.router import Router
 from engine.stages.index import IndexStage
-from engine.stages.segment import Segment
+from engine.stages.segment import EmbeddedPicture, EmbeddedSegment, EmbeddedText
 
 #: Seconds before the first try again of a database that doesn't answer, and the most between two tries.
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
@@ -149,7 +149,8 @@ class _Indexer:
         #: The file whose records are being named, and those that were not yet.
         self._scan: tuple[str, Iterator[str]] | None = None
         self._router: Router[[]] = Router()
-        self._router.on(Segment, self._add)
+        self._router.on(EmbeddedText, self._add)
+        self._router.on(EmbeddedPicture, self._add)
         self._router.on(m.ChannelClosed, self._channel_closed)
         self._router.on(m.Prepare, self._prepare)
         self._router.on(m.Delete, self._delete)
@@ -179,9 +180,9 @@ class _Indexer:
             except queue.Empty:
                 return None
 
-    def _add(self, message: Segment) -> None:
+    def _add(self, segment: EmbeddedSegment) -> None:
         self._begin()
-        self._stage.add(message)
+        self._stage.add(segment)
 
     def _channel_closed(self, message: m.ChannelClosed) -> None:
         # The supervisor takes what has no answer by now for lost.
@@ -256,6 +257,7 @@ class _Indexer:
                     ids=bytes.fromhex("".join(done)),
                     refused=result.refused,
                     refused_by="infer" if segment.refused else "index",
+                    document=segment.document,
                 )
             )
         self._mailbox.send_all(written)

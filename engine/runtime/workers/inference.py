@@ -6,22 +6,17 @@ import queue
 import threading
 import time
 from multiprocessing.connection import Connection
-from typing import TypeAlias
 
 from engine.errors import EngineError
 from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
 from engine.models.spec import ImageSpec, TextSpec
-from engine.records import Kind
 from engine.runtime.process import messages as m
 from engine.runtime.process.mailbox import TOGETHER_BYTES, Mailbox, run_child
 from engine.runtime.router import Router
 from engine.runtime.workers.calibration import Calibration
-from engine.stages.infer import InferStage
+from engine.stages.infer import Embedded, InferStage
 from engine.stages.repeats import REMEMBERED_BYTES, Remembered
-from engine.stages.segment import Segment
-
-#: A segment that is embedded; its tokens, its vectors that were at hand, and padding and spared tokens.
-_Done: TypeAlias = tuple[Segment, int, int, int, int]
+from engine.stages.segment import EmbeddedSegment, ParsedSegment, PictureSegment, TextSegment
 
 #: It holds the models, which take long to load again.
 OOM_SCORE = 200
@@ -64,7 +59,7 @@ class _Inference:
         self._stage = InferStage(
             self._load_text, self._load_image, mailbox.step, Remembered(REMEMBERED_BYTES if dedupe else 0)
         )
-        self._outbox: queue.SimpleQueue[list[_Done] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[list[Embedded], int, int] | None] = queue.SimpleQueue()
         self._stopped = self._begun = False
         self._router: Router[[]] = Router()
         self._router.on(m.UseImages, self._use_images)
@@ -78,43 +73,43 @@ class _Inference:
         self._mailbox.start_clock()
         while not self._stopped:
             window = self._window()
-            tokens = [segment.tokens for segment in window]
             before, before_spared = self._stage.padding, self._stage.spared
-            repeated: dict[int, int] = {}
-            kinds: tuple[Kind, ...] = ("text", "image")
-            for kind in kinds:
-                if segments := [segment for segment in window if segment.kind == kind]:
-                    repeated |= zip(map(id, segments), self._embed(kind, segments), strict=True)
+            texts = [segment for segment in window if isinstance(segment, TextSegment)]
+            pictures = [segment for segment in window if isinstance(segment, PictureSegment)]
+            done = self._embed_texts(texts) if texts else []
+            done += self._embed_pictures(pictures) if pictures else []
             padding, spared = self._stage.padding - before, self._stage.spared - before_spared
-            done = []
-            for segment, count in zip(window, tokens, strict=True):
-                done.append((segment, count, repeated[id(segment)], padding, spared))
-                padding = spared = 0
-            self._outbox.put(done)
+            self._outbox.put((done, padding, spared))
         self._outbox.put(None)
         sender.join()
 
-    def _embed(self, kind: Kind, segments: list[Segment]) -> list[int]:
-        """Embed segments of one kind, whose time is then known apart from the other's.
+    def _embed_texts(self, segments: list[TextSegment]) -> list[Embedded]:
+        """Embed segments of one kind, whose time is then known apart from the other's."""
+        self._calibration.run("text", [length for segment in segments for length in segment.lengths])
+        self._begin()
+        with self._mailbox.calling("text"):
+            return self._stage.embed_texts(segments)
 
-        Returns for each how many of its vectors were at hand.
-        """
-        first_picture = kind == "image" and self._stage.lacks_image_model
-        if first_picture:
+    def _embed_pictures(self, segments: list[PictureSegment]) -> list[Embedded]:
+        first = self._stage.lacks_image_model
+        if first:
             self._stage.load_images()
-        self._calibration.run(kind, [length for segment in segments for length in segment.lengths])
+        self._calibration.run("image", [])
+        self._begin()
+        with self._mailbox.calling("image"):
+            done = self._stage.embed_pictures(segments)
+        if first:
+            self._mailbox.send(m.Loaded("image", self._calibration.device("image")))
+        return done
+
+    def _begin(self) -> None:
         if not self._begun:
             self._begun = True
             self._mailbox.send(m.FirstBatch(time.monotonic()))
-        with self._mailbox.calling(kind):
-            repeated = self._stage.embed(segments)
-        if first_picture:
-            self._mailbox.send(m.Loaded("image", self._calibration.device("image")))
-        return repeated
 
-    def _window(self) -> list[Segment]:
+    def _window(self) -> list[ParsedSegment]:
         """Wait for a segment, then take what else is there, up to a window."""
-        window: list[Segment] = []
+        window: list[ParsedSegment] = []
         chunks = 0
         pictures = False
         inbox = self._mailbox.inbox
@@ -128,11 +123,11 @@ class _Inference:
                     message = inbox.get()
             else:
                 message = inbox.get()
-            if isinstance(message, Segment):
+            if isinstance(message, TextSegment | PictureSegment):
                 self._calibration.gather()
                 window.append(message)
                 chunks += len(message.ids)
-                pictures |= message.pixels is not None
+                pictures |= isinstance(message, PictureSegment)
             else:
                 self._router(message)
         return window
@@ -152,9 +147,9 @@ class _Inference:
     def _send(self) -> None:
         """Hand embedded segments on in a thread of its own, so that the model never waits for a channel."""
         while (window := self._outbox.get()) is not None:
-            told: list[object] = []
+            news: list[object] = []
             try:
-                self._hand_on(window, told)
+                self._hand_on(*window, news)
             except OSError:
                 # The indexer is gone; the supervisor sees that too and ends this process.
                 return
@@ -162,26 +157,26 @@ class _Inference:
                 self._mailbox.send(m.Failed(1, f"channel to the indexer: {type(error).__name__}: {error}"))
                 return
             finally:
-                self._mailbox.send_all(told)
+                self._mailbox.send_all(news)
 
-    def _hand_on(self, window: list[_Done], told: list[object]) -> None:
-        """Each segment of a window to the indexer, and to `told` what the supervisor shall know of it."""
+    def _hand_on(self, window: list[Embedded], padding: int, spared: int, news: list[object]) -> None:
+        """Each segment of a window to the indexer, and to `news` what the supervisor shall know of it."""
         window.reverse()
-        together: list[Segment] = []
+        together: list[EmbeddedSegment] = []
         size = 0
         while window:  # none stays here longer than it takes
-            segment, tokens, repeated, padding, spared = window.pop()
+            segment, tokens, repeated = window.pop()
             together.append(segment)
             size += segment.size
             if not window or size >= TOGETHER_BYTES:
                 with self._mailbox.moving():
                     self._output.send(together)
                 together, size = [], 0
-            told.append(
+            news.append(
                 m.Embedded(
                     attempt=segment.attempt,
                     ordinal=segment.ordinal,
-                    vectors=0 if segment.vectors is None else len(segment.vectors),
+                    vectors=len(segment.vectors),
                     tokens=tokens,
                     kind=segment.kind,
                     size=segment.size,
@@ -190,6 +185,7 @@ class _Inference:
                     spared=spared,
                 )
             )
+            padding = spared = 0
 
     def _load_text(self) -> TextEmbedder:
         model = load_text(self._text_spec, *self._loading, self._room, self._say)

@@ -19,10 +19,11 @@ from engine.runtime.process import messages as m
 from engine.runtime.process.current_item import CurrentItem
 from engine.runtime.process.mailbox import OUT_OF_MEMORY, Mailbox, run_child
 from engine.runtime.process.outbox import Outbox
+from engine.runtime.process.shared_pictures import placed
 from engine.runtime.process.stats import Side
 from engine.runtime.router import Router
 from engine.stages.parse import OUT_OF_MEMORY_RULE, FileEnd, FileJob, Parsed, ParseStage
-from engine.stages.segment import Segment
+from engine.stages.segment import ParsedSegment, PictureSegment, TextSegment
 
 #: Bytes that a parser asks for at a time, so that small segments don't each cost a round trip.
 CREDIT_BLOCK_BYTES = 2**20
@@ -129,7 +130,7 @@ class Parser:
                 break
             self._take()
             self._check_cancelled()
-            if isinstance(item, Segment):
+            if isinstance(item, TextSegment | PictureSegment):
                 self._emit(item)
             elif isinstance(item, SectionFailure):
                 self._mailbox.send(m.SectionFailed(job.attempt, item))
@@ -147,7 +148,7 @@ class Parser:
             self._outbox.flush()
         os._exit(OUT_OF_MEMORY)
 
-    def _emit(self, segment: Segment) -> None:
+    def _emit(self, segment: ParsedSegment) -> None:
         if self._credit < segment.size:
             asked = self._credit + max(CREDIT_BLOCK_BYTES, segment.size - self._credit)
             self._mailbox.send(m.NeedCredit(asked - self._credit))
@@ -156,10 +157,10 @@ class Parser:
                 self._check_cancelled()
         self._credit -= segment.size
         picture_buffer = self._mailbox.picture_buffer(current_process().name)
-        if picture_buffer is not None and segment.pixels is not None:
-            segment.place = picture_buffer.put(segment.pixels)
-            segment.pixels = None if segment.place else segment.pixels
-        self._outbox.add(segment)
+        if picture_buffer is not None and isinstance(segment, PictureSegment):
+            self._outbox.add(placed(segment, picture_buffer))
+        else:
+            self._outbox.add(segment)
         if self._outbox.full:
             self._flush()
 

@@ -514,6 +514,14 @@ def test_a_partial_file_is_tried_again_without_what_is_done(scene: Scene) -> Non
     assert third.ledger.audit.totals()["records"] == 3
 
 
+def test_a_refused_record_is_a_failure_of_its_document(scene: Scene) -> None:
+    job = scene.begin(FILE)
+    scene.accounts.received(m.Received(job.attempt, 0, 1, 1, "parser-0"))
+    scene.accounts.written(replace(written(job, 0, refused=True), document="row 7"))
+    scene.parsed(job, 1)
+    assert [line["document"] for line in scene.failures()] == ["row 7"]
+
+
 def test_what_the_database_refused_and_takes_later_makes_the_file_whole(scene: Scene) -> None:
     job = scene.begin(FILE)
     scene.accounts.received(m.Received(job.attempt, 0, 1, 1, "parser-0"))

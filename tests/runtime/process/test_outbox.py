@@ -12,10 +12,10 @@ import pytest
 from engine.runtime.process import messages as m
 from engine.runtime.process.mailbox import TOGETHER_BYTES
 from engine.runtime.process.outbox import Outbox
-from engine.runtime.process.shared_pictures import Place
+from engine.runtime.process.shared_pictures import Place, PlacedPicture
 from engine.stages.parse import FileEnd
 from engine.stages.segment import Segment
-from tests.stages.made import make_segment
+from tests.stages.made import make_picture, make_segment
 
 
 class Wires:
@@ -52,9 +52,8 @@ def test_the_news_of_files_follows_their_segments() -> None:
 
 def test_it_is_full_by_the_bytes_that_would_travel() -> None:
     wires = Wires()
-    on_the_shelf = make_segment(1, kind="image", size=2 * TOGETHER_BYTES)
-    on_the_shelf.place = Place(1, (2, 2, 3))
-    wires.outbox.add(on_the_shelf)
+    shared = make_picture(size=2 * TOGETHER_BYTES).shared()
+    wires.outbox.add(PlacedPicture(**shared, place=Place(1, (2, 2, 3))))
     wires.outbox.add(make_segment(1, size=TOGETHER_BYTES - 1))
     full = [wires.outbox.full]
     wires.outbox.add(make_segment(1, size=1))

@@ -9,15 +9,12 @@ from pathlib import Path
 
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.process.stats import Calls, Stats
-from engine.runtime.report.closing import closing_lines, speed_lines
-from engine.runtime.report.efficiency import Observed, speed_of_light
 from engine.runtime.report.summary import (
     Chunks,
     Files,
     Memory,
     Padding,
     PlannedMemory,
-    Salvaged,
     SpeedOfLight,
     Summary,
     Throughput,
@@ -110,69 +107,3 @@ def test_what_an_older_engine_did_not_write_or_wrote_otherwise_keeps_its_default
     for damaged in ("", "[]", "{"):
         (tmp_path / "summary.json").write_text(damaged)
         assert read_summary(tmp_path) is None
-
-
-# The last lines
-
-
-def last_lines(counts: Counts, seconds: float, totals: Totals, failures: int, run_dir: Path) -> list[str]:
-    summary = Summary(**vars(figures(counts, {}, seconds)), totals=totals)
-    return closing_lines(summary, counts.rules, failures, run_dir)
-
-
-def test_the_last_lines_tell_totals_rules_and_where_failures_are(tmp_path: Path) -> None:
-    assert last_lines(COUNTS, 8.0, Totals(files=1101, records=4900), 3, tmp_path) == [
-        "files: 1,200 found: 1,000 indexed, 1 partial, 100 unchanged, 60 skipped, 2 failed, 5 removed,"
-        " 37 pending",
-        f"skipped: 10 empty, 50 hidden; each in {tmp_path}/skipped.jsonl",
-        "chunks: 4,000 text (100,000 tokens/s) and 30 image (3.8 images/s) embedded, 4,030 records written,"
-        " 7 deleted",
-        "index: 4,900 records of 1,101 files",
-        f"failures: 3, each with its reason in {tmp_path}/failures.jsonl",
-    ]
-
-
-def test_a_run_with_nothing_to_do_says_so_in_two_lines(tmp_path: Path) -> None:
-    assert last_lines(Counts(), 1.0, Totals(), 0, tmp_path) == [
-        "files: 0 found: nothing to do",
-        "index: 0 records of 0 files",
-    ]
-
-
-def test_repaired_damage_is_counted(tmp_path: Path) -> None:
-    counts = Counts(discovered=3, indexed=3, replaced_characters=1200, truncated_images=1)
-    assert figures(counts, {}, 1.0).salvaged == Salvaged(1200, 1)
-    lines = last_lines(counts, 1.0, Totals(3, 3), 0, tmp_path)
-    damage = "1,200 characters that could not be decoded and 1 truncated pictures"
-    assert f"damaged: {damage}; indexed all the same" in lines
-
-
-# Speed
-
-
-def test_the_last_lines_tell_speed_waits_and_advice() -> None:
-    parse = Stats(12.0, 8.0, 180.0, 10.0, {"files": 8.0, "credits": 180.0}, {"parse": Calls(11.0, 10.0)})
-    seen = Observed(
-        seconds=110.0, first_s=8.0, last_s=108.0, cores=2.0, items={"text": 500_000, "image": 0},
-        stages={
-            "parse": parse,
-            "infer": Stats(98.0, 2.0, 0.0, 180.0, {"parsers": 2.0}, {"text": Calls(98.0, 180.0)}),
-            "index": Stats(5.0, 95.0, 0.0, 4.0, {"inference": 95.0}, {"database": Calls(4.5, 4.0)}),
-        },
-        devices={"text": "cpu"},
-    )  # fmt: skip
-    assert speed_lines(seen, speed_of_light(seen)) == [
-        "speed: 95 % of what is possible (5,000 of 5,263 tokens/s by 2 cores)",
-        "idle: parsers 94 % (no files 4 %, buffer full 90 %), inference 2 % (waiting for parsers), indexer"
-        " 100 % (waiting for vectors 95 %, waiting for the database 4 %)",
-        "advice: the model limits the speed: it reached 95 % of what this machine's 2 cores can do",
-    ]
-
-
-def test_a_run_that_embedded_nothing_has_no_lines_of_speed_and_a_short_one_only_words() -> None:
-    nothing = Observed(1.0, None, None, 2.0, {"text": 0, "image": 0}, {})
-    assert speed_lines(nothing, speed_of_light(nothing)) == []
-    short = Observed(1.0, 0.5, None, 2.0, {"text": 5, "image": 0}, {})
-    assert speed_lines(short, speed_of_light(short)) == [
-        "advice: the run was too short to measure its speed: 0.00 s of embedding"
-    ]
