@@ -13,9 +13,11 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, ClassVar, TypeAlias
+
+from engine.sources.outputs import Outputs
 
 #: Nanoseconds since the epoch that 64 bits hold: times from 1677 to 2262. File systems have others, too.
 MOST_NS = 2**63 - 1
@@ -26,8 +28,9 @@ class Item:
     """One thing that a source listed: a file, an object.
 
     `uri` is the `source` of its records; `size` is in bytes; `version` is a word that is another one when the
-    content is (a modification time, an ETag); `mtime_ns` is the modification time in nanoseconds since the
-    epoch, within 64 bits; `location` is what the source opens, for a local file its path.
+    content is (an ETag), or several, separated by `;`, of which one is; `mtime_ns` is the modification time
+    in nanoseconds since the epoch, within 64 bits; `location` is what the source opens, for a local file its
+    path.
     """
 
     uri: str
@@ -37,13 +40,15 @@ class Item:
     location: str
 
     def same_content(self, size: int, version: str) -> bool:
-        """Whether what was seen with that size and version has this content."""
-        return (self.size, self.version) == (size, version)
+        """Whether what was seen with that size and version has this content; words of the version that only
+        one of the two has, because another engine saw it, say nothing."""
+        words = zip(self.version.split(";"), version.split(";"), strict=False)
+        return self.size == size and all(one == other for one, other in words)
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a rule leaves out: `hidden`, `excluded`, `not-included`, `special-file`, …"""
+    """What a rule leaves out: `hidden`, `excluded`, `engine-output`, … Of a folder, all that is below it."""
 
     uri: str
     rule: str
@@ -66,13 +71,17 @@ class Rules:
     """Which of the items that its inputs hold a run takes. A pattern fits the name relative to the input, or
     the last part of the name alone.
 
-    `shard` is (number from 0, how many).
+    `gitignore` and `default_excludes` leave out what nobody wants in an index, but for what is named itself;
+    `outputs`, the engine's own files, are never taken. `shard` is (number from 0, how many).
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     hidden: bool = False
     shard: tuple[int, int] = (0, 1)
+    gitignore: bool = True
+    default_excludes: bool = True
+    outputs: Outputs = field(default_factory=Outputs)
 
     def excludes(self, relative: str) -> bool:
         """Whether an `--exclude` pattern fits: of a folder, all that lies below it is left out."""
@@ -164,6 +173,9 @@ class Source(ABC):
     Inputs are names as `absolute` gives them. A source reads secrets from the environment alone and puts them
     into no name, message or URI.
     """
+
+    #: Whether it costs next to nothing to open an item and see how it begins.
+    opens_cheaply: ClassVar[bool] = False
 
     @abstractmethod
     def absolute(self, name: str) -> str:

@@ -106,6 +106,9 @@ class Accounts:
         """What becomes of an item that an earlier run had."""
         if not self._is_current(row, found):
             return ItemState.WAITING
+        if row.version != found.version:
+            # An older engine knew less of it.
+            self._ledger.items.touch(row.id, found)
         if row.state in ("failed", "partial") and self._skip_failed:
             self.counts.ended(row.state)
             return ItemState(row.state)
@@ -340,6 +343,10 @@ class Accounts:
         """Book what is left, and have everything that was skipped in its file. Raises `OSError`."""
         self.flush()
         self._skipped_log.flush()
+
+    def count_gone(self, under: tuple[str, ...]) -> None:
+        """Count the items below these URIs that no listing met, and whose records stay."""
+        self.counts.gone = self._ledger.items.unseen_with_records(self._run, under)
 
     def prune(self, under: tuple[str, ...]) -> Iterator[None]:
         """Mark the items below these URIs that no listing met; one a step."""
