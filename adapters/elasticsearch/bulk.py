@@ -175,7 +175,7 @@ class BulkSender:
             pause.failed()
             if pause.stalled >= PATIENCE_SECONDS:
                 raise DatabaseUnavailableError(
-                    f"{self._location.url}: took nothing for {PATIENCE_SECONDS:.0f} s ({why})"
+                    f"{self._location.url}: accepted no record for {PATIENCE_SECONDS:.0f} s ({why})"
                 )
 
     def _split(self, load: _Load, part: _Part, why: str) -> None:

@@ -25,7 +25,7 @@ from engine.errors import (
 from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError
 
 #: What is said where nothing is lost.
-GOES_ON = "; the same command goes on from here"
+GOES_ON = "; run the same command again to continue"
 
 
 class Main(Protocol):

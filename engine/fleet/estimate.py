@@ -92,7 +92,7 @@ def estimate(census: Census, trial: Trial) -> Estimate:
     window, tokens, pictures = speed.window_s, summary.tokens, summary.chunks.image
     in_model = {"text": calls("text").seconds, "image": calls("image").seconds}
     if not window or not (tokens or pictures):
-        raise EngineError("the calibration embedded nothing, so there is nothing to reckon with")
+        raise EngineError("the trial run embedded nothing, so nothing can be estimated")
     # A stand-in without a rate takes no time at all: then by the number of chunks.
     if not sum(in_model.values()):
         in_model = {"text": summary.chunks.text, "image": pictures}

@@ -1,8 +1,8 @@
-"""The calibration: the engine itself over a sample, into an index of its own, for about as long as was asked.
+"""The trial run of a plan: the engine over a sample of the corpus, into an index of its own.
 
-`python -m engine.fleet.trial` is that run: its configuration comes as JSON on standard input. All that a real
-run does takes part (parsing, the model, writing, its plan of memory), so that nothing is forgotten. The index
-lies beside the one that the user named, on the same server or disk, and is deleted afterwards.
+`python -m engine.fleet.trial` is that run: its configuration comes as JSON on standard input. It does all
+that a real run does (parsing, the model, writing, the memory plan). Its index is beside the one that the user
+named, on the same server or disk, and is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from engine.records import index_url, source_of
 from engine.runtime.report.reading import read_only
 from engine.runtime.report.summary import Summary, read_summary
 
-#: Larger files are not taken; of texts that are larger than the second the head.
+#: The largest file in the sample; of larger texts the first bytes are taken.
 SAMPLE_BYTES, HEAD_BYTES = 64 * 2**20, 2**20
 
-#: Records of each type of which the tokens are counted again, to share out the run's among the types.
+#: Records of each type whose tokens are counted again, to divide the run's tokens among the types.
 COUNTED_RECORDS = 2000
 
-#: Seconds between two looks at the run; after its end was asked for, until it is killed.
+#: Seconds between two looks at the run; and from the request to stop until it is killed.
 LOOK_S, DRAIN_S = 0.2, 120.0
 
 
@@ -94,7 +94,7 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         _run(trial, seconds, work)
         summary = read_summary(trial.run_dir)
         if summary is None or summary.status == "error":
-            raise EngineError(f"the calibration failed; see {trial.run_dir / 'run.log'}")
+            raise EngineError(f"the trial run failed; see {trial.run_dir / 'run.log'}")
         made = Trial(summary, None)
         _count_files(trial.run_dir, taken, made)
         _look_at_index(trial, made)
@@ -172,7 +172,7 @@ def _run(config: Config, seconds: float, work: Path) -> None:
                     process.send_signal(signal.SIGTERM)
                     process.wait(DRAIN_S)
         except subprocess.TimeoutExpired:
-            raise EngineError("the calibration did not end when it was asked to") from None
+            raise EngineError("the trial run did not stop when asked to") from None
         finally:
             if process.poll() is None:
                 process.kill()
@@ -184,7 +184,7 @@ def _run(config: Config, seconds: float, work: Path) -> None:
     if process.returncode not in (0, 3, 75):
         raise EngineError(f"the calibration failed: {said or process.returncode}")
     if not (config.run_dir / "summary.json").exists():
-        raise EngineError("the calibration was stopped before it had begun")
+        raise EngineError("the trial run was stopped before it embedded anything")
 
 
 def _has_begun(run_dir: Path) -> bool:
@@ -210,7 +210,7 @@ def _count_files(run_dir: Path, taken: Mapping[str, Key], made: Trial) -> None:
                 found.pictures += records if kind == "image" else 0
                 found.texts += records if kind != "image" else 0
         except sqlite3.DatabaseError as error:
-            raise EngineError(f"the calibration's ledger can't be read: {error}") from None
+            raise EngineError(f"the ledger of the trial run can't be read: {error}") from None
 
 
 def _look_at_index(config: Config, made: Trial) -> None:

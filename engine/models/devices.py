@@ -40,7 +40,7 @@ def parse_devices(option: str) -> list[str]:
     for name in names:
         if not (NAME.fullmatch(name) or option == "auto"):
             raise UsageError(
-                f"--device {option}: {name!r} is not cpu, cuda, cuda:N or mps; auto stands alone, several are"
+                f"--device {option}: {name!r} is not cpu, cuda, cuda:N or mps; give auto alone, or several"
                 " separated by commas"
             )
     return names

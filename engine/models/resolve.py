@@ -103,7 +103,7 @@ def _tagged_image(name: str) -> ImageSpec:
     architecture, separator, tag = name.partition("/")
     if not separator or not re.fullmatch(r"[\w.-]+", architecture) or not re.fullmatch(r"[\w.-]+", tag):
         raise ModelNotFoundError(
-            _not_found("image", name, "it has the form of no name that can be looked up")
+            _not_found("image", name, "it is not architecture/tag, hf-hub:organisation/name or a folder")
         )
     entry = image_folder.pretrained(architecture, tag)
     organisation, repository, *_ = [*str(entry.get("hf_hub", "")).split("/"), ""]
@@ -116,7 +116,7 @@ def _tagged_image(name: str) -> ImageSpec:
 
 def _fetch(kind: str, name: str, repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Path:
     if not hub.is_repo(repo):
-        raise ModelNotFoundError(_not_found(kind, name, "it has not the form of a hub id"))
+        raise ModelNotFoundError(_not_found(kind, name, "it is not a hub id (organisation/name)"))
     try:
         return hub.download(repo, choose)
     except hub.HubError as error:

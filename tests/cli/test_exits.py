@@ -28,7 +28,7 @@ from engine.runtime.limits.stop import RunStoppedError
 
 HANG_S = 120.0
 
-GOES_ON = "; the same command goes on from here"
+GOES_ON = "; run the same command again to continue"
 
 
 def ended(error: BaseException, resumes: bool = False) -> int:

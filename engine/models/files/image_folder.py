@@ -94,7 +94,7 @@ def read_spec(folder: Path, name: str) -> ImageSpec:
     config = read_json(folder / CONFIG)
     weights = weights_in(folder)
     if not config:
-        raise UsageError(f"{folder} is no image model: it has no {CONFIG}")
+        raise UsageError(f"{folder} is not an image model: it has no {CONFIG}")
     if weights is None:
         raise UsageError(f"{folder} has no weights: {WEIGHTS[0]} or {WEIGHTS[2]} is expected")
     if not isinstance(config.get("model_cfg"), dict):
@@ -169,7 +169,7 @@ def architecture_config(architecture: str) -> dict[str, Any]:
         raise UsageError("image models need open_clip: pip install open-clip-torch")
     config = read_json(Path(found.submodule_search_locations[0]) / "model_configs" / f"{architecture}.json")
     if not config:
-        raise UsageError(f"open_clip has no architecture {architecture!r}: ViT-B-32 is one that it has")
+        raise UsageError(f"open_clip has no architecture {architecture!r}; one that it has is ViT-B-32")
     return config
 
 
@@ -200,7 +200,9 @@ def pretrained(architecture: str, tag: str) -> dict[str, Any]:
                 command, capture_output=True, text=True, timeout=LOOKUP_TIMEOUT_S, check=True
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise UsageError(f"open_clip can't be asked for {architecture}/{tag}: {error}") from error
+            raise UsageError(
+                f"open_clip's settings of {architecture}/{tag} can't be read: {error}"
+            ) from error
         answer = child.stdout
         remember(name, answer)
     entry, tags = json.loads(answer)

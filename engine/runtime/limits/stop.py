@@ -34,7 +34,7 @@ log = logging.getLogger("engine")
 
 
 class RunStoppedError(EngineError):
-    """The run ends early in a state from which the same command goes on (exit code 75)."""
+    """The run ends early and can be continued with the same command (exit code 75)."""
 
 
 class StopRequest:

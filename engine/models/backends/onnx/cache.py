@@ -67,7 +67,7 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
                 # Another process may have made it in the meantime.
                 report = _read(folder) or _make(spec, versions, folder)
         except OSError as error:
-            raise CannotRunError(f"no ONNX form could be kept in {folder.parent}: {error}") from error
+            raise CannotRunError(f"the ONNX export can't be written to {folder.parent}: {error}") from error
     if "why" in report:
         raise CannotRunError(str(report["why"]))
     return folder

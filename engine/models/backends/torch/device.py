@@ -16,7 +16,7 @@ def choose_device(name: str) -> torch.device:
     if torch.backends.mps.is_available():
         available.append("mps")
     if name not in available:
-        raise UsageError(f"--device {name} is not here: this machine has {', '.join(available)}")
+        raise UsageError(f"--device {name} is not available: this machine has {', '.join(available)}")
     return torch.device(name)
 
 
