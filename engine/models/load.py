@@ -1,4 +1,4 @@
-"""Loads what a specification describes, by the backend that is to run it, and imports no other."""
+"""Loads the model of a specification with the backend that runs it, and imports no other backend."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load_image(
     say: Say | None = None,
     measure: bool = True,
 ) -> ImageEmbedder:
-    """The image model of the specification, as `load_text` does it; in float32 where that is in int8."""
+    """The image model of the specification, as `load_text` does it; in float32 where `--dtype` is int8."""
     chosen, place, notes = _choose("image", spec, device, dtype, backend, memory_limit, say, measure)
     return _noted(backends.get(chosen.backend).load_image(spec, place, chosen.dtype), notes)
 
@@ -78,7 +78,7 @@ def _choose(
     say: Say | None,
     measure: bool,
 ) -> tuple[BackendChoice, str, tuple[str, ...]]:
-    """What runs the model, on which device, and a note where that isn't what was asked for."""
+    """The backend that runs the model, the device, and a note where these are not the requested ones."""
     check_backend(backend, device, dtype if work == "text" else fixed_dtype(spec, dtype))
     places = devices(device, backend)[:1] + (["cpu"] if device == AUTO else [])
     place = next((each for each in places if choices(work, spec, each, dtype, backend)), places[0])

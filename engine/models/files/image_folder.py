@@ -1,4 +1,4 @@
-"""What open_clip's files say of an image model, read without importing open_clip (which imports torch)."""
+"""Reads the files of an image model without importing open_clip (which imports torch)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.models.spec import ImageSpec
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-#: How a picture is prepared where nothing else is said (open_clip's `PreprocessCfg`).
+#: Default preparation of a picture (open_clip's `PreprocessCfg`).
 DEFAULT_PREPROCESS: dict[str, Any] = {
     "mean": OPENAI_MEAN,
     "std": OPENAI_STD,
@@ -39,7 +39,7 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
 )  # fmt: skip
 
-#: Entries of open_clip's table that need no look-up, because a start without a hub should be quick.
+#: Entries of open_clip's table that are known here, because a look-up imports torch in a child process.
 KNOWN_TAGS: dict[tuple[str, str], dict[str, Any]] = {
     ("ViT-B-32", "laion2b_s34b_b79k"): {
         "hf_hub": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/",
@@ -49,7 +49,7 @@ KNOWN_TAGS: dict[tuple[str, str], dict[str, Any]] = {
 
 CONFIG = "open_clip_config.json"
 
-#: The file in which `engine.models fetch` says of a folder under what name it was found.
+#: The file in which `engine.models fetch` stores the name of the model in a folder.
 MANIFEST = "manifest.json"
 
 #: Seconds for a child process that imports open_clip and looks one name up.

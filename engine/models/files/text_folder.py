@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of its model, read from its files without loading it."""
+"""Reads the specification of a sentence-transformers model from its folder, without loading it."""
 
 from __future__ import annotations
 

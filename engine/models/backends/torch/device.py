@@ -44,5 +44,5 @@ def device_name(device: torch.device) -> str:
 
 
 def faithful(dtype: torch.dtype) -> float:
-    """The least cosine between vectors of one model in these numbers, however it is run."""
+    """The lowest accepted cosine to the reference for a model in this number format."""
     return FAITHFUL if dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION
