@@ -8,7 +8,7 @@ place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import IO
 
 from engine.records import SectionFailure
@@ -60,6 +60,9 @@ class Accounts:
         self.shared = False
         #: Items on their way.
         self.active = 0
+        #: Items of which the database has a part; and the last of which it got one, with the page.
+        self._partly: set[Work] = set()
+        self.latest: tuple[str, int | None] = ("", None)
         #: Items that changed while they were read, to be dispatched once more.
         self.again: deque[Item] = deque()
 
@@ -72,6 +75,9 @@ class Accounts:
             return None
         next_item_state(found.uri, ItemState.FOUND, ItemEvent.ADMITTED, state)
         self.counts.discovered += 1
+        if isinstance(found, Item):
+            self.counts.bytes_found += found.size
+            self.counts.bytes_done += found.size if state is not ItemState.WAITING else 0
         return found if isinstance(found, Item) and state is ItemState.WAITING else None
 
     def _admitted(self, found: Found) -> ItemState | None:
@@ -153,7 +159,7 @@ class Accounts:
         attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
         self._attempts[attempt] = work
         work.attempts.append(attempt)
-        work.end, work.arrived, work.arrived_chunks = None, 0, 0
+        work.end, work.arrived, work.arrived_chunks, work.answered_chunks = None, 0, 0, 0
         self.flush()
         row = work.row
         if work.failures:
@@ -218,6 +224,9 @@ class Accounts:
         self.in_flight.answered(uri, lane, message.attempt, message.ordinal, message.size, chunks)
         self._settling.begin(work)
         self.counts.records += len(message.ids) // ID_BYTES
+        work.answered_chunks += chunks
+        self._partly.add(work)
+        self.latest = uri, message.page
         if message.refused:
             work.failures += 1
             position, reason = next(iter(message.refused.items()))
@@ -311,6 +320,17 @@ class Accounts:
 
     # The end
 
+    def bytes_under_way(self, shares: Mapping[int, float]) -> float:
+        """Bytes of items without an end that the database has. `shares`: what part of its item each attempt
+        has read; one whose parse call has ended has read all."""
+        return sum(
+            work.item.size
+            * (shares.get(work.attempts[-1], 0.0) if work.end is None else 1.0)
+            * min(1.0, work.answered_chunks / max(1, work.arrived_chunks))
+            for work in self._partly
+            if work.attempts
+        )
+
     def _is_done(self, work: Work) -> bool:
         """Whether parsing has ended and every segment is answered."""
         end = work.end
@@ -323,6 +343,8 @@ class Accounts:
     def _settle(self, work: Work) -> None:
         self.flush()
         again = self._settling.settle(work)
+        self._partly.discard(work)
+        self.counts.bytes_done += work.item.size if again is None else 0
         for attempt in work.attempts:
             del self._attempts[attempt]
         self.active -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from engine.config import Config
 from engine.machine.memory import STAGES, MemorySampler
@@ -15,8 +16,9 @@ from engine.runtime.report import closing
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
 from engine.runtime.report.efficiency import UNITS, speed_of_light
+from engine.runtime.report.gauge import Gauge
+from engine.runtime.report.progress import ProgressLine
 from engine.runtime.report.series import Series
-from engine.runtime.report.summary import ProgressLine
 from engine.runtime.report.throughput import Speed
 
 
@@ -28,6 +30,7 @@ class Reporter:
         config: Config,
         run: int,
         progress: ProgressLine,
+        gauge: Gauge,
         accounts: Accounts,
         pipeline: Pipeline,
         credit: Credits,
@@ -39,6 +42,7 @@ class Reporter:
         self._config = config
         self._run = run
         self._progress = progress
+        self._gauge = gauge
         self._accounts = accounts
         self._pipeline = pipeline
         self._credits = credit
@@ -56,8 +60,10 @@ class Reporter:
     def tell(self, trouble: str | None) -> None:
         """Where the run stands now. `trouble`: why the database doesn't answer. Raises `OSError`."""
         in_flight = self._credits.in_flight
-        self._progress.show(self._accounts.counts, in_flight, trouble)
+        progress = self._gauge.look(trouble)
+        self._progress.show(progress)
         status = {"database": trouble, "in_flight_bytes": in_flight, **self._figures()}
+        status["progress"] = asdict(progress)
         rundir.write_status(self._config.run_dir, status)
         self._add_point()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,9 +12,7 @@ import pytest
 
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.process.stats import Calls, Stats
-from engine.runtime.report import summary as report
 from engine.runtime.report.summary import (
-    ProgressLine,
     environment,
     figures,
     file_counts,
@@ -127,48 +124,3 @@ def test_the_environment_names_versions_and_is_json() -> None:
     assert isinstance(told["packages"], dict)
     assert "torch" in told["packages"]
     json.dumps(told)
-
-
-# Progress
-
-
-def test_a_terminal_has_one_line_that_is_drawn_anew_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    line = ProgressLine(quiet=False)
-    line.show(COUNTS, 3 * 2**20, None)
-    line.say("a note")
-    line.show(COUNTS, 0, "connection refused")
-    line.close()
-    told = terminal.getvalue()
-    assert (
-        "1,163 of 1,200 files found so far, 4,030 records, 3.0 MiB in flight, 3 files with failures" in told
-    )
-    assert "waiting for the database: connection refused" in told
-    assert "a note\n" in told
-    assert told.rstrip(" ").endswith("\r")
-
-
-def test_a_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, now = io.StringIO(), [1000.0]
-    monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    line = ProgressLine(quiet=False)
-    for _ in range(100):
-        line.show(COUNTS, 0, None)
-        now[0] += 1.0
-    line.close()
-    assert log.getvalue().count("\n") == 3
-    assert "\r" not in log.getvalue()
-
-
-def test_a_quiet_run_shows_no_progress_but_says_what_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(report, "LOG_INTERVAL_S", -1.0)
-    line = ProgressLine(quiet=True)
-    line.show(COUNTS, 0, None)
-    assert terminal.getvalue() == ""
-    line.say("stopped by a signal")
-    line.close()
-    assert terminal.getvalue() == "stopped by a signal\n"
