@@ -8,11 +8,12 @@ place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import IO
 
 from engine.records import SectionFailure
 from engine.runtime.ledger.counts import Counts
+from engine.runtime.ledger.embedded import EmbeddedBytes
 from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow
 from engine.runtime.ledger.leftovers import Doubt
@@ -60,8 +61,9 @@ class Accounts:
         self.shared = False
         #: Items on their way.
         self.active = 0
-        #: Items of which the database has a part; and the last of which it got one, with the page.
-        self._partly: set[Work] = set()
+        #: What is embedded of items on their way; and the last item of which the database got something, with
+        #: the page.
+        self.embedded_bytes = EmbeddedBytes()
         self.latest: tuple[str, int | None] = ("", None)
         #: Items that changed while they were read, to be dispatched once more.
         self.again: deque[Item] = deque()
@@ -159,7 +161,8 @@ class Accounts:
         attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
         self._attempts[attempt] = work
         work.attempts.append(attempt)
-        work.end, work.arrived, work.arrived_chunks, work.answered_chunks = None, 0, 0, 0
+        work.end, work.arrived, work.arrived_chunks = None, 0, 0
+        self.embedded_bytes.forget(work)
         self.flush()
         row = work.row
         if work.failures:
@@ -204,6 +207,8 @@ class Accounts:
     def embedded(self, message: m.Embedded) -> None:
         """A segment has its vectors."""
         self.in_flight.embedded(message.attempt, message.ordinal)
+        if (work := self._attempts.get(message.attempt)) is not None:
+            self.embedded_bytes.add(work, message.vectors)
         if message.kind == "text":
             self.counts.text_chunks += message.vectors
         else:
@@ -224,8 +229,6 @@ class Accounts:
         self.in_flight.answered(uri, lane, message.attempt, message.ordinal, message.size, chunks)
         self._settling.begin(work)
         self.counts.records += len(message.ids) // ID_BYTES
-        work.answered_chunks += chunks
-        self._partly.add(work)
         self.latest = uri, message.page
         if message.refused:
             work.failures += 1
@@ -320,17 +323,6 @@ class Accounts:
 
     # The end
 
-    def bytes_under_way(self, shares: Mapping[int, float]) -> float:
-        """Bytes of items without an end that the database has. `shares`: what part of its item each attempt
-        has read; one whose parse call has ended has read all."""
-        return sum(
-            work.item.size
-            * (shares.get(work.attempts[-1], 0.0) if work.end is None else 1.0)
-            * min(1.0, work.answered_chunks / max(1, work.arrived_chunks))
-            for work in self._partly
-            if work.attempts
-        )
-
     def _is_done(self, work: Work) -> bool:
         """Whether parsing has ended and every segment is answered."""
         end = work.end
@@ -343,7 +335,7 @@ class Accounts:
     def _settle(self, work: Work) -> None:
         self.flush()
         again = self._settling.settle(work)
-        self._partly.discard(work)
+        self.embedded_bytes.forget(work)
         self.counts.bytes_done += work.item.size if again is None else 0
         for attempt in work.attempts:
             del self._attempts[attempt]

@@ -44,7 +44,6 @@ class Work:
     #: Of the newest attempt: the segments and chunks that arrived, what failed of it, and how it was parsed.
     arrived: int = 0
     arrived_chunks: int = 0
-    answered_chunks: int = 0
     failures: int = 0
     end: FileEnd | None = None
     #: How often a parser died of it.

@@ -41,7 +41,7 @@ class Gauge:
         counts, total = self._accounts.counts, self._total
         slots = [slot for _, slot in self._pipeline.slots]
         shares = {slot.current_item.current: slot.current_item.share for slot in slots}
-        done = counts.bytes_done + self._accounts.bytes_under_way(shares)
+        done = counts.bytes_done + self._accounts.embedded_bytes.size(shares)
         if self._intake.listed:
             total.stop()
             whole = counts.bytes_found

@@ -29,7 +29,7 @@ PLAIN = str.maketrans({"·": "|", "≥": ">=", "≤": "<=", "…": "..."})
 class Progress:
     """How far a run has come.
 
-    Bytes are those of items that came to an end, and of the part of the others that the database has;
+    Bytes are those of items that came to an end, and of the embedded part of the others;
     `bytes_total` is all there is once `total_known`, and before that what has been found. Rates are of the
     last seconds, of what the models computed. `item` is the name of one that is at work.
     """
@@ -60,6 +60,8 @@ class Progress:
         divisor, unit = _unit(self.bytes_total)
         parts.append(f"{self.bytes_done / divisor:.1f}/{at_least}{self.bytes_total / divisor:.1f} {unit}")
         parts.append(f"{self.files:,} files")
+        if not (self.files or self.bytes_done):
+            parts.append("starting")
         if self.tokens_per_s:
             parts.append(f"{_short(self.tokens_per_s)} tok/s")
         if self.images_per_s:

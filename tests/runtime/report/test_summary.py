@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -37,11 +36,6 @@ COUNTS = Counts(
     bytes_read=10**9,
     rules={"hidden": 50, "empty": 10},
 )
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 # Lines of JSON
