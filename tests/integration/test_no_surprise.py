@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.integration.runs import HANG_S, Corpus
@@ -64,3 +67,34 @@ def test_skips_tell_their_type_and_a_run_that_could_index_nothing_says_so_last(t
     assert "nothing could be indexed" in corpus.run("--quiet").err
     corpus.write("d.txt", "a text")
     assert "nothing" not in corpus.run().err.splitlines()[-1]
+
+
+def test_other_content_with_the_same_size_and_time_is_embedded(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    path = corpus.write("a.txt", "one text")
+    os.utime(path, ns=(1, 1))
+    corpus.write("b.txt", "a text that stays")
+    assert corpus.run().files == {"discovered": 2, "indexed": 2}
+    path.write_text("two text")
+    os.utime(path, ns=(1, 1))
+    assert corpus.run().files == {"discovered": 2, "indexed": 1, "unchanged": 1}
+    assert sorted(str(each["text"]) for each in corpus.records().values()) == [
+        "a text that stays",
+        "two text",
+    ]
+    (corpus.files / "b.txt").chmod(0o600)
+    assert corpus.run().files == {"discovered": 2, "unchanged": 2}
+
+
+def test_a_ledger_of_an_engine_that_knew_only_times_makes_nothing_anew(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    for number in range(3):
+        corpus.write(f"{number}.txt", f"text number {number}")
+    corpus.run()
+    with closing(sqlite3.connect(corpus.run_dir / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE items SET version = CAST(mtime_ns AS TEXT)")
+    again = corpus.run()
+    assert (again.files, again.summary["bytes_read"]) == ({"discovered": 3, "unchanged": 3}, 0)
+    with closing(sqlite3.connect(corpus.run_dir / "ledger.sqlite")) as ledger:
+        versions = [version for (version,) in ledger.execute("SELECT version FROM items")]
+    assert all(version.count(";") == 2 for version in versions)

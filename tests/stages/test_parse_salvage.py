@@ -16,6 +16,7 @@ from PIL import Image
 from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_image, resolve_text
 from engine.parsers.pdf import pages as pdf_parser
+from engine.parsers.reading import LocalFile, hash_content
 from engine.parsers.sections import encodable
 from engine.records import SectionFailure
 from engine.sources.local import local_item
@@ -30,10 +31,12 @@ IMAGES = resolve_image("stand-in:8")
 TEXT = "Größe und Länge, "
 
 
-def parsed(path: Path, done: Segment | None = None, **options: Any) -> list[Any]:
+def parsed(
+    path: Path, done: Segment | None = None, known_hash: str | None = None, **options: Any
+) -> list[Any]:
     """Everything that the stage makes of a file, or what it makes after the segment that is done."""
     stage = ParseStage(SPEC, TokenChunker(SPEC), lambda: IMAGES, **options)
-    job = FileJob(1, replace(local_item(str(path)), uri="/corpus/file"))
+    job = FileJob(1, replace(local_item(str(path)), uri="/corpus/file"), known_hash)
     if done is not None:
         job = replace(job, last=done.ordinal, checkpoint=done.checkpoint)
     return list(stage.parse(job))
@@ -46,7 +49,7 @@ def end_of(path: Path, **options: Any) -> FileEnd:
     return end
 
 
-def signs(path: Path) -> int:
+def signs(path: Path, known_hash: str | None = None) -> int:
     """How often the stage tells of progress."""
     count = 0
 
@@ -54,7 +57,7 @@ def signs(path: Path) -> int:
         nonlocal count
         count += 1
 
-    parsed(path, on_progress=on_progress)
+    parsed(path, known_hash=known_hash, on_progress=on_progress)
     return count
 
 
@@ -115,9 +118,9 @@ def test_texts_and_pdfs_say_what_share_has_been_read(
 
 
 def test_a_file_of_known_content_shows_progress_while_it_is_hashed(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(bytes(5 * 2**20))
-    assert signs(path) == 5
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"text " * 2**20)
+    assert signs(path, hash_content(LocalFile(str(path)))) == 5
 
 
 # Text

@@ -114,6 +114,9 @@ class Accounts:
         """What becomes of an item that an earlier run had."""
         if not self._is_current(row, found):
             return ItemState.WAITING
+        if row.version != found.version:
+            # An older engine knew less of it.
+            self._ledger.items.touch(row.id, found)
         if row.state in ("failed", "partial") and self._skip_failed:
             self.counts.ended(row.state)
             return ItemState(row.state)
