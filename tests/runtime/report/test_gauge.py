@@ -16,15 +16,19 @@ from tests.items import item
 
 
 class Fake:
-    """Anything with these attributes."""
+    """Anything, by its identity."""
 
-    def __init__(self, **attributes: Any) -> None:
-        vars(self).update(attributes)
+
+def fake(**attributes: Any) -> Any:
+    """Something with these attributes."""
+    made = Fake()
+    vars(made).update(attributes)
+    return made
 
 
 def work(size: int, attempt: int = 1, arrived: int = 0, end: FileEnd | None = None) -> Any:
     found = item("/a", size=size)
-    return Fake(item=found, attempts=[attempt], arrived=1, arrived_chunks=arrived, end=end)
+    return fake(item=found, attempts=[attempt], arrived=1, arrived_chunks=arrived, end=end)
 
 
 class Scene:
@@ -32,15 +36,15 @@ class Scene:
 
     def __init__(self) -> None:
         self.counts = Counts()
-        self.accounts: Any = Fake(counts=self.counts, embedded_bytes=EmbeddedBytes(), latest=("", None))
-        self.intake: Any = Fake(listed=False)
-        self.pipeline: Any = Fake(slots=[])
+        self.accounts = fake(counts=self.counts, embedded_bytes=EmbeddedBytes(), latest=("", None))
+        self.intake = fake(listed=False)
+        self.pipeline = fake(slots=[])
         self.total = CorpusTotal(None)
         self.gauge = Gauge(self.accounts, self.intake, self.pipeline, self.total)
 
     def parses(self, attempt: int, uri: str, share: float, page: int | None) -> None:
-        at = Fake(current=attempt, share=share, page=page)
-        slot = Fake(current_item=at, current=FileJob(attempt, item(uri)))
+        at = fake(current=attempt, share=share, page=page)
+        slot = fake(current_item=at, current=FileJob(attempt, item(uri)))
         self.pipeline.slots.append((None, slot))
 
 
