@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unicodedata import east_asian_width
 
-from engine.cli.terminal import harmless
-
 #: Seconds between two lines where standard error is a file, a pipe or a terminal without a size.
 LOG_INTERVAL_S = 30.0
 
@@ -76,9 +74,9 @@ class Progress:
 
     def line(self, columns: int | None = None) -> str:
         """All of it in one line; in so many columns of a terminal, by shortening the item's name."""
-        text = " · ".join(harmless(part) for part in self.parts)
+        text = " · ".join(_harmless(part) for part in self.parts)
         page = f" p. {self.page}" if self.page is not None else ""
-        name = harmless(self.item or "")
+        name = _harmless(self.item or "")
         if columns is None:
             return f"{text} · {name}{page}" if name else text
         room = columns - _width(f"{text} · {page}")
@@ -147,6 +145,11 @@ def _columns() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         return 0
+
+
+def _harmless(text: str) -> str:
+    """The text with a `?` for each character that would act on a terminal instead of showing there."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _unit(size: int) -> tuple[float, str]:
