@@ -1,4 +1,4 @@
-"""What every adapter does alike: keep an `IndexSchema` as JSON, compare two, judge a record beforehand."""
+"""Shared by all adapters: an `IndexSchema` as JSON, comparing two, and checking records before a write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from engine.records import (
 #: Versions of the schema that lack nothing but fields, which are added: document, title and headings.
 UPGRADABLE = frozenset({1})
 
-#: What a 64-bit number holds.
+#: The range of a 64-bit integer.
 INT64 = range(-(2**63), 2**63)
 
 #: The fields of a record that tell where in its file it is from.

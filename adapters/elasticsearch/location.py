@@ -1,4 +1,4 @@
-"""Where an index is, and a client that goes there."""
+"""The location of an index, and a client for it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Location:
         return cls(url, tuple(hosts), index)
 
     def client(self, connections: int = 1) -> elasticsearch.Elasticsearch:
-        """A client that leaves all resending to its caller; `connections` to each node are kept open.
+        """A client without retries of its own; `connections` to each node are kept open.
 
         Raises `UsageError` for credentials that can't be used.
         """
