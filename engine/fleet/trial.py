@@ -16,14 +16,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
 import adapters
 from engine.chunkers.tokenizer import load_tokens
-from engine.config import Config
+from engine.config import Config, CorpusConfig, RunConfig, TaskConfig
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.fleet.census import Census, Key
 from engine.models.resolve import resolve_text
@@ -73,22 +73,16 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
     url = f"{index_url(named).rstrip('/')}-plan-{uuid4().hex[:8]}{query}"
     _drop(url)  # What can't be done at the end is refused now.
     taken = dict(_sample(census, work))
-    trial = config.changed(
-        inputs=(),
-        files_from=str(work / "sample.list"),
-        adapter=url,
+    trial = replace(
+        config,
+        # Every listed file is wanted, whatever rule would leave it out.
+        corpus=CorpusConfig(
+            files_from=str(work / "sample.list"), hidden=True, gitignore=False, default_excludes=False
+        ),
+        database=replace(config.database, adapter=url, fields=(), full=False),
+        task=TaskConfig(),
+        run=RunConfig(quiet=True),
         run_dir=work / "run",
-        shard=(0, 1),
-        include=(),
-        exclude=(),
-        full=False,
-        prune=False,
-        skip_failed=False,
-        limit=None,
-        dry_run=False,
-        fields=(),
-        quiet=True,
-        memory_trace=None,
     )
     try:
         _run(trial, seconds, work)

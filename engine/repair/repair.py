@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from adapters.base import Adapter
-from engine.config import Config
+from engine.config import Config, CorpusConfig, TaskConfig
 from engine.errors import UsageError
 from engine.repair.books import Book, Books, missing_shards
 from engine.repair.compare import Comparison, Finding
@@ -94,21 +95,15 @@ def to_make(books: Books) -> Iterator[Config]:
             continue
         with book.ledger() as ledger:
             config = _stored_config(book, ledger)
-        yield config.changed(
+        # The ledger knows its items. Records go into the index itself, because a fleet is merged by now.
+        yield replace(
+            config,
+            corpus=CorpusConfig(),
+            parsing=replace(config.parsing, images=True),
+            database=replace(config.database, full=False),
+            task=TaskConfig(),
+            run=replace(config.run, dry_run=False),
             run_dir=book.run_dir,
-            inputs=(),
-            files_from=None,
-            # The ledger knows its items. Records go into the index itself, because the fleet was merged.
-            shard=(0, 1),
-            fleet=False,
-            include=(),
-            exclude=(),
-            images=True,
-            limit=None,
-            prune=False,
-            skip_failed=False,
-            full=False,
-            dry_run=False,
         )
 
 
