@@ -14,6 +14,7 @@ from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.report.closing import closing_lines, nothing_indexed, speed_lines
 from engine.runtime.report.efficiency import UNITS, speed_of_light
+from engine.runtime.report.gauge import Gauge
 from engine.runtime.report.progress import ProgressLine
 from engine.runtime.report.series import Sample, Series
 from engine.runtime.report.summary import (
@@ -39,6 +40,7 @@ class Reporter:
         config: Config,
         run: int,
         progress: ProgressLine,
+        gauge: Gauge,
         accounts: Accounts,
         pipeline: Pipeline,
         credit: Credits,
@@ -50,6 +52,7 @@ class Reporter:
         self._config = config
         self._run = run
         self._progress = progress
+        self._gauge = gauge
         self._accounts = accounts
         self._pipeline = pipeline
         self._credits = credit
@@ -67,11 +70,12 @@ class Reporter:
     def tell(self, trouble: str | None) -> None:
         """Report where the run stands. `trouble`: why the database doesn't answer. Raises `OSError`."""
         in_flight, now = self._credits.in_flight, vars(self._figures())
-        self._progress.show(self._accounts.counts, in_flight, trouble)
-        write_status(
-            self._config.run_dir,
-            Status(pid=os.getpid(), database=trouble, in_flight_bytes=in_flight, **now),
+        progress = self._gauge.look(trouble)
+        self._progress.show(progress)
+        status = Status(
+            pid=os.getpid(), database=trouble, in_flight_bytes=in_flight, progress=progress, **now
         )
+        write_status(self._config.run_dir, status)
         self._add_sample()
 
     def end(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 from engine import __version__
 from engine.runtime.process.stats import Stats
+from engine.runtime.report.progress import Progress
 
 if TYPE_CHECKING:
     from engine.runtime.ledger.counts import Counts
@@ -176,6 +177,7 @@ class _Now:
     pid: int = 0
     database: str | None = None
     in_flight_bytes: int | None = None
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(frozen=True)
