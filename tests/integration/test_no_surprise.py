@@ -98,3 +98,21 @@ def test_a_ledger_of_an_engine_that_knew_only_times_makes_nothing_anew(tmp_path:
     with closing(sqlite3.connect(corpus.run_dir / "ledger.sqlite")) as ledger:
         versions = [version for (version,) in ledger.execute("SELECT version FROM items")]
     assert all(version.count(";") == 2 for version in versions)
+
+
+def test_a_closed_standard_error_is_as_good_as_an_open_one(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.write("a.txt", "a text")
+    (corpus.files / "b.pdf").write_bytes(b"%PDF-1.4 and nothing more")
+    (corpus.files / "c.png").write_bytes(b"")
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *corpus.command()]
+    assert subprocess.run(command, timeout=HANG_S, check=False).returncode == 3
+    result = corpus.run("--run-dir", str(tmp_path / "other"), url=f"lancedb://{tmp_path}/other-db")
+    assert result.code == 3
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("run", "other")]
+    assert summaries[0]["files"] == summaries[1]["files"] == {
+        "discovered": 3, "indexed": 1, "partial": 0, "unchanged": 0, "skipped": 1, "failed": 1, "removed": 0,
+        "pending": 0,
+    }  # fmt: skip
+    refused = ["sh", "-c", 'exec "$@" 2>&-', "sh", *corpus.command("--nonsense")]
+    assert subprocess.run(refused, timeout=HANG_S, check=False).returncode == 2
