@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         embed_file,
         embed_image_directory,
         embed_query,
+        embed_texts,
     )
     from engine.api.searcher import Searcher
     from engine.records import Hit
@@ -44,6 +45,7 @@ __all__ = [
     "embed_file",
     "embed_image_directory",
     "embed_query",
+    "embed_texts",
 ]
 
 

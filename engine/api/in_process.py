@@ -8,12 +8,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 import adapters
 from adapters.base import Adapter
 from engine import chunkers, parsers
+from engine.api.arguments import arguments_named, in_python
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
@@ -65,13 +67,14 @@ class Call:
     def records(self, found: Iterable[Found]) -> Iterator[Record]:
         """The records, one window embedded at a time; failures go to `on_failure`, or else are warnings."""
         self._listeners = self._listeners or [_warn_of]
-        for window in self._windows(found):
-            now = datetime.now(UTC)
-            for segment in window:
-                self._refuse(segment, "infer", segment.refused)
-                yield from segment.records(self._model_name(segment.kind), now, self._fields)
-        if self._error is not None:
-            raise self._error
+        with arguments_named():
+            for window in self._windows(found):
+                now = datetime.now(UTC)
+                for segment in window:
+                    self._refuse(segment, "infer", segment.refused)
+                    yield from segment.records(self._model_name(segment.kind), now, self._fields)
+            if self._error is not None:
+                raise self._error
 
     def stream(self, found: Iterable[Found], target: str | Adapter, kind: Kind) -> EmbedSummary:
         """Write the records; the index is made for the model of `kind` before anything is embedded."""
@@ -142,7 +145,8 @@ class Call:
             yield self._embedded(window)
 
     def _embedded(self, window: list[ParsedSegment]) -> list[EmbeddedSegment]:
-        made = self._infer.embed(window)
+        with self._model.lock:
+            made = self._infer.embed(window)
         for segment, tokens, _ in made:
             self._summary.tokens += tokens
             if segment.kind == "text":
@@ -194,6 +198,7 @@ class Call:
             self._fail(Failure(source, None, stage, error.error_type, str(error)))
 
     def _fail(self, failure: Failure) -> None:
+        failure = replace(failure, message=in_python(failure.message))
         for tell in self._listeners:
             tell(failure)
 

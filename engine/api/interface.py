@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias, overload
 
 import numpy as np
 
 from adapters.base import Adapter
 from engine import parsers
-from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.api.arguments import naming_arguments
+from engine.api.embedding import (
+    EmbeddingModel,
+    EmbedSummary,
+    EmbedWarning,
+    Failure,
+    TextEmbedConfig,
+    the_model,
+)
 from engine.api.in_process import Call, OnFailure
 from engine.errors import SkipFileError, UsageError
 from engine.models.load import CaptionEmbedder, TextEmbedder
@@ -33,29 +42,55 @@ __all__ = [
     "embed_file",
     "embed_image_directory",
     "embed_query",
+    "embed_texts",
 ]
 
 Path: TypeAlias = str | os.PathLike[str]
+Model: TypeAlias = EmbeddingModel | str
 
 
-def embed_query(query: str | Sequence[str], model: EmbeddingModel, kind: Kind = "text") -> Vector:
+@naming_arguments
+def embed_texts(texts: str | Sequence[str], model: Model) -> Vector:
+    """The vectors of texts as documents, float32 [n, dimensions]; of one text, float32 [dimensions].
+
+    They equal what `SentenceTransformer.encode_document` gives (`encode`, for a model without a prompt for
+    documents): a text that is longer than the model's largest input is cut off there. `model` is an
+    `EmbeddingModel` or a text model's name. Raises `UsageError`.
+    """
+    embedding = the_model(model)
+    given = _texts("texts", texts)
+    with embedding.lock:
+        vectors = embedding.load_text().embed_texts(given)
+    return vectors[0] if isinstance(texts, str) else vectors
+
+
+@naming_arguments
+def embed_query(query: str | Sequence[str], model: Model, kind: Kind = "text") -> Vector:
     """The vector of a query, float32 [dimensions]; of several, float32 [n, dimensions].
 
-    `kind` "image" takes the image model's text tower, whose vectors lie near those of pictures.
+    `kind` "image" takes the image model's text tower, whose vectors lie near those of pictures. `model` is an
+    `EmbeddingModel` or a text model's name. Raises `UsageError`, also for an empty query.
     """
-    embedder: TextEmbedder | CaptionEmbedder = model.load_text() if kind == "text" else model.load_caption()
-    if isinstance(query, str):
-        return embedder.embed_query(query)
-    vectors = np.empty((len(query), embedder.spec.dimensions), dtype=np.float32)
-    for row, text in enumerate(query):
-        vectors[row] = embedder.embed_query(text)
-    return vectors
+    if kind not in ("text", "image"):
+        raise UsageError(f"kind={kind!r}: give 'text' or 'image'")
+    embedding = the_model(model)
+    given = _texts("query", query)
+    for text in given:
+        if not text.strip():
+            raise UsageError("query: is empty; give at least one word")
+    with embedding.lock:
+        embedder: TextEmbedder | CaptionEmbedder
+        embedder = embedding.load_text() if kind == "text" else embedding.load_caption()
+        vectors = np.empty((len(given), embedder.spec.dimensions), dtype=np.float32)
+        for row, text in enumerate(given):
+            vectors[row] = embedder.embed_query(text)
+    return vectors[0] if isinstance(query, str) else vectors
 
 
 @overload
 def embed_file(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     config: TextEmbedConfig | None = None,
     adapter: None = None,
     *,
@@ -64,15 +99,16 @@ def embed_file(
 @overload
 def embed_file(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     config: TextEmbedConfig | None = None,
     *,
     adapter: str | Adapter,
     on_failure: OnFailure | None = None,
 ) -> EmbedSummary: ...
+@naming_arguments
 def embed_file(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     config: TextEmbedConfig | None = None,
     adapter: str | Adapter | None = None,
     *,
@@ -85,7 +121,7 @@ def embed_file(
     work. Pages that fail alone are told as in `embed_directory`.
     """
     name = _input(path, folder=False)
-    call = Call(model, config, on_failure, strict=True)
+    call = Call(the_model(model), config, on_failure, strict=True)
     found = Corpus([name])
     if adapter is None:
         return call.records(found)
@@ -95,7 +131,7 @@ def embed_file(
 @overload
 def embed_directory(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     extensions: Sequence[str] | None = None,
     config: TextEmbedConfig | None = None,
     adapter: None = None,
@@ -105,7 +141,7 @@ def embed_directory(
 @overload
 def embed_directory(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     extensions: Sequence[str] | None = None,
     config: TextEmbedConfig | None = None,
     *,
@@ -113,10 +149,12 @@ def embed_directory(
     on_failure: OnFailure | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
+    max_ram: int | str | None = None,
 ) -> EmbedSummary: ...
+@naming_arguments
 def embed_directory(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     extensions: Sequence[str] | None = None,
     config: TextEmbedConfig | None = None,
     adapter: str | Adapter | None = None,
@@ -124,19 +162,22 @@ def embed_directory(
     on_failure: OnFailure | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
+    max_ram: int | str | None = None,
 ) -> Iterator[Record] | EmbedSummary:
     """The records of a folder's files, made as they are asked for; with `adapter` they are written there.
 
     `extensions` such as `["pdf", ".md"]` choose files by the end of their names. A file or page that can't
     be embedded is given to `on_failure`; without one it is an `EmbedWarning`, or with `adapter` an entry of
     the summary's `failures`. Written records stay when files change or go: that is for `engine.run`, or for
-    `workers`, which runs the engine's own processes with their ledger in `run_dir`.
+    `workers`, which runs the engine's own processes with their ledger in `run_dir`, all of them together in
+    `max_ram` (bytes, or a size such as "8GiB").
     """
     name = _input(path, folder=True)
     include = _globs(extensions)
     if workers is not None:
-        return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
-    call = Call(model, config, on_failure)
+        processes = (workers, run_dir, max_ram)
+        return _with_workers(name, include, the_model(model), config, adapter, on_failure, processes)
+    call = Call(the_model(model), config, on_failure)
     found = Corpus([name], rules=Rules(include))
     return call.records(found) if adapter is None else call.stream(found, adapter, "text")
 
@@ -144,7 +185,7 @@ def embed_directory(
 @overload
 def embed_image_directory(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     config: TextEmbedConfig | None = None,
     adapter: None = None,
     *,
@@ -153,31 +194,35 @@ def embed_image_directory(
 @overload
 def embed_image_directory(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     config: TextEmbedConfig | None = None,
     *,
     adapter: str | Adapter,
     on_failure: OnFailure | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
+    max_ram: int | str | None = None,
 ) -> EmbedSummary: ...
+@naming_arguments
 def embed_image_directory(
     path: Path,
-    model: EmbeddingModel,
+    model: Model,
     config: TextEmbedConfig | None = None,
     adapter: str | Adapter | None = None,
     *,
     on_failure: OnFailure | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
+    max_ram: int | str | None = None,
 ) -> Iterator[Record] | EmbedSummary:
     """As `embed_directory`, for the pictures of a folder alone: files with the suffix of a picture, of which
     the content then has the last word."""
     name = _input(path, folder=True)
     include = _globs(parsers.suffixes("image"))
     if workers is not None:
-        return _with_workers(name, include, model, config, adapter, on_failure, (workers, run_dir))
-    call = Call(model, config, on_failure, pictures_only=True)
+        processes = (workers, run_dir, max_ram)
+        return _with_workers(name, include, the_model(model), config, adapter, on_failure, processes)
+    call = Call(the_model(model), config, on_failure, pictures_only=True)
     found = Corpus([name], rules=Rules(include))
     return call.records(found) if adapter is None else call.stream(found, adapter, "image")
 
@@ -189,13 +234,13 @@ def _with_workers(
     config: TextEmbedConfig | None,
     adapter: object,
     on_failure: OnFailure | None,
-    processes: tuple[int, Path | None],
+    processes: tuple[int, Path | None, int | str | None],
 ) -> EmbedSummary:
     from engine.api.workers import run_processes
 
-    workers, run_dir = processes
+    workers, run_dir, max_ram = processes
     place = None if run_dir is None else os.fspath(run_dir)
-    summary = run_processes(folder, include, model, config, adapter, workers, place)
+    summary = run_processes(folder, include, model, config, adapter, workers, place, max_ram)
     if on_failure is not None:
         for failure in summary.failures:
             on_failure(failure)
@@ -210,6 +255,19 @@ def _input(path: Path, folder: bool) -> str:
         hint = "a file: use embed_file" if folder else "a folder: use embed_directory"
         raise UsageError(f"{name}: {hint}")
     return name
+
+
+def _texts(argument: str, texts: object) -> list[str]:
+    """One text or several as a list. Raises `UsageError` for anything else."""
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes):
+        raise UsageError(f"{argument}: is of type {type(texts).__name__}; give a text, or a list of texts")
+    given = list(texts)
+    for position, text in enumerate(given):
+        if not isinstance(text, str):
+            raise UsageError(f"{argument}[{position}]: is of type {type(text).__name__}; give texts")
+    return given
 
 
 def _kind_of(path: str) -> Kind:
@@ -232,5 +290,15 @@ def _globs(extensions: Sequence[str] | None) -> list[str]:
         ending = extension.removeprefix("*").removeprefix(".")
         if not re.fullmatch(r"[\w.+#~-]+", ending):
             raise UsageError(f"extensions: {extension!r} is not the end of a name such as 'pdf' or '.md'")
+        if _has_no_parser(ending):
+            warnings.warn(f"extensions: no parser reads {ending} files", EmbedWarning, stacklevel=4)
         patterns.append("*." + "".join(f"[{letter.lower()}{letter.upper()}]" for letter in ending))
     return patterns
+
+
+def _has_no_parser(ending: str) -> bool:
+    """Whether files whose names end so have a known binary format that no parser declares."""
+    import filetype
+
+    suffix = ending.rpartition(".")[2].lower()
+    return not parsers.type_by_name(f"x.{suffix}") and filetype.get_type(ext=suffix) is not None

@@ -9,10 +9,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import adapters
+from engine.api.arguments import in_python
 from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
+from engine.cli.parser import parse_bytes
 from engine.config import (
     Config,
     CorpusConfig,
@@ -35,6 +38,7 @@ def run_processes(
     url: object,
     workers: int,
     run_dir: str | None,
+    max_ram: int | str | None = None,
 ) -> EmbedSummary:
     """Run the engine over a folder as `engine.run` does, quietly.
 
@@ -48,7 +52,7 @@ def run_processes(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("workers: call this from the main thread, because a run handles signals")
     config = config or TextEmbedConfig()
-    settings = _configuration(folder, include, model, config, url, workers, run_dir)
+    settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram)
     # Imported late: a call without workers needs no process.
     from engine.runtime.supervisor import Supervisor
 
@@ -70,6 +74,7 @@ def _configuration(
     url: str,
     workers: int,
     run_dir: str | None,
+    max_ram: int | str | None = None,
 ) -> Config:
     """The configuration of the same run. Raises `UsageError`."""
     adapters.check(url)
@@ -92,10 +97,20 @@ def _configuration(
             model.dtype,
         ),
         DatabaseConfig(url, sorted_pairs(config.fields)),
-        MemoryConfig(workers),
+        MemoryConfig(workers, _bytes(max_ram)),
         run=RunConfig(quiet=True),
         run_dir=Path(run_dir).absolute() if run_dir is not None else Path(),
     )
+
+
+def _bytes(max_ram: int | str | None) -> int | None:
+    """A size as bytes. Raises `UsageError`."""
+    if not isinstance(max_ram, str):
+        return max_ram
+    try:
+        return parse_bytes(max_ram)
+    except ValueError:
+        raise UsageError(f"--max-ram {max_ram!r}: give bytes, or a size such as '8GiB'") from None
 
 
 def _summary(run_dir: Path) -> EmbedSummary:
@@ -105,7 +120,8 @@ def _summary(run_dir: Path) -> EmbedSummary:
         skipped = Counter(json.loads(line)["rule"] for line in lines)
     names = ("source", "page", "stage", "error_type", "message")
     with open(run_dir / "failures.jsonl", encoding="utf-8") as lines:
-        failures = [Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines)]
+        told_of = (Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines))
+        failures = [replace(failure, message=in_python(failure.message)) for failure in told_of]
     return EmbedSummary(
         files=files["indexed"] + files["partial"],
         unchanged=files["unchanged"],

@@ -153,12 +153,14 @@ class SectionFailed:
 class FileParsed:
     """From a parser: the parse call has ended and everything it made has left before this.
 
-    It took so many `seconds`, without what it waited for room, with what it waited for the image model.
+    It took so many `seconds`, without what it waited for room, with what it waited for the image model; its
+    segments have `emitted` bytes.
     """
 
     attempt: int
     end: FileEnd
     seconds: float = 0.0
+    emitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Parser:
     def _parse(self, stage: Parses, job: FileJob) -> None:
         self._mailbox.step()
         self._at_work.begin(job.attempt)
-        items, seconds = stage.parse(job), 0.0
+        items, seconds, emitted = stage.parse(job), 0.0, 0
         while True:
             began = time.monotonic()
             with self._mailbox.calling("parse"):
@@ -132,13 +132,14 @@ class Parser:
             self._check_cancelled()
             if isinstance(item, TextSegment | PictureSegment):
                 self._emit(item)
+                emitted += item.size
             elif isinstance(item, SectionFailure):
                 self._mailbox.send(m.SectionFailed(job.attempt, item))
             elif isinstance(item, FileEnd):
                 if item.rule == OUT_OF_MEMORY_RULE:
                     # It may be for what this process still holds of earlier files: another one shall tell.
                     self._die()
-                self._outbox.report(m.FileParsed(job.attempt, item, seconds))
+                self._outbox.report(m.FileParsed(job.attempt, item, seconds, emitted))
             self._mailbox.step()
         self._at_work.end()
 
