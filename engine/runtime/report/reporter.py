@@ -69,9 +69,11 @@ class Reporter:
         totals: Mapping[str, int],
         failures: int,
         restarts: Mapping[str, int],
+        then: str = "",
     ) -> None:
         """How the run ended, and `why` where it stopped before its end: `summary.json` and the last lines.
 
+        `then` is what a user can do, or count on, after such an end.
         `totals` is what the index holds, `failures` how many files and pieces failed. Raises `OSError`.
         """
         config, counts, figures = self._config, self._accounts.counts, self._figures()
@@ -103,7 +105,7 @@ class Reporter:
                 self._progress.say(line)
         nothing = "" if why else closing.nothing_indexed(counts)
         if why or nothing or not config.run.quiet:
-            told = f"{status}: {why}; the same command goes on from here" if why else status
+            told = "; ".join(part for part in (f"{status}: {why}" if why else status, then) if part)
             told += f" after {self._seconds:.1f} s{': ' if nothing else ''}{nothing}"
             self._progress.say(f"{told}; summary in {config.run_dir / 'summary.json'}")
 
