@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,25 +14,34 @@ from engine.runtime.ledger.items import FailureRow
 from engine.runtime.ledger.segments import Acknowledged
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.report import run_directory as rundir
+from engine.runtime.report.summary import (
+    Chunks,
+    Files,
+    Status,
+    Summary,
+    Throughput,
+    write_status,
+    write_summary,
+)
 from engine.status import main
 from tests.items import item
 
-SUMMARY = {
-    "status": "complete_with_failures",
-    "exit_code": 3,
-    "seconds": 12.5,
-    "files": {"discovered": 3, "indexed": 2, "failed": 1},
-    "throughput": {"chunks_per_s": 4.25, "tokens_per_s": 1000.0, "images_per_s": 0.0},
-}
+SUMMARY = Summary(
+    status="complete_with_failures",
+    exit_code=3,
+    seconds=12.5,
+    files=Files(discovered=3, indexed=2, failed=1),
+    throughput=Throughput(4.25, 1000.0),
+)
 
-STATUS = {
-    "database": "it does not answer",
-    "files": {"discovered": 30, "indexed": 20, "pending": 10},
-    "chunks": {"text": 4000, "image": 5, "indexed": 3900, "deleted": 7},
-    "seconds": 61.0,
-    "throughput": {"chunks_per_s": 65.5, "tokens_per_s": 12_345.0, "images_per_s": 0.1},
-    "peak_in_flight_bytes": 3 * 2**20,
-}
+STATUS = Status(
+    database="it does not answer",
+    files=Files(discovered=30, indexed=20, pending=10),
+    chunks=Chunks(text=4000, image=5, indexed=3900, deleted=7),
+    seconds=61.0,
+    throughput=Throughput(65.5, 12_345.0, 0.1),
+    peak_in_flight_bytes=3 * 2**20,
+)
 
 
 def fill(folder: Path, failures: int = 2) -> Path:
@@ -60,7 +70,7 @@ def test_a_run_that_has_ended_is_told_by_its_summary_and_its_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fill(tmp_path / "run")
-    rundir.write_summary(folder, SUMMARY)
+    write_summary(folder, SUMMARY)
     lines = told(capsys, folder).splitlines()
     ended = "the last run that ended: complete_with_failures, exit code 3"
     assert lines[0].startswith(f"{folder}: not running; {ended}, ")
@@ -77,9 +87,9 @@ def test_a_run_that_has_ended_is_told_by_its_summary_and_its_ledger(
 
 def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fill(tmp_path / "run")
-    rundir.write_summary(folder, SUMMARY)
+    write_summary(folder, SUMMARY)
     lock = rundir.claim(folder)
-    rundir.write_status(folder, STATUS)
+    write_status(folder, STATUS)
     lines = told(capsys, folder).splitlines()
     assert "running, process" in lines[0]
     assert lines[2:7] == [
@@ -89,7 +99,7 @@ def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.Capt
         "in flight: at most 3.0 MiB so far",
         "database: it does not answer",
     ]
-    rundir.write_status(folder, {**STATUS, "in_flight_bytes": 2**20, "database": None})
+    write_status(folder, replace(STATUS, in_flight_bytes=2**20, database=None))
     text = told(capsys, folder)
     assert "in flight: 1.0 MiB, at most 3.0 MiB so far" in text
     assert "database: answers" in text
@@ -101,7 +111,7 @@ def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.Capt
 def test_shards_are_summed_and_each_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         fill(tmp_path / "shards" / f"{number}-of-3", failures=number)
-    rundir.write_summary(tmp_path / "shards" / "1-of-3", SUMMARY)
+    write_summary(tmp_path / "shards" / "1-of-3", SUMMARY)
     lock = rundir.claim(tmp_path / "shards" / "2-of-3")
     lines = told(capsys, tmp_path).splitlines()
     found = json.loads(told(capsys, tmp_path, "--json"))
@@ -121,7 +131,7 @@ def test_shards_are_summed_and_each_has_a_line(tmp_path: Path, capsys: pytest.Ca
         ("refused", 3),
         ("damaged-page", 3),
     ]
-    assert [run["summary"] for run in found["runs"]] == [None, SUMMARY, None]
+    assert [run["summary"] for run in found["runs"]] == [None, asdict(SUMMARY), None]
     assert found["runs"][2]["owner"]["pid"] > 0
 
 

@@ -28,6 +28,7 @@ from engine.config import (
 )
 from engine.errors import EXIT_DONE, EXIT_FAILURES, EngineError, UsageError
 from engine.machine.environment import CHILD_ENVIRONMENT
+from engine.runtime.report.summary import Summary, read_summary
 
 
 def run_processes(
@@ -114,8 +115,8 @@ def _bytes(max_ram: int | str | None) -> int | None:
 
 
 def _summary(run_dir: Path) -> EmbedSummary:
-    told = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-    files, chunks = told["files"], told["chunks"]
+    summary = read_summary(run_dir) or Summary()
+    files, chunks = summary.files, summary.chunks
     with open(run_dir / "skipped.jsonl", encoding="utf-8") as lines:
         skipped = Counter(json.loads(line)["rule"] for line in lines)
     names = ("source", "page", "stage", "error_type", "message")
@@ -123,13 +124,13 @@ def _summary(run_dir: Path) -> EmbedSummary:
         told_of = (Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines))
         failures = [replace(failure, message=in_python(failure.message)) for failure in told_of]
     return EmbedSummary(
-        files=files["indexed"] + files["partial"],
-        unchanged=files["unchanged"],
-        records=chunks["indexed"],
-        text=chunks["text"],
-        image=chunks["image"],
-        tokens=told["tokens"],
-        seconds=told["seconds"],
+        files=files.indexed + files.partial,
+        unchanged=files.unchanged,
+        records=chunks.indexed,
+        text=chunks.text,
+        image=chunks.image,
+        tokens=summary.tokens,
+        seconds=summary.seconds,
         skipped=dict(skipped),
         failures=failures,
     )

@@ -28,9 +28,11 @@ from engine.runtime.limits.stop import DatabaseWait, StopRequest
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process.descriptors import open_many_files
 from engine.runtime.report import run_directory as rundir
-from engine.runtime.report import summary as report
+from engine.runtime.report.gauge import Gauge
+from engine.runtime.report.progress import ProgressLine
 from engine.runtime.report.reporter import Reporter
 from engine.runtime.report.throughput import Speed
+from engine.runtime.report.total import total_of
 from engine.sources.base import Found
 
 
@@ -89,7 +91,7 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     buffer = config.memory.buffer or default_buffer(workers, len(lanes))
     in_flight = InFlight()
     credit = Credits(buffer, share_out(workers, lanes), in_flight)
-    progress = report.ProgressLine(config.run.quiet)
+    progress = ProgressLine(config.run.quiet)
     stack.callback(progress.close)
     generation = Generation(config, progress.say)
     # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
@@ -121,8 +123,12 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     trace = stack.enter_context(rundir.open_trace(config.run.memory_trace))
     memory = MemorySampler(pipeline.pids, limit.size, trace)
     budget = MemoryBudget(config, workers, limit, pipeline, credit, progress.say)
+    total = total_of(config, narrowed=repair is not None)
+    stack.callback(total.stop)
+    total.start()
+    gauge = Gauge(accounts, intake, pipeline, total)
     reporter = Reporter(
-        config, invocation, progress, accounts, pipeline, credit, memory, budget, speed, started
+        config, invocation, progress, gauge, accounts, pipeline, credit, memory, budget, speed, started
     )
     memory.start()
     stack.callback(memory.stop)

@@ -38,7 +38,8 @@ from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child
 from engine.runtime.process.mailbox import AWAY_S
 from engine.runtime.recovery import Recovery
-from engine.runtime.report import summary as report
+from engine.runtime.report.run_directory import write_lines
+from engine.runtime.report.summary import Totals
 from engine.runtime.router import Router
 from engine.sources.base import Found
 
@@ -348,10 +349,10 @@ class Supervisor:
             parts.ledger.commit()
             # Failures of files that have left the corpus are told no more, where that can be known.
             lines = parts.ledger.items.failures(parts.invocation if parts.intake.whole else 0)
-            failures = report.write_lines(run_dir / "failures.jsonl", lines)
+            failures = write_lines(run_dir / "failures.jsonl", lines)
             if code == EXIT_DONE and failures:
                 status, code = "complete_with_failures", EXIT_FAILURES
-            totals = parts.ledger.audit.totals()
+            totals = Totals(**parts.ledger.audit.totals())
             parts.reporter.end(status, code, why, totals, failures, parts.restarts.counts, then)
             return code
         except (sqlite3.DatabaseError, OSError) as error:

@@ -68,7 +68,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --bulk-bytes 1MiB --bulk-concurrency 4 --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --no-dedupe --tolerate-truncated --prune --skip-failed --limit 7 --dry-run"
-        f" --field b=2 --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
+        f" --field b=2 --field a=1=1 --quiet --verbose --log-level debug --run-dir {tmp_path}/run".split()
     )
     assert config == Config(
         CorpusConfig(
@@ -112,7 +112,9 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         ),
         MemoryConfig(workers=3, buffer=64 * 2**20, max_ram=8 * 2**30, parser_memory=2 * 2**30),
         TaskConfig(shard=(2, 4)),
-        RunConfig(grace=0.5, dry_run=True, quiet=True, log_level="debug", memory_trace="trace.jsonl"),
+        RunConfig(
+            grace=0.5, dry_run=True, quiet=True, verbose=True, log_level="debug", memory_trace="trace.jsonl"
+        ),
         tmp_path / "run/shards/2-of-4",
     )
 
