@@ -17,6 +17,7 @@ from adapters.base import Adapter
 from engine import chunkers, parsers
 from engine.api.arguments import arguments_named, in_python
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.api.progress import Progress
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector, field_types
@@ -49,12 +50,14 @@ class Call:
         on_failure: OnFailure | None,
         strict: bool = False,
         pictures_only: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._model = model
         self._config = config or TextEmbedConfig()
         self._listeners = [on_failure] if on_failure is not None else []
         self._strict = strict
         self._pictures_only = pictures_only
+        self._progress = progress or Progress(shown=False)
         self._chunker = chunkers.make(model.text, self._config.chunker_choice, self._embed_texts)
         self._parse = ParseStage(model.text, self._chunker, self._image_spec, self._config.exact_images)
         self._infer = InferStage(model.load_text, model.load_image)
@@ -67,7 +70,7 @@ class Call:
     def records(self, found: Iterable[Found]) -> Iterator[Record]:
         """The records, one window embedded at a time; failures go to `on_failure`, or else are warnings."""
         self._listeners = self._listeners or [_warn_of]
-        with arguments_named():
+        with arguments_named(), self._progress:
             for window in self._windows(found):
                 now = datetime.now(UTC)
                 for segment in window:
@@ -80,7 +83,7 @@ class Call:
         """Write the records; the index is made for the model of `kind` before anything is embedded."""
         started = time.monotonic()
         self._listeners.append(self._summary.failures.append)
-        with ExitStack() as stack:
+        with self._progress, ExitStack() as stack:
             adapter = target
             if isinstance(adapter, str):
                 adapter = stack.enter_context(closing(adapters.connect(adapter)))
@@ -126,7 +129,8 @@ class Call:
         return self._model.text.name if kind == "text" else self._model.image.name
 
     def _embed_texts(self, texts: Sequence[str]) -> Vector:
-        return self._model.load_text().embed_texts(texts)
+        with self._model.lock:
+            return self._model.load_text().embed_texts(texts)
 
     def _image_spec(self) -> ImageSpec | None:
         return self._model.image if self._config.images or self._pictures_only else None
@@ -164,7 +168,9 @@ class Call:
             elif self._pictures_only and _is_text(item.location):
                 self._close(item.uri, SkipFileError("not-a-picture"))
             else:
+                self._progress.on(item, self._summary.tokens)
                 yield from self._item(item)
+                self._progress.done(item)
 
     def _item(self, item: Item) -> Iterator[ParsedSegment]:
         # Without a ledger nobody knows what the index holds of this item.

@@ -40,6 +40,7 @@ def run_processes(
     workers: int,
     run_dir: str | None,
     max_ram: int | str | None = None,
+    quiet: bool = True,
 ) -> EmbedSummary:
     """Run the engine over a folder as `engine.run` does, quietly.
 
@@ -53,7 +54,7 @@ def run_processes(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("workers: call this from the main thread, because a run handles signals")
     config = config or TextEmbedConfig()
-    settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram)
+    settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram, quiet)
     # Imported late: a call without workers needs no process.
     from engine.runtime.supervisor import Supervisor
 
@@ -76,6 +77,7 @@ def _configuration(
     workers: int,
     run_dir: str | None,
     max_ram: int | str | None = None,
+    quiet: bool = True,
 ) -> Config:
     """The configuration of the same run. Raises `UsageError`."""
     adapters.check(url)
@@ -99,7 +101,7 @@ def _configuration(
         ),
         DatabaseConfig(url, sorted_pairs(config.fields)),
         MemoryConfig(workers, _bytes(max_ram)),
-        run=RunConfig(quiet=True),
+        run=RunConfig(quiet=quiet),
         run_dir=Path(run_dir).absolute() if run_dir is not None else Path(),
     )
 

@@ -36,7 +36,9 @@ def command_parser(
     command with many options.
     """
     name = f"python -m engine.{command}"
-    shown = "".join(f"\n  {name} {arguments}\n      {what}\n" for arguments, what in (examples or {}).items())
+    shown = "".join(
+        f"\n  {f'{name} {arguments}'.strip()}\n      {what}\n" for arguments, what in (examples or {}).items()
+    )
     parser = CommandParser(
         prog=name,
         usage=f"{name} {usage}" if usage else None,

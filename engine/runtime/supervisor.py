@@ -83,11 +83,13 @@ ENDS = (Phase.DRAINING, Phase.CLOSING)
 
 class Supervisor:
     """One run, from preflight to summary. A `repair` makes these items instead of what the inputs
-    hold, and leaves the options in the ledger as they are."""
+    hold, and leaves the options in the ledger as they are. `command` is the command line, where one began
+    the run."""
 
-    def __init__(self, config: Config, repair: Iterable[Found] | None = None) -> None:
+    def __init__(self, config: Config, repair: Iterable[Found] | None = None, command: str = "") -> None:
         self._config = config
         self._repair = repair
+        self._command = command
         self._phase = Phase.RESTING
         #: When the indexer may be started, by the monotonic clock.
         self._begin_at = 0.0
@@ -103,7 +105,7 @@ class Supervisor:
             with ExitStack() as stack:
                 check_corpus(self._config)
                 parsers.check()
-                self._use(put_together(self._config, stack, self._repair))
+                self._use(put_together(self._config, stack, self._repair, self._command))
                 return self._run_to_end()
         except (sqlite3.DatabaseError, OSError) as error:
             # Before the first file; or at the very end, where files are closed on a disk that is full.
