@@ -80,7 +80,8 @@ def test_a_working_directory_that_is_gone_is_told_and_nothing_is_promised(
         assert capsys.readouterr().err == line
     assert ended(RunStoppedError("by a signal")) == EXIT_STOPPED
     assert capsys.readouterr().err == (
-        "engine.test: stopped: by a signal; the working directory is gone: run the same command again from an existing one\n"
+        "engine.test: stopped: by a signal; the working directory is gone: run the same command"
+        " again from an existing one\n"
     )
 
 
