@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.errors import EXIT_DONE
-from engine.runtime.report.status import Failures, RunState, merged, read_states
+from engine.errors import EXIT_DONE, UsageError
+from engine.runtime.report.status import Failures, RunState, find_runs, merged, read_states
 from engine.runtime.report.summary import Status, Summary
 
 
@@ -20,7 +20,19 @@ from engine.runtime.report.summary import Status, Summary
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for what is no run directory."""
     args = _parser().parse_args(argv)
-    folder = Path(args.run_dir)
+    named = Path(args.run_dir or ".")
+    runs = find_runs(named)
+    if not runs and args.run_dir is None:
+        raise UsageError("no run directory here, nor in runs/; name one by --run-dir")
+    if len(runs) > 1:
+        each = [(run, read_states(run, ledgers=False)) for run in runs]
+        if args.json:
+            print(json.dumps({"run_dirs": [as_dict(run, states) for run, states in each]}))
+        else:
+            for line in listed(each):
+                print(harmless(line))
+        return EXIT_DONE
+    folder = runs[0] if runs else named
     states = read_states(folder)
     if args.json:
         print(json.dumps(as_dict(folder, states)))
@@ -28,6 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in as_lines(folder, states):
             print(harmless(line))
     return EXIT_DONE
+
+
+def listed(runs: Iterable[tuple[Path, Sequence[RunState]]]) -> Iterator[str]:
+    """Several run directories, two lines for each."""
+    for folder, states in runs:
+        if len(states) == 1:
+            yield f"{folder}: {_state(states[0])}"
+        else:
+            yield f"{folder}: {len(states)} shards, {sum(each.owner is not None for each in states)} running"
+        yield f"    {states[0].command or 'its command is not known'}"
+    yield "name one by --run-dir for more"
 
 
 def as_dict(folder: Path, states: Sequence[RunState]) -> dict[str, object]:
@@ -49,10 +72,12 @@ def as_lines(folder: Path, states: Sequence[RunState]) -> Iterator[str]:
     if len(states) == 1:
         (only,) = states
         yield f"{only.run_dir}: {_state(only)}"
+        if only.command:
+            yield f"command: {only.command}"
         if only.adapter:
             yield f"adapter: {only.adapter}"
         if only.status:
-            yield from _progress(only.status)
+            yield from _progress(only.status, "this run" if only.owner else "the killed run")
         elif only.owner is None and only.summary:
             yield f"last run: {_summary(only.summary)}"
     else:
@@ -73,16 +98,20 @@ def _state(state: RunState) -> str:
     owner = state.owner
     if owner is not None:
         return f"running, process {owner.pid} on {owner.host}, last heartbeat {owner.age_s:.0f} s ago"
+    if state.killed:
+        return f"not running; the last run was killed {_ago(state.status_age_s)}, and its command goes on"
     if (summary := state.summary) is None:
         return "not running; no run has come to an end yet"
     ended = f"{summary.status}, exit code {summary.exit_code}, {_ago(state.summary_age_s)}"
     return f"not running; the last run that ended: {ended}"
 
 
-def _progress(status: Status) -> Iterator[str]:
-    """What a running run reports."""
+def _progress(status: Status, which: str) -> Iterator[str]:
+    """What a run reports that is running, or did before it was killed."""
     chunks, rates, in_flight = status.chunks, status.throughput, status.in_flight_bytes
-    yield f"this run: {status.seconds:,.0f} s; files: {_counts(vars(status.files)) or 'none yet'}"
+    yield f"{which}: {status.seconds:,.0f} s; files: {_counts(vars(status.files)) or 'none yet'}"
+    if status.progress.bytes_total:
+        yield f"progress: {status.progress.line()}"
     yield (
         f"chunks: {chunks.text:,} text and {chunks.image:,} image embedded,"
         f" {chunks.indexed:,} records written, {chunks.deleted:,} deleted"
@@ -130,10 +159,16 @@ def _ago(seconds: float | None) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "status", "Show how far a run has come, also while it runs, and what failed and why."
+        "status",
+        "Show how far a run has come, also while it runs, and what failed and why.",
+        {
+            "": "the run in this folder or its runs/; where there are several, a list of them",
+            "--run-dir runs/0a1b2c --json": "one run, for programs",
+        },
     )
     add = parser.add_argument
-    add("--run-dir", required=True, metavar="DIR", help="of engine.run, or one with shards/")
+    add("--run-dir", metavar="DIR",
+        help="of engine.run, or one with shards/ or with run directories (default: this folder)")  # fmt: skip
     add("--json", action="store_true", help="one JSON object on standard output")
     return parser
 

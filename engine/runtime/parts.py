@@ -78,9 +78,11 @@ class Parts:
             self.pipeline.tell_indexer(request)
 
 
-def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | None = None) -> Parts:
+def put_together(
+    config: Config, stack: ExitStack, repair: Iterable[Found] | None = None, command: str = ""
+) -> Parts:
     """The parts of a run, each of which the stack takes apart again. A `repair` makes these items instead of
-    what the inputs hold.
+    what the inputs hold. `command` is the command line, where one began the run.
 
     Raises `UsageError` for options that can't work, `RunStoppedError` where a signal comes meanwhile.
     """
@@ -99,6 +101,8 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     lock = rundir.claim(config.run_dir, progress.say, stop.check_asked)
     stack.callback(lock.release)
     stack.callback(rundir.remove_status, config.run_dir)
+    if command:
+        rundir.write_command(config.run_dir, command)
     stack.callback(rundir.log_to(config.run_dir, config.run.log_level))
     ledger = Ledger(config.run_dir)
     stack.callback(ledger.close)

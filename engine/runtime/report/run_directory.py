@@ -17,6 +17,9 @@ from engine.runtime.limits.lock import RunLock
 from engine.runtime.limits.stop import RunStoppedError
 from engine.sources import outputs
 
+#: The file with the command line of a run.
+COMMAND_FILE = "command"
+
 #: The name of a shard's folder in `shards/`.
 _SHARD = re.compile(r"(\d+)-of-(\d+)")
 
@@ -113,6 +116,19 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> int:
         os.fsync(file.fileno())
     temporary.replace(path)
     return count
+
+
+def write_command(run_dir: Path, command: str) -> None:
+    """Replace the file with the command line that began the run. Raises `OSError`."""
+    (run_dir / COMMAND_FILE).write_text(f"{command}\n", encoding="utf-8", errors="surrogateescape")
+
+
+def read_command(run_dir: Path) -> str | None:
+    """The command line of the last run; None for one that was begun in another way, or by an older engine."""
+    try:
+        return (run_dir / COMMAND_FILE).read_text(encoding="utf-8", errors="backslashreplace").strip()
+    except OSError:
+        return None
 
 
 def remove_status(run_dir: Path) -> None:

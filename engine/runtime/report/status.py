@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +12,15 @@ from engine.errors import UsageError
 from engine.runtime.ledger.segments import ID_BYTES
 from engine.runtime.limits.lock import Owner, owner_of
 from engine.runtime.report.reading import read_only, uses_log
-from engine.runtime.report.run_directory import shard_folders
-from engine.runtime.report.summary import SUMMARY_FILE, Status, Summary, read_status, read_summary
+from engine.runtime.report.run_directory import read_command, shard_folders
+from engine.runtime.report.summary import (
+    STATUS_FILE,
+    SUMMARY_FILE,
+    Status,
+    Summary,
+    read_status,
+    read_summary,
+)
 
 #: Seconds that a reader waits for the ledger of a run that writes it without a log.
 BUSY_S = 1.0
@@ -33,7 +40,9 @@ class Failures:
 class RunState:
     """One run directory; `files` and `records` are from its ledger.
 
-    `ledger_read` is False where reading would block the run, as on a network file system.
+    `status` is what the run said last, if it is running or was killed; the ages are how long ago that and the
+    summary were written. `command` is the last run's, where a command line began it. `ledger_read` is False
+    where reading would block the run, as on a network file system.
     """
 
     run_dir: str
@@ -41,35 +50,73 @@ class RunState:
     status: Status | None
     summary: Summary | None
     summary_age_s: float | None = None
+    status_age_s: float | None = None
+    command: str | None = None
     adapter: str | None = None
     files: dict[str, int] = field(default_factory=dict)
     records: int = 0
     failures: list[Failures] = field(default_factory=list)
     ledger_read: bool = True
 
+    @property
+    def killed(self) -> bool:
+        """Whether the last run has ended without a word: one that ends by itself removes its status."""
+        return self.owner is None and self.status is not None
 
-def read_states(folder: Path) -> list[RunState]:
-    """Where a run directory, or each of its shards, has got to.
+
+def find_runs(folder: Path) -> list[Path]:
+    """The folder where it is a run directory; else those in it and in its `runs/`, the last used first."""
+    if _ledgers(folder):
+        return [folder]
+    try:
+        found = [path for path in (*folder.glob("*/"), *folder.glob("runs/*/")) if _ledgers(path)]
+    except OSError:
+        return []
+    return sorted(found, key=_last_used, reverse=True)
+
+
+def _last_used(run_dir: Path) -> float:
+    names = (STATUS_FILE, SUMMARY_FILE, "ledger.sqlite")
+    files = [folder / name for folder in _ledgers(run_dir) for name in names]
+    return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+
+
+def _ledgers(folder: Path) -> list[Path]:
+    """The run directory itself or its shards, as far as there is a ledger."""
+    return [path for path in (folder, *shard_folders(folder)) if (path / "ledger.sqlite").is_file()]
+
+
+def read_states(folder: Path, ledgers: bool = True) -> list[RunState]:
+    """Where a run directory, or each of its shards, has got to; without `ledgers` by their other files alone.
 
     Raises `UsageError` where the folder is no run directory, or its ledger can't be read.
     """
-    found = [path for path in (folder, *shard_folders(folder)) if (path / "ledger.sqlite").is_file()]
+    found = _ledgers(folder)
     if not found:
         raise UsageError(
             f"--run-dir {folder}: {'no ledger.sqlite there' if folder.is_dir() else 'no such directory'};"
             " name the directory of a run"
         )
-    return [_state_of(path) for path in found]
+    return [_state_of(path, ledgers) for path in found]
 
 
-def _state_of(run_dir: Path) -> RunState:
+def _state_of(run_dir: Path, ledger: bool) -> RunState:
     """Of one run directory."""
-    owner = owner_of(run_dir)
-    state = RunState(str(run_dir), owner, read_status(run_dir) if owner else None, read_summary(run_dir))
-    if state.summary is not None:
-        state.summary_age_s = round(time.time() - (run_dir / SUMMARY_FILE).stat().st_mtime, 1)
-    _read_ledger(run_dir / "ledger.sqlite", state)
+    state = RunState(str(run_dir), owner_of(run_dir), read_status(run_dir), read_summary(run_dir))
+    state.command = read_command(run_dir)
+    state.summary_age_s = _age_s(run_dir / SUMMARY_FILE)
+    state.status_age_s = _age_s(run_dir / STATUS_FILE)
+    if ledger:
+        _read_ledger(run_dir / "ledger.sqlite", state)
+    else:
+        state.ledger_read = False
     return state
+
+
+def _age_s(path: Path) -> float | None:
+    with suppress(OSError):
+        return round(time.time() - path.stat().st_mtime, 1)
+    return None
 
 
 def merged(states: list[RunState]) -> tuple[dict[str, int], int, list[Failures]]:
