@@ -22,14 +22,16 @@ from engine.errors import (
     EXIT_STOPPED,
     EngineError,
     HandOverError,
+    IndexLostError,
     UsageError,
 )
 from engine.runtime.bookkeeping import Bookkeeping
 from engine.runtime.ending import Ending
 from engine.runtime.flow.intake import check_corpus
 from engine.runtime.flow.lanes import LaneState
+from engine.runtime.generation import how_to_repair
 from engine.runtime.limits.deaths import Away, StageDiedError, verdict
-from engine.runtime.limits.stop import RunStoppedError
+from engine.runtime.limits.stop import RunStoppedError, what_goes_on
 from engine.runtime.parts import Parts, put_together
 from engine.runtime.preflight import Preflight
 from engine.runtime.process import messages as m
@@ -127,17 +129,22 @@ class Supervisor:
         try:
             self._loop()
         except RunStoppedError as error:
-            return self._end("stopped", EXIT_STOPPED, str(error))
+            return self._end("stopped", EXIT_STOPPED, str(error), what_goes_on())
         except (sqlite3.DatabaseError, OSError) as error:
             log.exception("the run directory")
-            return self._end("stopped", EXIT_STOPPED, f"{self._config.run_dir} can't be written ({error})")
+            why = f"{self._config.run_dir} can't be written ({error})"
+            return self._end("stopped", EXIT_STOPPED, why, what_goes_on())
         except EngineError as error:
             if isinstance(error, UsageError) and not self._parts.begun:
                 raise
             log.error("%s", error)
-            return self._end("error", EXIT_ENGINE_FAILED, str(error))
+            # What a user has to mend would only end the same command, too.
+            then = "" if isinstance(error, UsageError) else what_goes_on()
+            if isinstance(error, IndexLostError):
+                then = how_to_repair(self._config)
+            return self._end("error", EXIT_ENGINE_FAILED, str(error), then)
         if not self._complete:
-            return self._end("stopped", EXIT_STOPPED, self._parts.stop.why)
+            return self._end("stopped", EXIT_STOPPED, self._parts.stop.why, what_goes_on())
         return self._end("complete", EXIT_DONE)
 
     def _loop(self) -> None:
@@ -333,7 +340,7 @@ class Supervisor:
 
     # The end
 
-    def _end(self, status: str, code: int, why: str = "") -> int:
+    def _end(self, status: str, code: int, why: str = "", then: str = "") -> int:
         """Book how the run ended and tell it; where it can't be written, on the last line alone."""
         parts, run_dir = self._parts, self._config.run_dir
         try:
@@ -348,8 +355,14 @@ class Supervisor:
             if code == EXIT_DONE and failures:
                 status, code = "complete_with_failures", EXIT_FAILURES
             totals = Totals(**parts.ledger.audit.totals())
-            parts.reporter.end(status, code, why, totals, failures, parts.restarts.counts)
+            parts.reporter.end(status, code, why, totals, failures, parts.restarts.counts, then)
             return code
         except (sqlite3.DatabaseError, OSError) as error:
+            if not (run_dir / "ledger.sqlite").exists():
+                parts.say(
+                    f"error: {run_dir} was deleted during the run, and the ledger with it; what was written"
+                    " stays in the index, and engine.verify --adopt makes a ledger of it"
+                )
+                return EXIT_ENGINE_FAILED
             parts.say(f"{status}: {why}; {run_dir} can't be written ({error})")
             return EXIT_STOPPED if code in (EXIT_DONE, EXIT_FAILURES) else code

@@ -86,10 +86,12 @@ class Reporter:
         totals: Totals,
         failures: int,
         restarts: Mapping[str, int],
+        then: str = "",
     ) -> None:
         """Write `summary.json` and print the last lines; `why` the run stopped before its end.
 
-        `failures` is how many files and pieces of files failed. Raises `OSError`.
+        `failures` is how many files and pieces of files failed, `then` what a user can do after such an end.
+        Raises `OSError`.
         """
         config, counts = self._config, self._accounts.counts
         spent, workers = self._pipeline.stats(since_mark=True), self._pipeline.workers
@@ -117,7 +119,7 @@ class Reporter:
                 self._progress.say(line)
         nothing = "" if why else nothing_indexed(counts)
         if why or nothing or not config.run.quiet:
-            ended = f"{status}: {why}; run the same command again to continue" if why else status
+            ended = "; ".join(part for part in (f"{status}: {why}" if why else status, then) if part)
             ended += f" after {self._seconds:.1f} s{': ' if nothing else ''}{nothing}"
             self._progress.say(f"{ended}; summary in {config.run_dir / 'summary.json'}")
 
