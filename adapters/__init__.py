@@ -13,6 +13,7 @@ from typing import Any
 
 from adapters.base import Adapter, AdapterOptions
 from adapters.database import Database
+from adapters.database import IsIndex as IsIndex
 from engine.errors import UsageError
 from engine.records import index_url
 from engine.registry import Registry
@@ -79,6 +80,18 @@ def lacking(capability: str) -> str:
 def packages() -> list[str]:
     """The distributions on which the databases' speed and answers depend."""
     return list(dict.fromkeys(name for _, database in _declared() for name in database.packages))
+
+
+def files(url: str) -> tuple[str, ...]:
+    """Absolute local paths of what the index behind the URL takes, there or not yet. Raises `UsageError`."""
+    database, _ = _parsed(url)
+    return database.files(index_url(url))
+
+
+def index_finders() -> Iterator[IsIndex]:
+    """What tells for each database that keeps its indexes in local files whether a path is one of them."""
+    found = (database.is_index for _, database in _declared() if database.is_index is not None)
+    yield from dict.fromkeys(found)
 
 
 def _declared() -> Iterator[tuple[str, Database]]:

@@ -60,6 +60,9 @@ class Option:
 #: options by name, each with its value, or its default, which may be None.
 Connect: TypeAlias = Callable[[str, AdapterOptions, Mapping[str, Any]], Adapter]
 
+#: Whether a local path (and whether it is a folder) is an index of a database, or a part of one.
+IsIndex: TypeAlias = Callable[[str, bool], bool]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
@@ -69,6 +72,10 @@ class Database:
     which may raise `ModuleNotFoundError` where it is missing: `install` then says what to do. `form` is the
     URL as one writes it, `about` one line on the database, `packages` the distributions on which its speed
     and its answers depend, `secrets` the environment variables from which it takes credentials.
+
+    A database that keeps an index in local files says which, and no run ever lists them: `files` are the
+    absolute paths of what the index behind a URL takes, there or not yet; `is_index` knows any index that a
+    walk meets, and looks at the name first, because it is asked of each file and folder.
     """
 
     form: str
@@ -79,6 +86,8 @@ class Database:
     options: tuple[Option, ...] = ()
     packages: tuple[str, ...] = ()
     secrets: str = ""
+    files: Callable[[str], tuple[str, ...]] = lambda url: ()
+    is_index: IsIndex | None = None
 
     def parse(self, url: str, query: str) -> dict[str, Any]:
         """The options in a URL's query, defaults filled in; `url`, without the query, is for the errors.

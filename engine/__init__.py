@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     #: The installed version; a plain checkout says so.
     __version__: str
 
+    from engine.api.hits import Hits
     from engine.api.interface import (
         EmbeddingModel,
         EmbedSummary,
@@ -24,12 +25,20 @@ if TYPE_CHECKING:
         embed_image_directory,
         embed_query,
     )
+    from engine.api.searcher import Searcher
+    from engine.records import Hit
+
+#: The public names by the module that has them.
+_MODULES = {"Hit": "engine.records", "Hits": "engine.api.hits", "Searcher": "engine.api.searcher"}
 
 __all__ = [
     "EmbedSummary",
     "EmbedWarning",
     "EmbeddingModel",
     "Failure",
+    "Hit",
+    "Hits",
+    "Searcher",
     "TextEmbedConfig",
     "embed_directory",
     "embed_file",
@@ -47,7 +56,7 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:
             return "0+checkout"
     if name in __all__:
-        return getattr(importlib.import_module("engine.api.interface"), name)
+        return getattr(importlib.import_module(_MODULES.get(name, "engine.api.interface")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

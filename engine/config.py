@@ -79,6 +79,8 @@ class CorpusConfig(_Checked):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    gitignore: bool = True
+    default_excludes: bool = True
     limit: int | None = _number(None, 1)
     prune: bool = False
     skip_failed: bool = False

@@ -57,6 +57,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "plan",
         "Estimate tokens, time, memory and index of a corpus, from a listing and a run over a sample."
         " Takes the options of engine.run, which that run has.",
+        {
+            "docs/": "how long it takes here, how much memory, and how large the index is",
+            "/data --shards 64": "the same for each of 64 tasks",
+            "/data --calibrate-seconds 0": "only list: files and bytes",
+        },
+        not_here=NOT_HERE,
     )
     add = parser.add_argument
     add("--shards", type=count(1), default=1, metavar="N",

@@ -1,4 +1,4 @@
-"""`python -m engine.search QUERY --adapter URL`: the nearest texts and pictures by the index's models."""
+"""`python -m engine.search QUERY --adapter URL`: prints the nearest texts and pictures."""
 
 from __future__ import annotations
 
@@ -10,35 +10,18 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import TypeAlias
 
-import numpy as np
-
-import adapters
-from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
+from adapters.base import Filters
+from engine.api.hits import absolute_prefix
+from engine.api.searcher import DEFAULT_K, KINDS, IndexSearch
 from engine.cli.exits import command, run_and_exit
 from engine.cli.options import add_model_options
-from engine.cli.parser import command_parser
+from engine.cli.parser import command_parser, count
 from engine.cli.terminal import harmless, say
 from engine.config import DEFAULT_ADAPTER
-from engine.errors import EXIT_DONE, UsageError
-from engine.models.choices import check_backend
-from engine.models.load import load_caption, load_text
-from engine.models.resolve import resolve_image, resolve_text
-from engine.models.spec import ImageSpec, TextSpec
-from engine.records import Hit, IndexSchema, Kind, ModelInfo, Vector
-
-KINDS: tuple[Kind, ...] = ("text", "image")
-
-#: Hits of each kind where nothing else is asked for.
-DEFAULT_K = 10
-
-#: Ranks of each list that a hybrid search merges, at least.
-FUSED_RANKS = 100
-
-#: What is added to a rank before the reciprocal is taken: the constant of Cormack and others (2009).
-RANK_OFFSET = 60
+from engine.errors import EXIT_DONE
+from engine.records import Hit, Kind
 
 #: Characters of a hit's text that are shown.
 SNIPPET_CHARACTERS = 300
@@ -49,127 +32,7 @@ LINE_COLUMNS = 100
 #: The headings of the output.
 HEADINGS: dict[Kind, str] = {"text": "texts", "image": "pictures"}
 
-Hits: TypeAlias = dict[Kind, list[Hit]]
-
-
-def find(
-    query: str,
-    url: str,
-    k: int = DEFAULT_K,
-    kinds: Sequence[Kind] = KINDS,
-    device: str = "auto",
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    filters: Filters = NO_FILTERS,
-    hybrid: bool = False,
-    backend: str = "auto",
-    exact: bool = False,
-) -> Hits:
-    """The k nearest records of each kind, best first; a kind of which the index holds nothing is left out.
-
-    With `hybrid`, texts that are near and texts that share words with the query are merged by their ranks
-    (`fused`), where the database can search by words; pictures have none. With `exact`, all vectors are
-    compared, whatever index there is of them, where the database can do that.
-
-    The models are those that the index was made with, and one is loaded only where there is something that
-    it could find. Raises `UsageError` where there is no index, or its models are not to be had here, and
-    `DatabaseUnavailableError` where the database doesn't answer.
-    """
-    if not query.strip():
-        raise UsageError("the query is empty: give at least one word")
-    if k < 1:
-        raise UsageError(f"-k {k}: give a whole number of at least 1")
-    check_backend(backend, device, dtype)
-    with closing(adapters.connect(url, AdapterOptions(exact=exact))) as adapter:
-        able = adapter.capabilities
-        if hybrid and not able.words:
-            raise UsageError(f"--hybrid: {url}: {adapters.lacking('words')}")
-        if filters != NO_FILTERS and not able.filters:
-            raise UsageError(f"--source-prefix, --media-type: {url}: {adapters.lacking('filters')}")
-        schema = adapter.schema()
-        if schema is None:
-            raise UsageError(
-                f"{url}: no index there; python -m engine.run INPUT... --adapter {url} makes one"
-            )
-        held = [kind for kind in kinds if _holds(adapter, schema, kind)]
-        # All before any is loaded: a refusal shall not take as long as loading a model.
-        specs = {kind: _spec(url, schema, kind, trust_remote_code) for kind in held}
-        wide = max(k, FUSED_RANKS)
-        shared = adapter.search_words(query, wide, filters) if hybrid and "text" in kinds else []
-        found: Hits = {}
-        for kind, spec in specs.items():
-            vector = _vector(spec, query, device, dtype, backend)
-            if hybrid and kind == "text":
-                found[kind] = fused([adapter.search(kind, vector, wide, filters), shared], k)
-            else:
-                found[kind] = adapter.search(kind, vector, k, filters)
-        return found
-
-
-def fused(rankings: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
-    """The k best of several rankings by reciprocal rank: a hit scores the sum of 1 / (60 + its rank).
-
-    Ranks alone count, since a cosine and a BM25 score have no common measure (Cormack, Clarke, Büttcher,
-    "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods", SIGIR 2009).
-    """
-    scores: dict[str, float] = {}
-    hits: dict[str, Hit] = {}
-    for ranking in rankings:
-        for rank, hit in enumerate(ranking, 1):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RANK_OFFSET + rank)
-            hits.setdefault(hit.id, hit)
-    best = sorted(scores, key=lambda one: (-scores[one], one))[:k]
-    return [replace(hits[one], score=scores[one]) for one in best]
-
-
-def _model(schema: IndexSchema, kind: Kind) -> ModelInfo | None:
-    return schema.text_model if kind == "text" else schema.image_model
-
-
-def _holds(adapter: Adapter, schema: IndexSchema, kind: Kind) -> bool:
-    """Whether the index holds any record of the kind; an index of pictures may name a text model too."""
-    model = _model(schema, kind)
-    if model is None:
-        return False
-    any_direction = np.full(model.dimensions, model.dimensions**-0.5, dtype=np.float32)
-    return bool(adapter.search(kind, any_direction, 1))
-
-
-def _spec(url: str, schema: IndexSchema, kind: Kind, trust_remote_code: bool) -> TextSpec | ImageSpec:
-    """The model of that kind by the name in the index, if it still is what the index was made with."""
-    made_with = _model(schema, kind)
-    if made_with is None:
-        raise UsageError(f"{url}: the index names no {kind} model")
-    without = f"--kind {'image' if kind == 'text' else 'text'} does without"
-    try:
-        spec: TextSpec | ImageSpec
-        if kind == "text":
-            spec = resolve_text(made_with.name, trust_remote_code=trust_remote_code)
-        else:
-            spec = resolve_image(made_with.name)
-    except UsageError as error:
-        raise UsageError(
-            f"{url}: the index was made with {kind} model {made_with.name}, which is not to be had here:"
-            f" {error} ({without})"
-        ) from error
-    if (spec.digest, spec.dimensions) != (made_with.digest, made_with.dimensions):
-        raise UsageError(
-            f"{url}: the index was made with {kind} model {_described(made_with)}; under that name"
-            f" here is {_described(spec.info)}: bring back the files of the first, or index anew with the"
-            f" second ({without})"
-        )
-    return spec
-
-
-def _described(model: ModelInfo) -> str:
-    return f"{model.name} ({model.dimensions} dimensions, digest {model.digest[:12]})"
-
-
-def _vector(spec: TextSpec | ImageSpec, query: str, device: str, dtype: str, backend: str) -> Vector:
-    if isinstance(spec, TextSpec):
-        # What loads fastest: a single query is not worth a calibration, nor what it may have chosen.
-        return load_text(spec, device, dtype, backend, measure=False).embed_query(query)
-    return load_caption(spec, device, dtype).embed_query(query)
+FoundHits: TypeAlias = dict[Kind, list[Hit]]
 
 
 def snippet(text: str, query: str, size: int = SNIPPET_CHARACTERS) -> str:
@@ -216,7 +79,7 @@ def _best_start(line: str, query: str, size: int) -> int:
     return sentence + 2 if sentence >= 0 else line.find(" ", earliest, best) + 1 or earliest
 
 
-def as_json(query: str, hits: Hits) -> str:
+def as_json(query: str, hits: FoundHits) -> str:
     """The documented object, on one line of ASCII, so that every terminal and pipe can carry it."""
     found = {
         "query": query,
@@ -247,20 +110,32 @@ def as_json(query: str, hits: Hits) -> str:
     return json.dumps(found)
 
 
-def as_lines(query: str, hits: Hits) -> Iterator[str]:
-    """What a person reads: for each kind rank, score, source and page, and what it says there."""
+def as_lines(query: str, kind: Kind, hits: Sequence[Hit], group: bool = True) -> Iterator[str]:
+    """What a person reads: rank, score, source and place of each hit, and what it says there.
+
+    With `group`, the hits of one source stand together, below its best one.
+    """
     width = max(40, min(LINE_COLUMNS, shutil.get_terminal_size((LINE_COLUMNS, 24)).columns))
-    for number, (kind, found) in enumerate(hits.items()):
-        if number:
-            yield ""
-        yield HEADINGS[kind]
-        for rank, hit in enumerate(found, 1):
-            page = "" if hit.page is None else f" (page {hit.page})"
-            yield f"{rank:3}  {hit.score:.3f}  {harmless(hit.source)}{page}"
+    groups: dict[str | int, list[tuple[int, Hit]]] = {}
+    for rank, hit in enumerate(hits, 1):
+        groups.setdefault(hit.source if group else rank, []).append((rank, hit))
+    yield HEADINGS[kind]
+    for members in groups.values():
+        for number, (rank, hit) in enumerate(members):
+            place = _place(hit)
+            name = harmless(hit.source) if not number else "  and" if place else "  and another passage"
+            yield f"{rank:3}  {hit.score:.3f}  {name}{place}"
             if hit.text is not None:
                 indent = " " * 5
                 said = snippet(hit.text, query)
                 yield textwrap.fill(said, width, initial_indent=indent, subsequent_indent=indent)
+
+
+def _place(hit: Hit) -> str:
+    """Where in its source a hit is."""
+    parts = [] if hit.document is None else [harmless(hit.document)]
+    parts += [] if hit.page is None else [f"page {hit.page}"]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -270,9 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("query", metavar="QUERY", help="what to look for, in quotes")
     add("--adapter", default=DEFAULT_ADAPTER, metavar="URL", help=f"the index (default {DEFAULT_ADAPTER})")
-    add("-k", type=int, default=DEFAULT_K, metavar="N", help=f"hits of each kind (default {DEFAULT_K})")
+    add("-k", type=count(1), default=DEFAULT_K, metavar="N", help=f"hits of each kind (default {DEFAULT_K})")
     add("--kind", choices=KINDS, help="only texts, or only pictures (default: both)")
-    add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as /data/manuals/")
+    add("--source-prefix", metavar="PATH", help="only records whose source begins so, such as manuals/")
     add("--media-type", metavar="TYPE", help="only records of files of this type, such as application/pdf")
     add(
         "--hybrid",
@@ -280,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         help="merge nearness with shared words (BM25), where the database can",
     )
     add("--exact", action="store_true", help="compare all vectors, without an index, where the database can")
+    add("--no-group", action="store_true", help="by rank alone; else hits of one source stand together")
     add("--json", action="store_true", help="one JSON object on standard output")
     add_model_options(parser)
     return parser
@@ -292,28 +168,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Bytes that are not UTF-8 come in as lone surrogates, which nothing behind this could write again.
     query = os.fsencode(args.query).decode("utf-8", "replace")
     kinds: tuple[Kind, ...] = (args.kind,) if args.kind else KINDS
-    hits = find(
-        query,
+    prefix = absolute_prefix(args.source_prefix) if args.source_prefix else None
+    found: FoundHits = {}
+    search = IndexSearch(
         args.adapter,
-        args.k,
-        kinds,
-        args.device,
-        args.dtype,
-        args.trust_remote_code,
-        Filters(args.source_prefix, args.media_type),
-        args.hybrid,
-        args.backend,
-        args.exact,
+        device=args.device,
+        dtype=args.dtype,
+        trust_remote_code=args.trust_remote_code,
+        backend=args.backend,
+        exact=args.exact,
     )
-    if not hits:
-        what = HEADINGS[args.kind] if args.kind else "records"
-        say("search", f"{args.adapter}: the index holds no {what}")
+    with closing(search):
+        for kind, hits in search.each(query, args.k, kinds, Filters(prefix, args.media_type), args.hybrid):
+            found[kind] = hits
+            if hits and not args.json:
+                apart = any(found[other] for other in found if other != kind)
+                _print(as_lines(query, kind, hits, not args.no_group), apart)
+        if not any(found.values()):
+            say("search", f"{args.adapter}: no hits; {_why_none(args.kind, search, found)}")
     if args.json:
-        print(as_json(query, hits))
-    else:
-        for line in as_lines(query, hits):
-            print(line)
+        print(as_json(query, found))
     return EXIT_DONE
+
+
+def _print(lines: Iterator[str], apart: bool) -> None:
+    """At once, since loading the next model takes longer than reading these."""
+    print("\n".join(["", *lines] if apart else lines), flush=True)
+
+
+def _why_none(kind: Kind | None, search: IndexSearch, found: FoundHits) -> str:
+    """What there is in an index where nothing was found."""
+    there = str(search.contents())
+    return f"it holds no {HEADINGS[kind]}: {there}" if kind and kind not in found else there
 
 
 if __name__ == "__main__":

@@ -93,7 +93,12 @@ def _finding(finding: Finding, what: str) -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "verify", "Compare what run directories have booked as acknowledged with what is in the database."
+        "verify",
+        "Compare what run directories have booked as acknowledged with what is in the database.",
+        {
+            "--run-dir runs/0a1b2c --adapter lancedb://vectors.lancedb": "prove that nothing is missing",
+            "--run-dir runs/0a1b2c --adapter lancedb://vectors.lancedb --repair": "make again what is",
+        },
     )
     add = parser.add_argument
     add("--run-dir", required=True, action="append", metavar="DIR",

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,11 +16,14 @@ from PIL import Image
 import adapters
 import engine
 from adapters import memory
-from adapters.base import AdapterOptions, Filters
+from adapters.base import NO_FILTERS, AdapterOptions, Filters
 from engine import search
+from engine.api import searcher
+from engine.api.searcher import KINDS, IndexSearch, fused
 from engine.cli.terminal import harmless
 from engine.errors import DatabaseUnavailableError, UsageError
-from engine.records import ChunkerIdentity, Hit, IndexSchema, ModelInfo
+from engine.models.load import load_caption
+from engine.records import ChunkerIdentity, Hit, IndexSchema, Kind, ModelInfo
 from tests.records import make_records
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "corpus"
@@ -70,10 +75,23 @@ def command(*arguments: str, text: bool = True) -> subprocess.CompletedProcess[s
     )
 
 
+def find(
+    query: str,
+    url: str,
+    k: int = 10,
+    kinds: Sequence[Kind] = KINDS,
+    filters: Filters = NO_FILTERS,
+    hybrid: bool = False,
+) -> dict[Kind, list[Hit]]:
+    """All hits of one search."""
+    with closing(IndexSearch(url)) as index:
+        return dict(index.each(query, k, kinds, filters, hybrid))
+
+
 class TestFind:
     def test_the_text_asked_for_comes_first_and_pictures_come_with_it(self, folder: Path, index: str) -> None:
         fill(folder, index)
-        hits = search.find("Bees dance.", index, k=2)
+        hits = find("Bees dance.", index, k=2)
         assert [len(hits["text"]), len(hits["image"])] == [2, 2]
         assert hits["text"][0].source == str(folder / "bees.txt")
         assert hits["text"][0].score == pytest.approx(1)
@@ -81,7 +99,7 @@ class TestFind:
 
     def test_one_kind_may_be_asked_for_alone(self, folder: Path, index: str) -> None:
         fill(folder, index)
-        assert list(search.find("bees", index, kinds=["image"])) == ["image"]
+        assert list(find("bees", index, kinds=["image"])) == ["image"]
 
     def test_an_index_of_texts_loads_no_image_model(
         self, folder: Path, index: str, monkeypatch: pytest.MonkeyPatch
@@ -92,48 +110,48 @@ class TestFind:
         adapters.connect(index).ensure_schema(  # as a run does that met a picture and could not read it
             IndexSchema(None, ModelInfo("no such model", "0" * 64, 8, True), schema.chunker)
         )
-        monkeypatch.setattr(search, "load_caption", None)
-        assert list(search.find("bees", index)) == ["text"]
+        monkeypatch.setattr(searcher, "load_caption", None)
+        assert list(find("bees", index)) == ["text"]
 
     def test_an_index_of_pictures_loads_no_text_model(
         self, folder: Path, index: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fill(folder, index, ["png"])
-        monkeypatch.setattr(search, "load_text", None)
-        assert list(search.find("bees", index)) == ["image"]
+        monkeypatch.setattr(searcher, "load_text", None)
+        assert list(find("bees", index)) == ["image"]
 
     def test_an_empty_index_has_no_hits(self, index: str) -> None:
         schema = IndexSchema(
             ModelInfo("stand-in:16", "0" * 64, 16, True), None, ChunkerIdentity.from_key("any")
         )
         adapters.connect(index).ensure_schema(schema)
-        assert search.find("bees", index) == {}
+        assert find("bees", index) == {}
 
     def test_filters_leave_out_what_does_not_pass(self, folder: Path, index: str) -> None:
         fill(folder, index)
-        hits = search.find("Bees dance.", index, filters=Filters(source_prefix=str(folder / "r")))
+        hits = find("Bees dance.", index, filters=Filters(source_prefix=str(folder / "r")))
         assert [hit.source for hit in hits["image"]] == [str(folder / "red.png")]
         assert hits["text"] == []
-        hits = search.find("Bees dance.", index, filters=Filters(media_type="text/plain"))
+        hits = find("Bees dance.", index, filters=Filters(media_type="text/plain"))
         assert hits["text"] and not hits["image"]
 
     def test_a_hybrid_search_is_refused_where_words_are_not_searched(self, folder: Path, index: str) -> None:
         fill(folder, index)
         with pytest.raises(UsageError, match="can't search by words"):
-            search.find("bees", index, hybrid=True)
+            find("bees", index, hybrid=True)
 
     @pytest.mark.parametrize("query", ["", " \n"])
     def test_an_empty_query_is_refused(self, index: str, query: str) -> None:
         with pytest.raises(UsageError, match="query is empty"):
-            search.find(query, index)
+            find(query, index)
 
     def test_fewer_than_one_hit_is_refused(self, index: str) -> None:
         with pytest.raises(UsageError, match="-k 0"):
-            search.find("bees", index, k=0)
+            find("bees", index, k=0)
 
     def test_where_there_is_no_index_it_says_how_to_make_one(self, index: str) -> None:
         with pytest.raises(UsageError, match=r"no index there.*engine\.run"):
-            search.find("bees", index)
+            find("bees", index)
 
     @pytest.mark.parametrize(
         ("digest", "dimensions", "named"),
@@ -148,7 +166,7 @@ class TestFind:
         adapter.ensure_schema(IndexSchema(made_with, None, ChunkerIdentity.from_key("any")))
         assert adapter.write(make_records(1, dim=dimensions), False) == [None]
         with pytest.raises(UsageError, match=named) as raised:
-            search.find("bees", index)
+            find("bees", index)
         assert f"16 dimensions, digest {real.digest[:12]}" in str(raised.value)
         assert "index anew" in str(raised.value)
 
@@ -164,7 +182,7 @@ class TestFind:
         adapter.ensure_schema(schema)
         assert adapter.write(make_records(1, kind=kind), False) == [None]  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=f"{kind} model nobody/knows-it, which is not to be had here"):
-            search.find("bees", index)
+            find("bees", index)
 
     def test_texts_are_found_by_meaning_and_pictures_by_description(
         self, tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch
@@ -186,9 +204,9 @@ class TestFind:
         ):
             shutil.copy(EXAMPLES / "pictures" / "jpg" / f"{name}.jpg", folder)
         engine.embed_directory(folder, engine.EmbeddingModel(image_model="demo-clip"), adapter=index)
-        recipe = search.find("how do I bake a dessert?", index)
+        recipe = find("how do I bake a dessert?", index)
         assert recipe["text"][0].source.endswith("cake.txt")
-        circle = search.find("a red circle", index, kinds=["image"])
+        circle = find("a red circle", index, kinds=["image"])
         assert circle["image"][0].source.endswith("large-red-circle-on-white.jpg")
 
 
@@ -198,17 +216,17 @@ class TestFused:
         return [Hit(one, f"/{one}", "text", None, 9.0 - place, one) for place, one in enumerate(ids)]
 
     def test_a_hit_of_both_rankings_beats_the_best_of_one(self) -> None:
-        assert [hit.id for hit in search.fused([self.ranking("abc"), self.ranking("xbz")], 2)] == ["b", "a"]
+        assert [hit.id for hit in fused([self.ranking("abc"), self.ranking("xbz")], 2)] == ["b", "a"]
 
     def test_scores_are_sums_of_reciprocal_ranks(self) -> None:
-        first, second = search.fused([self.ranking("ab"), self.ranking("b")], 9)
+        first, second = fused([self.ranking("ab"), self.ranking("b")], 9)
         assert (first.id, second.id) == ("b", "a")
         assert first.score == pytest.approx(1 / 62 + 1 / 61)
         assert second.score == pytest.approx(1 / 61)
 
     def test_an_empty_ranking_changes_no_order(self) -> None:
-        assert [hit.id for hit in search.fused([[], self.ranking("cab")], 9)] == ["c", "a", "b"]
-        assert search.fused([[], []], 3) == []
+        assert [hit.id for hit in fused([[], self.ranking("cab")], 9)] == ["c", "a", "b"]
+        assert fused([[], []], 3) == []
 
 
 class TestSnippet:
@@ -257,12 +275,37 @@ class TestSnippet:
 class TestLines:
     def test_a_text_has_rank_score_source_page_and_snippet(self) -> None:
         hit = Hit("id", "/a/b.pdf", "text", 7, 0.51249, "It says so.")
-        lines = list(search.as_lines("says", {"text": [hit]}))
+        lines = list(search.as_lines("says", "text", [hit]))
         assert lines == ["texts", "  1  0.512  /a/b.pdf (page 7)", "     It says so."]
 
     def test_a_picture_has_a_line_of_its_own(self) -> None:
         hit = Hit("id", "/a/b\nc.png", "image", None, 0.25, None)
-        assert list(search.as_lines("x", {"image": [hit]})) == ["pictures", "  1  0.250  /a/b\\nc.png"]
+        assert list(search.as_lines("x", "image", [hit])) == ["pictures", "  1  0.250  /a/b\\nc.png"]
+
+    def test_hits_of_one_source_stand_together_below_the_best(self) -> None:
+        hits = [
+            Hit("1", "/a.pdf", "text", 7, 0.9, "One."),
+            Hit("2", "/b.txt", "text", None, 0.8, "Two."),
+            Hit("3", "/a.pdf", "text", 9, 0.7, "Three."),
+            Hit("4", "/b.txt", "text", None, 0.6, "Four."),
+        ]
+        assert list(search.as_lines("x", "text", hits)) == [
+            "texts",
+            "  1  0.900  /a.pdf (page 7)",
+            "     One.",
+            "  3  0.700    and (page 9)",
+            "     Three.",
+            "  2  0.800  /b.txt",
+            "     Two.",
+            "  4  0.600    and another passage",
+            "     Four.",
+        ]
+        ungrouped = list(search.as_lines("x", "text", hits, group=False))
+        assert [line.split()[2] for line in ungrouped[1::2]] == ["/a.pdf", "/b.txt", "/a.pdf", "/b.txt"]
+
+    def test_a_row_of_a_file_is_named(self) -> None:
+        hit = Hit("id", "/a.jsonl", "text", None, 0.5, "Said.", "row 17")
+        assert list(search.as_lines("x", "text", [hit]))[1] == "  1  0.500  /a.jsonl (row 17)"
 
     def test_json_has_the_documented_names(self) -> None:
         text = Hit("1", "/a", "text", None, 0.5, "naïve\n", "row 1", "Bees", "Hive > Queen")
@@ -294,6 +337,42 @@ class TestCommand:
         assert found["text"][0]["text"] == "Bees dance."
         assert found["text"][0]["page"] is None
         assert len(found["image"]) == 1
+
+    def test_texts_are_printed_before_the_image_model_is_loaded(
+        self, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        printed: list[str] = []
+
+        def late(*options: Any) -> Any:
+            printed.append(capsys.readouterr().out)
+            return load_caption(*options)
+
+        monkeypatch.setattr(searcher, "load_caption", late)
+        assert search.main(["bees", "--adapter", url]) == 0
+        assert printed[0].startswith("texts\n") and "pictures" not in printed[0]
+        assert capsys.readouterr().out.startswith("\npictures\n")
+
+    def test_a_relative_prefix_means_a_folder_here(
+        self, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(folder.parent)
+        assert search.main(["bees", "--adapter", url, "--json", "--source-prefix", "corpus/b"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {hit["source"] for kind in ("text", "image") for hit in found[kind]} == {
+            str(folder / "bees.txt"),
+            str(folder / "blue.png"),
+        }
+
+    def test_without_a_hit_it_says_what_there_is(
+        self, url: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert search.main(["bees", "--adapter", url, "--media-type", "application/pdf"]) == 0
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == (
+            "",
+            f"engine.search: {url}: no hits; the index holds 5 records: 3 text/plain, 2 image/png;"
+            f" their sources begin with {folder}/\n",
+        )
 
     def test_texts_can_do_nothing_to_the_terminal(self, url: str) -> None:
         done = command("moon", "--adapter", url, "--kind", "text")
@@ -352,11 +431,12 @@ class TestCommand:
         adapters.connect(index).ensure_schema(IndexSchema(None, None, ChunkerIdentity.from_key("any")))
         assert search.main(["bees", "--adapter", index]) == 0
         printed = capsys.readouterr()
-        assert (printed.out, printed.err) == ("", f"engine.search: {index}: the index holds no records\n")
+        told = f"engine.search: {index}: no hits; the index is empty\n"
+        assert (printed.out, printed.err) == ("", told)
         assert search.main(["bees", "--adapter", index, "--kind", "image", "--json"]) == 0
         printed = capsys.readouterr()
         assert json.loads(printed.out) == {"query": "bees", "text": [], "image": []}
-        assert printed.err == f"engine.search: {index}: the index holds no pictures\n"
+        assert printed.err == f"engine.search: {index}: no hits; it holds no pictures: the index is empty\n"
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
@@ -364,7 +444,7 @@ class TestCommand:
             ([], "QUERY"),
             ([" "], "the query is empty"),
             (["a", "b"], "b"),
-            (["a", "-k", "0"], "-k 0"),
+            (["a", "-k", "0"], "-k: '0' is not a whole number of at least 1"),
             (["a", "-k", "some"], "'some'"),
             (["a", "--kind", "sound"], "'sound'"),
             (["a", "--device", "tpu"], "'tpu'"),

@@ -24,6 +24,10 @@ from adapters.lancedb import catalogue
 #: Words of the option `index`: no index, and the kinds that `vector_index` builds.
 INDEX_KINDS = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
 
+#: The table's name, part of the documented layout, and what the adapter makes beside it.
+TABLE = "chunks"
+BESIDE_TABLE = (".writer", ".creation", "staging")
+
 #: Bytes that the library reads ahead where its threads are bounded; its own default grows with the cores.
 READ_AHEAD_BYTES = 16 << 20
 
@@ -44,6 +48,34 @@ def _connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> Adapt
     return connect(url, options, own)
 
 
+def _files(url: str) -> tuple[str, ...]:
+    """The directory; where it holds other things as well, only what the adapter makes in it."""
+    directory = os.path.abspath(url.partition("://")[2])
+    if os.path.isdir(directory) and not _holds_nothing_else(directory):
+        return tuple(os.path.join(directory, name) for name in (f"{TABLE}.lance", *BESIDE_TABLE))
+    return (directory,)
+
+
+def _is_index(path: str, is_folder: bool) -> bool:
+    """A table, or what lies beside the engine's own one; a directory of nothing else is one as a whole."""
+    folder, name = os.path.split(path)
+    if name in BESIDE_TABLE:
+        return os.path.isdir(f"{folder}/{TABLE}.lance")
+    if not is_folder:
+        return False
+    if name.endswith(".lance"):
+        return os.path.isdir(f"{path}/_versions")
+    return os.path.isdir(f"{path}/{TABLE}.lance") and _holds_nothing_else(path)
+
+
+def _holds_nothing_else(directory: str) -> bool:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return False
+    return all(name in BESIDE_TABLE or name.endswith(".lance") for name in names)
+
+
 DATABASE = Database(
     form="lancedb://DIRECTORY",
     about="LanceDB, embedded: a directory of column files, without a server",
@@ -51,6 +83,8 @@ DATABASE = Database(
     packages=("lancedb",),
     capabilities=Capabilities(exact_search=True, single_writer=True),
     connect=_connect,
+    files=_files,
+    is_index=_is_index,
     options=(
         Option(
             "index",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from adapters.base import NO_FILTERS, Adapter, AdapterOptions, Filters
-from adapters.lancedb import DATABASE, arrow, vector_index
+from adapters.lancedb import DATABASE, TABLE, arrow, vector_index
 from adapters.lancedb.presence import Presence
-from adapters.lancedb.table import TABLE, ChunkTable, filter_condition, id_conditions, quote
+from adapters.lancedb.table import ChunkTable, filter_condition, id_conditions, quote
 from adapters.schema import embedding_field, model_of, refusals
 from engine.errors import UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector

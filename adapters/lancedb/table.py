@@ -19,13 +19,10 @@ from typing import Any
 import lancedb
 
 from adapters.base import Filters
-from adapters.lancedb import arrow
+from adapters.lancedb import TABLE, arrow
 from adapters.schema import from_json, merged, to_json
 from engine.errors import DISK_FULL, DatabaseUnavailableError, DiskFullError, SchemaMismatchError, UsageError
 from engine.records import IndexSchema
-
-#: The table's name, part of the documented layout.
-TABLE = "chunks"
 
 #: Key of this engine's entry in the metadata of the column `id`.
 METADATA_KEY = "vector-streaming-engine"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from engine.api.arguments import arguments_named, in_python, naming_arguments
 from engine.config import DEFAULT_CHUNKER
 from engine.errors import UsageError
 from engine.models.choices import check_backend
@@ -100,8 +103,12 @@ class TextEmbedConfig:
 
 
 class EmbeddingModel:
-    """A text model and an image model, each loaded when something is first embedded by it, and then kept."""
+    """A text model and an image model, each loaded when something is first embedded by it, and then kept.
 
+    Any number of threads may share one; `lock` is held by the one that loads or embeds.
+    """
+
+    @naming_arguments
     def __init__(
         self,
         text_model: str = DEFAULT_TEXT_MODEL,
@@ -121,6 +128,7 @@ class EmbeddingModel:
         )
         # The default image model may be asked for at the hub, so not before there is a picture.
         self._image = resolve_image(image_model) if image_model is not None else None
+        self.lock = threading.RLock()
         self._text_embedder: TextEmbedder | None = None
         self._image_embedder: ImageEmbedder | None = None
         self._caption_embedder: CaptionEmbedder | None = None
@@ -162,36 +170,59 @@ class EmbeddingModel:
     @property
     def image(self) -> ImageSpec:
         """The image model's specification. Raises `ModelNotFoundError` where there is none to be had."""
-        if self._image is None:
-            self._image = resolve_image(self.image_model)
-            _warn(self._image.notes)
-        return self._image
+        with self.lock, arguments_named():
+            if self._image is None:
+                self._image = resolve_image(self.image_model)
+                _warn(self._image.notes)
+            return self._image
 
+    @naming_arguments
     def load_text(self) -> TextEmbedder:
         """The text model, loaded by now."""
-        if self._text_embedder is None:
-            self._text_embedder = load_text(self.text, self.device, self.dtype, self.backend)
-            _warn(self._text_embedder.notes)
-        return self._text_embedder
+        with self.lock:
+            if self._text_embedder is None:
+                self._text_embedder = load_text(self.text, self.device, self.dtype, self.backend)
+                _warn(self._text_embedder.notes)
+            return self._text_embedder
 
+    @naming_arguments
     def load_image(self) -> ImageEmbedder:
         """The image model, loaded by now."""
-        if self._image_embedder is None:
-            self._image_embedder = load_image(self.image, self.device, self.dtype, self.backend)
-            _warn(self._image_embedder.notes)
-        return self._image_embedder
+        with self.lock:
+            if self._image_embedder is None:
+                self._image_embedder = load_image(self.image, self.device, self.dtype, self.backend)
+                _warn(self._image_embedder.notes)
+            return self._image_embedder
 
+    @naming_arguments
     def load_caption(self) -> CaptionEmbedder:
         """The image model's text tower, loaded by now."""
-        if self._caption_embedder is None:
-            self._caption_embedder = load_caption(self.image, self.device, self.dtype)
-        return self._caption_embedder
+        with self.lock:
+            if self._caption_embedder is None:
+                self._caption_embedder = load_caption(self.image, self.device, self.dtype)
+            return self._caption_embedder
 
     def __repr__(self) -> str:
         image = self._image.name if self._image else self.image_model
         return f"EmbeddingModel(text_model={self.text.name!r}, image_model={image!r}, device={self.device!r})"
 
 
+@lru_cache(maxsize=2)
+def _named(text_model: str) -> EmbeddingModel:
+    """The last two that were named, so that a name in a loop is loaded once."""
+    return EmbeddingModel(text_model)
+
+
+def the_model(model: object) -> EmbeddingModel:
+    """What a caller gives as the model: an `EmbeddingModel`, or a text model's name. Raises `UsageError`."""
+    if isinstance(model, str):
+        return _named(model)
+    if isinstance(model, EmbeddingModel):
+        return model
+    what = "None" if model is None else f"of type {type(model).__name__}"
+    raise UsageError(f"model: is {what}; give an EmbeddingModel, or the name of a text model")
+
+
 def _warn(notes: tuple[str, ...]) -> None:
     for note in notes:
-        warnings.warn(note, EmbedWarning, stacklevel=3)
+        warnings.warn(in_python(note), EmbedWarning, stacklevel=4)

@@ -9,13 +9,13 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import adapters
-from engine import sources
+from engine import parsers, sources
 from engine.cli.parser import CommandParser, command_parser, count, seconds, short_bytes, size
 from engine.config import DEVICES, GROUPS, LOG_LEVELS, Config, ModelConfig, sorted_pairs
 from engine.errors import UsageError
@@ -30,10 +30,18 @@ HEADINGS = {
     "parsing": "how it is read and cut",
     "models": "models",
     "database": "where it goes",
-    "memory": "processes and memory",
-    "task": "one of several tasks",
-    "run": "the run",
+    "memory": "memory",
+    "task": "fleets",
+    "run": "the run and its diagnosis",
 }
+
+#: What the help of `engine.run` ends with: arguments, and what they do.
+EXAMPLES = {
+    "docs/": "index a folder into ./vectors.lancedb; the same command again does what is new",
+    "photos/ manuals/ --exclude 'draft*' --adapter elasticsearch://localhost:9200/archive":
+        "index two folders into Elasticsearch, without some files",
+    "docs/ --dry-run": "say what a run would do, and do nothing",
+}  # fmt: skip
 
 #: The options with which every command loads models.
 MODEL_OPTIONS = ("trust_remote_code", "backend", "device", "dtype")
@@ -108,6 +116,9 @@ OPTIONS = (
     Option("corpus.include", "texts", "only files that match (repeatable)", "GLOB"),
     Option("corpus.exclude", "texts", "leave files out (repeatable)", "GLOB"),
     Option("corpus.hidden", "on", "take hidden files and folders too"),
+    Option("corpus.gitignore", "off", "take what .gitignore leaves out of a git work tree too"),
+    Option("corpus.default_excludes", "off",
+        "take .git, node_modules, __pycache__ and virtual environments (pyvenv.cfg) too"),
     Option("corpus.limit", "count", "at most this many files", "N"),
     Option("corpus.prune", "on", "delete the records of files that left the corpus"),
     Option("corpus.skip_failed", "on", "don't try again what failed before"),
@@ -160,7 +171,8 @@ OPTIONS = (
         "I/N", "0/1, all of them"),
     Option("task.fleet", "on", "one task of several at once; engine.merge ends what they began"),
 
-    Option("run_dir", "text", "ledger, log, summary", "DIR", "runs/<digest of inputs and adapter>"),
+    Option("run_dir", "text", "of the run's own files: ledger, log, summary", "DIR",
+        "runs/<digest of inputs and adapter>"),
     Option("run.grace", "seconds", "longest drain after a stop signal", "SECONDS"),
     Option("run.dry_run", "on", "say what would be done, and do nothing"),
     Option("run.quiet", "on", "no progress line"),
@@ -171,16 +183,25 @@ OPTIONS = (
 
 def run_parser(
     command: str = "run",
-    description: str = "Parse, embed and index a corpus into a vector database, in bounded memory. "
+    description: str = "Parse, embed and index a corpus into a vector database, in bounded memory.\n"
     "The same command again resumes, or does nothing where nothing changed.",
+    examples: Mapping[str, str] = EXAMPLES,
+    not_here: Sequence[str] = (),
 ) -> CommandParser:
-    """The options of `engine.run`, for a command that takes them as well."""
-    parser = command_parser(command, description)
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="files and folders")
-    parser.add_argument("--help-adapter", action=_AdapterHelp, metavar="SCHEME",
-        help="the options of a database and what it can do, such as: lancedb")  # fmt: skip
+    """The options of `engine.run`, for a command that takes them as well; its help leaves the fields
+    `not_here` out."""
+    parser = command_parser(command, description, examples, "INPUT... [--adapter URL] [options]")
     for group, heading in HEADINGS.items():
-        add_options(parser.add_argument_group(heading), (each for each in OPTIONS if each.group == group))
+        add = parser.add_argument_group(heading)
+        if group == "corpus":
+            add.add_argument("inputs", nargs="*", metavar="INPUT", help="files and folders")
+        add_options(add, (each for each in OPTIONS if each.group == group), not_here)
+        if group == "corpus":
+            add.add_argument("--help-formats", action=_Printed, nargs=0, const=lambda _: parsers.help_text(),
+                help="print the formats that are read, and end")  # fmt: skip
+        if group == "database":
+            add.add_argument("--help-adapter", action=_Printed, const=adapters.help_text, metavar="SCHEME",
+                help="print a database's options and what it can do, such as lancedb, and end")  # fmt: skip
     return parser
 
 
@@ -189,12 +210,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, (each for each in OPTIONS if each.field in MODEL_OPTIONS))
 
 
-def add_options(parser: argparse._ActionsContainer, options: Iterable[Option]) -> None:
-    """Add them; each is found under the name of its field, with the field's default."""
+def add_options(
+    parser: argparse._ActionsContainer, options: Iterable[Option], not_here: Sequence[str] = ()
+) -> None:
+    """Add them; each is found under the name of its field, with the field's default. The help leaves those
+    `not_here` out."""
     for each in options:
         shown = f" (default {each.shown_default})" if each.shown_default else ""
         settings: dict[str, Any] = {"dest": each.field, "default": each.value}
-        settings["help"] = (each.help + shown).replace("%", "%%")
+        told = (each.help + shown).replace("%", "%%")
+        settings["help"] = argparse.SUPPRESS if each.field in not_here else told
         if each.kind in ("on", "off"):
             settings["action"] = "store_true" if each.kind == "on" else "store_false"
         elif each.kind == "switch":
@@ -258,13 +283,13 @@ def _check_fleet(config: Config, run_dir: str | None) -> None:
             raise UsageError(f"--fleet: not with --{name}, which one task alone can't do{after}")
 
 
-class _AdapterHelp(argparse.Action):
-    """Prints what a database declares, and ends the command."""
+class _Printed(argparse.Action):
+    """Prints what its `const` gives for the option's value, and ends the command."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: object, values: object, option: str | None = None
     ) -> NoReturn:
-        sys.stdout.write(adapters.help_text(str(values)) + "\n")
+        sys.stdout.write(self.const(values) + "\n")
         parser.exit()
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import engine
 from engine.config import SIZE_LIMIT
 from engine.errors import UsageError
+
+#: Columns of a help text up to the options' meanings; longer names have the meaning on the next line.
+HELP_COLUMNS = 30
 
 #: Units of a byte size; a bare number is bytes, `K`, `M`, `G`, `T` and `KB` … are binary as well.
 BYTE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -23,11 +27,39 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see --help)")
 
 
-def command_parser(command: str, description: str) -> CommandParser:
-    """A parser for `python -m engine.COMMAND`, with `--help` and `--version` alone."""
-    parser = CommandParser(prog=f"python -m engine.{command}", description=description, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=engine.__version__)
+def command_parser(
+    command: str, description: str, examples: Mapping[str, str] | None = None, usage: str = ""
+) -> CommandParser:
+    """A parser for `python -m engine.COMMAND`, with `--help` and `--version` alone.
+
+    `examples`: what stands behind the command's name, and what it does. `usage`: the same in short, for a
+    command with many options.
+    """
+    name = f"python -m engine.{command}"
+    shown = "".join(f"\n  {name} {arguments}\n      {what}\n" for arguments, what in (examples or {}).items())
+    parser = CommandParser(
+        prog=name,
+        usage=f"{name} {usage}" if usage else None,
+        description=description,
+        epilog=f"examples:{shown}" if shown else None,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=engine.__version__, help="print the version")
     return parser
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """What has several lines stays as it is; no word is cut at a hyphen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=HELP_COLUMNS)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def parse_bytes(text: str) -> int:

@@ -28,7 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("models", "Models as folders, for machines without a network.")
+    parser = command_parser(
+        "models",
+        "Models as folders, for machines without a network.",
+        {
+            "fetch sentence-transformers/all-MiniLM-L6-v2 --to models/": "copy a model into a folder",
+            "check models/*": "compare those folders with their checksums",
+        },
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|check")
     add = commands.add_parser("fetch", help="copy models into folders, with checksums").add_argument
     add("names", nargs="+", metavar="NAME",

@@ -18,6 +18,7 @@ __all__ = [
     "ParseOptions",
     "check",
     "detect",
+    "help_text",
     "is_text",
     "kinds_of",
     "parse",
@@ -38,6 +39,10 @@ PARSERS = Registry(
     },
     base=Parser,
 )
+
+
+#: What becomes of a section of each kind.
+_BECOMES: dict[Kind, str] = {"text": "texts, for the text model", "image": "pictures, for the image model"}
 
 
 @cache
@@ -87,6 +92,22 @@ def is_text(media_type: str) -> bool:
     return all(
         known.text for parser in _parsers() for known in parser.formats if known.media_type == media_type
     )
+
+
+def help_text() -> str:
+    """What `engine.run --help-formats` prints: for each parser, what becomes of its formats' items, and their
+    media types with the suffixes."""
+    lines = [
+        "The content of a file decides what it is; suffixes tell kinds of text apart. Text with another",
+        "suffix is text/plain. What no parser reads is skipped.",
+    ]
+    for parser in _parsers():
+        lines += ["", f"{parser.name}: {' and '.join(sorted(_BECOMES[kind] for kind in parser.kinds))}"]
+        for known in parser.formats:
+            lines.append(
+                f"  {known.media_type:<28} {' '.join(f'.{suffix}' for suffix in known.suffixes)}".rstrip()
+            )
+    return "\n".join(lines)
 
 
 def suffixes(kind: Kind) -> list[str]:

@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from engine.report.charts import Point, line_chart
+from engine.runtime.report.closing import WAITS
 from engine.runtime.report.efficiency import UNITS
 from engine.runtime.report.record import RunRecord
-from engine.runtime.report.summary import WAITS
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 960px;

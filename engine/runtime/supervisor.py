@@ -26,6 +26,7 @@ from engine.errors import (
 )
 from engine.runtime.bookkeeping import Bookkeeping
 from engine.runtime.ending import Ending
+from engine.runtime.flow.intake import check_corpus
 from engine.runtime.flow.lanes import LaneState
 from engine.runtime.limits.deaths import Away, StageDiedError, verdict
 from engine.runtime.limits.stop import RunStoppedError
@@ -37,7 +38,6 @@ from engine.runtime.process.mailbox import AWAY_S
 from engine.runtime.recovery import Recovery
 from engine.runtime.report import summary as report
 from engine.runtime.router import Router
-from engine.sources import check_inputs
 from engine.sources.base import Found
 
 #: Files looked at for pruning before the loop turns to its children again.
@@ -98,7 +98,7 @@ class Supervisor:
         """The whole run; returns its exit code. Raises `UsageError` where it can't work as asked."""
         try:
             with ExitStack() as stack:
-                check_inputs(self._config.corpus.inputs, self._config.corpus.files_from)
+                check_corpus(self._config)
                 parsers.check()
                 self._use(put_together(self._config, stack, self._repair))
                 return self._run_to_end()
@@ -301,7 +301,8 @@ class Supervisor:
             self._check_moving()
             return False
         if self._pruning is None:
-            self._pruning = parts.accounts.prune(parts.intake.prunable())
+            prunes = self._config.corpus.prune
+            self._pruning = parts.accounts.prune(parts.intake.covered() if prunes else ())
         for _ in range(PRUNE_STEP):
             if next(self._pruning, self) is self:
                 self._complete = parts.cleaner.idle
@@ -334,6 +335,7 @@ class Supervisor:
         parts, run_dir = self._parts, self._config.run_dir
         try:
             parts.accounts.close()
+            parts.accounts.count_gone(parts.intake.covered())
             if parts.intake.whole:
                 parts.ledger.set("listed", str(parts.invocation))
             parts.ledger.commit()

@@ -42,8 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "slurm", "Run a fleet on SLURM: tasks that each take a share of the files, and a finishing job."
-    )
+        "slurm",
+        "Run a fleet on SLURM: tasks that each take a share of the files, and a finishing job.",
+        {
+            "submit /data --adapter lancedb:///shared/index --run-dir /shared/run --concurrent 8":
+                "share the files out; eight tasks at once",
+            "status --run-dir /shared/run": "say where each task is",
+        },
+    )  # fmt: skip
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="submit|status|resume|cancel")
     one = commands_of.add_parser(
         "submit",

@@ -43,6 +43,11 @@ def open_item(item: Item) -> OpenedItem:
     return source_for(scheme_of(item.uri)).open(item)
 
 
+def opens_cheaply(item: Item) -> bool:
+    """Whether it costs next to nothing to open the item and see how it begins."""
+    return source_for(scheme_of(item.uri)).opens_cheaply
+
+
 def item_now(item: Item) -> Item | None:
     """The item as it is now; None where it is gone or can't be looked at."""
     return source_for(scheme_of(item.uri)).now(item)

@@ -13,9 +13,11 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, ClassVar, TypeAlias
+
+from engine.sources.outputs import Outputs
 
 #: Nanoseconds since the epoch that 64 bits hold: times from 1677 to 2262. File systems have others, too.
 MOST_NS = 2**63 - 1
@@ -43,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a rule leaves out: `hidden`, `excluded`, `not-included`, `special-file`, …"""
+    """What a rule leaves out: `hidden`, `excluded`, `engine-output`, … Of a folder, all that is below it."""
 
     uri: str
     rule: str
@@ -66,13 +68,17 @@ class Rules:
     """Which of the items that its inputs hold a run takes. A pattern fits the name relative to the input, or
     the last part of the name alone.
 
-    `shard` is (number from 0, how many).
+    `gitignore` and `default_excludes` leave out what nobody wants in an index, but for what is named itself;
+    `outputs`, the engine's own files, are never taken. `shard` is (number from 0, how many).
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     hidden: bool = False
     shard: tuple[int, int] = (0, 1)
+    gitignore: bool = True
+    default_excludes: bool = True
+    outputs: Outputs = field(default_factory=Outputs)
 
     def excludes(self, relative: str) -> bool:
         """Whether an `--exclude` pattern fits: of a folder, all that lies below it is left out."""
@@ -164,6 +170,9 @@ class Source(ABC):
     Inputs are names as `absolute` gives them. A source reads secrets from the environment alone and puts them
     into no name, message or URI.
     """
+
+    #: Whether it costs next to nothing to open an item and see how it begins.
+    opens_cheaply: ClassVar[bool] = False
 
     @abstractmethod
     def absolute(self, name: str) -> str:

@@ -13,9 +13,16 @@ from urllib.parse import unquote
 from engine.errors import UsageError
 from engine.records import source_of
 from engine.sources.base import MOST_NS, Found, Item, LeftOut, Listing, OpenedItem, Rules, Source, Unreadable
+from engine.sources.gitignore import GITIGNORE, GitIgnore
+from engine.sources.outputs import ENGINE_OUTPUT
 
 #: The skip rules of links that lead nowhere, by the error of following one; any other error is a failure.
 BROKEN_LINKS = {errno.ENOENT: "broken-symlink", errno.ENOTDIR: "broken-symlink", errno.ELOOP: "symlink-loop"}
+
+#: The rule of what nobody wants in an index, and the folders that it leaves out by their names; beside them
+#: every `.git`, and virtual environments, which are known by this file.
+EXCLUDED_BY_DEFAULT = "excluded-by-default"
+UNWANTED_FOLDERS, ENVIRONMENT_FILE = ("node_modules", "__pycache__"), "pyvenv.cfg"
 
 
 class LocalFile(OpenedItem):
@@ -31,6 +38,8 @@ class LocalFile(OpenedItem):
 
 class LocalSource(Source):
     """Files by absolute path; a file's version is its modification time."""
+
+    opens_cheaply = True
 
     def absolute(self, name: str) -> str:
         return absolute_path(name)
@@ -73,13 +82,14 @@ class LocalListing(Listing):
     loops impossible.
 
     A path that is an input itself is taken as such; any other belongs to the first input whose walk reaches
-    it, with no link and no hidden or excluded folder in between, and the later ones pass over it.
+    it, with no link and no folder that is left out in between, and the later ones pass over it.
     """
 
     def __init__(self, inputs: Sequence[str], rules: Rules) -> None:
         self._inputs = list(dict.fromkeys(inputs))
         self._rules = rules
         self._ranks = {name: rank for rank, name in enumerate(self._inputs)}
+        self._gitignore = GitIgnore() if rules.gitignore else None
 
     def __iter__(self) -> Iterator[Found]:
         for name in self._inputs:
@@ -94,7 +104,9 @@ class LocalListing(Listing):
 
     def _input(self, path: str, relative: str) -> Iterator[Found]:
         """A file or a folder that was named: a link to a folder is followed here."""
-        if os.path.isdir(path):
+        if (own := self._rules.outputs.around(path)) is not None:
+            yield from self._left_out(path, ENGINE_OUTPUT, f"in {own}")
+        elif os.path.isdir(path):
             yield from self._walk(path, self._walkers(path, self._rank(path)))
         else:
             yield from self._look(path, relative)
@@ -115,8 +127,7 @@ class LocalListing(Listing):
         """Whether the walk of the root, where nothing changes meanwhile, goes through a folder below it."""
         part = folder
         while len(part) > len(root):
-            hidden = not self._rules.hidden and os.path.basename(part).startswith(".")
-            if hidden or os.path.islink(part) or self._rules.excludes(_below(root, part)):
+            if os.path.islink(part) or self._unwanted(part, True) or self._rules.excludes(_below(root, part)):
                 return False
             part = os.path.dirname(part)
         return True
@@ -140,8 +151,9 @@ class LocalListing(Listing):
                 continue
             path = entry.path
             relative = _below(root, path)
-            rule = "hidden" if not rules.hidden and entry.name.startswith(".") else None
-            if rule is None and _is_folder(entry):
+            is_folder = _is_folder(entry)
+            rule = self._unwanted(path, is_folder)
+            if rule is None and is_folder:
                 if not rules.excludes(relative):
                     through = [each for each in walkers if not rules.excludes(_below(each, path))]
                     if self._ranks.get(path, rank) < rank:
@@ -155,8 +167,27 @@ class LocalListing(Listing):
                 continue
             if rule is None:
                 yield from self._look(path, relative)
-            elif rules.in_shard(source_of(path)):
-                yield LeftOut(source_of(path), rule)
+            else:
+                yield from self._left_out(path, rule)
+
+    def _unwanted(self, path: str, is_folder: bool) -> str | None:
+        """The rule that leaves out what a walk meets, whatever the input is that it began with."""
+        rules, name = self._rules, os.path.basename(path)
+        if rules.outputs.has(path, is_folder):
+            return ENGINE_OUTPUT
+        if rules.default_excludes and (
+            name == ".git"
+            or (is_folder and (name in UNWANTED_FOLDERS or os.path.exists(f"{path}/{ENVIRONMENT_FILE}")))
+        ):
+            return EXCLUDED_BY_DEFAULT
+        if name.startswith(".") and not rules.hidden:
+            return "hidden"
+        return GITIGNORE if self._gitignore and self._gitignore.leaves_out(path, is_folder) else None
+
+    def _left_out(self, path: str, rule: str, detail: str = "") -> Iterator[LeftOut]:
+        uri = source_of(path)
+        if self._rules.in_shard(uri):
+            yield LeftOut(uri, rule, detail)
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str] | Unreadable]:
         """What the folder holds; where listing it fails, at once or on the way, the failure comes last."""

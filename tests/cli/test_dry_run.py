@@ -11,6 +11,7 @@ from engine.cli.dry_run import dry_run
 from engine.cli.options import parse
 from engine.config import Config
 from engine.errors import UsageError
+from engine.runtime.ledger.segments import Acknowledged
 from engine.runtime.ledger.store import Ledger
 from tests.items import item
 
@@ -41,7 +42,9 @@ def remember(run_dir: Path, corpus: Path, **states: str) -> None:
         path = corpus / f"{name}.txt"
         status = path.stat()
         row = ledger.items.add(item(str(path), status.st_size, status.st_mtime_ns), 1)
-        ledger.items.finish(row.id, state)  # type: ignore[arg-type]
+        ledger.items.finish(row.id, state, "empty" if state == "skipped" else None)  # type: ignore[arg-type]
+        if state == "indexed":
+            ledger.segments.acknowledge([Acknowledged(row.id, 0, 0, -1, None, "", bytes(16), True)])
     ledger.close()
 
 
@@ -49,7 +52,7 @@ def test_without_a_ledger_every_file_is_new_and_none_is_made(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = told(config_of(corpus, tmp_path / "run"), capsys)
-    assert text == "dry run: 5 paths found: 4 new, 1 left out; 4,321 bytes to read\n"
+    assert text == ("dry run: 5 paths found: 4 new, 1 skipped; 4,321 bytes to read\nskipped: 1 hidden\n")
     assert not (tmp_path / "run").exists()
 
 
@@ -61,8 +64,8 @@ def test_files_are_told_by_what_the_ledger_knows_of_them(
     before = (tmp_path / "run" / "ledger.sqlite").read_bytes()
     text = told(config_of(corpus, tmp_path / "run"), capsys)
     assert text == (
-        "dry run: 5 paths found: 1 new, 1 changed, 1 to be tried again, 1 unchanged, 1 left out;"
-        " 4,320 bytes to read\n"
+        "dry run: 5 paths found: 1 new, 1 changed, 1 to be tried again, 1 unchanged, 1 skipped;"
+        " 4,320 bytes to read\nskipped: 1 hidden\n"
     )
     assert (tmp_path / "run" / "ledger.sqlite").read_bytes() == before
 
@@ -71,8 +74,37 @@ def test_files_are_told_by_what_the_ledger_knows_of_them(
 def test_the_ledger_is_found_in_a_directory_of_any_name(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    remember(tmp_path / name, corpus, a="indexed", b="skipped", c="indexed", d="indexed")
+    remember(tmp_path / name, corpus, a="indexed", b="indexed", c="indexed", d="indexed")
     assert "4 unchanged" in told(config_of(corpus, tmp_path / name), capsys)
+
+
+def test_what_a_look_at_the_first_bytes_leaves_out_is_told_by_type(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus / "a.txt").write_bytes(b"")
+    (corpus / "b.docx").write_bytes(b"PK\x03\x04" + bytes(60))
+    (corpus / "c.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(60))
+    (corpus / "p.gif").write_bytes(b"GIF89a" + bytes(60))
+    config = config_of(corpus, tmp_path / "run", "--no-images", "--exclude", "d.txt")
+    assert told(config, capsys) == (
+        "dry run: 8 paths found: 2 new, 6 skipped; 320 bytes to read\n"
+        "skipped: 1 docx, 1 heic (no parser), 1 empty, 1 excluded, 1 hidden, 1 no-images\n"
+    )
+
+
+def test_what_is_gone_is_told_with_what_deletes_it_or_that_it_would_be_deleted(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    remember(run_dir, corpus, a="indexed", b="indexed", c="skipped")
+    (corpus / "a.txt").unlink()
+    (corpus / "c.txt").unlink()
+    text = told(config_of(corpus, run_dir), capsys)
+    assert text.splitlines()[-1] == "1 file is gone from the corpus; --prune deletes its records"
+    text = told(config_of(corpus, run_dir, "--prune"), capsys)
+    assert text.splitlines()[-1] == "pruned: the records of 1 file"
+    assert "gone" not in told(config_of(corpus, run_dir, "--include", "*.txt"), capsys)
+    assert "gone" not in told(config_of(tmp_path / "corpus", run_dir, "--limit", "1"), capsys)
 
 
 def test_a_limit_ends_the_listing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,6 +130,7 @@ def test_a_bad_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_ledger_is_refused(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite").write_bytes(b"something else entirely " * 100)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/ledger.sqlite").write_bytes(b"something else entirely " * 100)
     with pytest.raises(UsageError, match="not a usable ledger"):
-        dry_run(config_of(corpus, tmp_path))
+        dry_run(config_of(corpus, tmp_path / "run"))

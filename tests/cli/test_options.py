@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import engine
+from engine import parsers, plan
 from engine.cli.options import OPTIONS, page, parse
 from engine.cli.parser import parse_bytes, short_bytes
 from engine.config import (
@@ -135,11 +138,42 @@ def test_the_help_has_every_option_under_its_heading(capsys: pytest.CaptureFixtu
         parse(["--help"])
     assert ended.value.code == 0
     told = capsys.readouterr().out
-    for heading in ("what goes in:", "where it goes:", "processes and memory:"):
+    for heading in ("what goes in:", "models:", "where it goes:", "memory:", "fleets:"):
         assert f"\n{heading}\n" in told
+    assert told.startswith("usage: python -m engine.run INPUT... [--adapter URL] [options]\n")
     for option in OPTIONS:
         assert option.name in told
     assert "(default 8MiB)" in " ".join(told.split())
+
+
+def test_the_help_ends_with_three_examples_that_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    examples = capsys.readouterr().out.partition("\nexamples:\n")[2]
+    commands = [line.split(" engine.run ")[1] for line in examples.splitlines() if " engine.run " in line]
+    assert len(commands) == 3
+    for command in commands:
+        assert parse(shlex.split(command)).corpus.inputs
+
+
+def test_the_formats_are_told_and_nothing_else_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help-formats"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    for name in parsers.PARSERS.names():
+        assert f"\n{name}: " in told
+    assert re.search(r"text/markdown +\.md ", told)
+
+
+def test_a_plan_takes_the_options_of_a_run_and_shows_those_that_say_something_to_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        plan.main(["--help"])
+    told = capsys.readouterr().out
+    assert "--chunk-size" in told
+    assert "--dry-run" not in told
 
 
 @pytest.mark.parametrize(

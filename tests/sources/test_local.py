@@ -81,14 +81,14 @@ def test_folders_are_walked_whole_and_hidden_ones_left_out_as_one(corpus: Path) 
     assert found(corpus_of([str(corpus)]), corpus) == {
         "a.txt": "file",
         "deep/er/b.txt": "file",
-        ".git": "hidden",
+        ".git": "excluded-by-default",
         "deep/.env": "hidden",
     }
 
 
 def test_hidden_files_are_taken_where_they_are_asked_for_or_named(corpus: Path) -> None:
-    fill(corpus, ".git/config", ".env")
-    assert files(corpus_of([str(corpus)], hidden=True)) == [f"{corpus}/.env", f"{corpus}/.git/config"]
+    fill(corpus, ".github/config", ".env")
+    assert files(corpus_of([str(corpus)], hidden=True)) == [f"{corpus}/.env", f"{corpus}/.github/config"]
     assert files(corpus_of([f"{corpus}/.env"])) == [f"{corpus}/.env"]
 
 

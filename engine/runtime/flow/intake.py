@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable
 
+import adapters
 from engine.config import Config
+from engine.errors import UsageError
+from engine.models.cache import cache_folder
 from engine.runtime.ledger.accounts import Accounts
-from engine.sources import Corpus, prefixes
+from engine.sources import Corpus, check_inputs, prefixes
 from engine.sources.base import Found, Item, Rules
+from engine.sources.outputs import Outputs
 
 #: Items looked at in one step, and items that wait at most.
 STEP = 256
@@ -17,8 +22,50 @@ STEP = 256
 def corpus_of(config: Config, shard: tuple[int, int] | None = None) -> Corpus:
     """What the run's inputs hold, in all shards or in its own. Raises `UsageError` for an unknown scheme."""
     corpus = config.corpus
-    rules = Rules(corpus.include, corpus.exclude, corpus.hidden, shard or config.task.shard)
+    rules = Rules(
+        corpus.include,
+        corpus.exclude,
+        corpus.hidden,
+        shard or config.task.shard,
+        corpus.gitignore,
+        corpus.default_excludes,
+        _outputs(config),
+    )
     return Corpus(corpus.inputs, corpus.files_from, rules)
+
+
+def is_narrowed(config: Config) -> bool:
+    """Whether options leave out some of what the inputs hold, so that what is not met may be there all the
+    same."""
+    corpus = config.corpus
+    narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
+    return bool(narrowed) or not config.parsing.images
+
+
+def check_corpus(config: Config) -> None:
+    """Raises `UsageError` where an input can't be read, or lies in the run directory, of which nothing is
+    ever indexed."""
+    corpus, run_dir = config.corpus, os.path.abspath(config.run_dir)
+    check_inputs(corpus.inputs, corpus.files_from)
+    for name in corpus.inputs:
+        if f"{name}/".startswith(f"{run_dir}/"):
+            raise UsageError(
+                f"--run-dir {run_dir}: INPUT {name} lies in it, and what is in a run directory is never"
+                " indexed; name another --run-dir"
+            )
+
+
+def _outputs(config: Config) -> Outputs:
+    """What this run writes; run directories and indexes of other runs are known by what is in them."""
+    trace = config.run.memory_trace
+    return Outputs(
+        (
+            os.path.abspath(config.run_dir),
+            os.path.abspath(cache_folder()),
+            *adapters.files(config.database.adapter),
+            *((os.path.abspath(trace),) if trace else ()),
+        )
+    )
 
 
 class Intake:
@@ -62,13 +109,8 @@ class Intake:
     @property
     def whole(self) -> bool:
         """Whether the listings met all that the inputs hold, so that what it lacks has left the corpus."""
-        corpus = self._config.corpus
-        narrowed = corpus.include or corpus.exclude or corpus.limit or corpus.files_from
-        narrowed = narrowed or self._narrowed or not self._config.parsing.images
-        return self.listed and self._corpus.complete and not narrowed
+        return self.listed and self._corpus.complete and not (self._narrowed or is_narrowed(self._config))
 
-    def prunable(self) -> tuple[str, ...]:
-        """How the URIs begin of the ledger's items that are deleted where the listings did not meet them."""
-        if not self._config.corpus.prune or not self.whole:
-            return ()
-        return prefixes(self._config.corpus.inputs)
+    def covered(self) -> tuple[str, ...]:
+        """How the URIs begin of the ledger's items that have left the corpus where no listing met them."""
+        return prefixes(self._config.corpus.inputs) if self.whole else ()

@@ -341,6 +341,10 @@ class Accounts:
         self.flush()
         self._skipped_log.flush()
 
+    def count_gone(self, under: tuple[str, ...]) -> None:
+        """Count the items below these URIs that no listing met, and whose records stay."""
+        self.counts.gone = self._ledger.items.unseen_with_records(self._run, under)
+
     def prune(self, under: tuple[str, ...]) -> Iterator[None]:
         """Mark the items below these URIs that no listing met; one a step."""
         after = 0

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+from engine import parsers
+
+#: The rule of what no parser reads, and the most types of it that are counted each for itself.
+UNKNOWN_TYPE, MOST_TYPES = "unknown-type", 100
 
 
 @dataclass
@@ -31,15 +37,37 @@ class Counts:
     #: Characters that could not be decoded, and pictures that end early, taken all the same.
     replaced_characters: int = 0
     truncated_images: int = 0
-    #: How many items each skip rule left out.
+    #: How many items each skip rule left out, and of those that no parser reads how many of each type.
     rules: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    #: Items with records that have left the corpus, and stay in the index because nobody asked to prune.
+    gone: int = 0
 
     def ended(self, state: str) -> None:
         """One more item has come to its end in this state."""
         setattr(self, state, getattr(self, state) + 1)
+
+    def skip(self, uri: str, rule: str) -> None:
+        """A rule has left one more item out."""
+        self.ended("skipped")
+        self.rules[rule] = self.rules.get(rule, 0) + 1
+        if rule == UNKNOWN_TYPE:
+            word = _type_word(uri)
+            if word not in self.unread and len(self.unread) >= MOST_TYPES:
+                word = "other"
+            self.unread[word] = self.unread.get(word, 0) + 1
 
     @property
     def pending(self) -> int:
         """Items that were found and not brought to an end."""
         done = self.indexed + self.partial + self.unchanged + self.skipped + self.failed
         return self.discovered - done
+
+
+def _type_word(uri: str) -> str:
+    """What to call the type of an item that no parser reads: its suffix, as far as that is true of it."""
+    suffix = re.search(r"[^/]\.([A-Za-z0-9_+-]{1,12})$", uri)
+    if suffix is None:
+        return "without a suffix"
+    word = suffix[1].lower()
+    return f"{word} with other content" if parsers.type_by_name(uri) else word

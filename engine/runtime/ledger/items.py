@@ -164,6 +164,15 @@ class Items:
 
     # Counts
 
+    def unseen_with_records(self, run: int, under: tuple[str, ...]) -> int:
+        """How many items with records, below these URIs, this invocation didn't meet."""
+        rows = self._db.execute(
+            "SELECT uri FROM items WHERE seen < ? AND state <> 'removed'"
+            " AND EXISTS (SELECT 1 FROM segments WHERE item = items.id)",
+            (run if under else 0,),
+        )
+        return sum(uri.startswith(under) for (uri,) in rows)
+
     def count(self) -> int:
         """How many items were ever met."""
         return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])

@@ -98,8 +98,7 @@ class Settling:
 
     def skip(self, uri: str, rule: str, detail: str = "") -> None:
         """Count what a rule leaves out and write it down."""
-        self._counts.ended("skipped")
-        self._counts.rules[rule] = self._counts.rules.get(rule, 0) + 1
+        self._counts.skip(uri, rule)
         # A name that is not UTF-8 may be quoted in the detail.
         detail = detail.encode("utf-8", "backslashreplace").decode()
         line = {"source": uri, "rule": rule} | ({"detail": detail} if detail else {})

@@ -11,6 +11,7 @@ from engine.runtime.budget import MemoryBudget
 from engine.runtime.flow.credits import Credits
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.pipeline import Pipeline
+from engine.runtime.report import closing
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report import summary as report
 from engine.runtime.report.efficiency import UNITS, speed_of_light
@@ -94,13 +95,16 @@ class Reporter:
         rundir.write_summary(config.run_dir, summary)
         self._progress.close()
         if not config.run.quiet:
-            for line in report.closing_lines(counts, self._seconds, totals, failures, config.run_dir):
+            prune = "engine.merge --prune" if config.task.fleet else "--prune"
+            where = (config.run_dir, prune)
+            for line in closing.closing_lines(counts, self._seconds, totals, failures, *where):
                 self._progress.say(line)
-            for line in report.speed_lines(seen, light):
+            for line in closing.speed_lines(seen, light):
                 self._progress.say(line)
-        if why or not config.run.quiet:
+        nothing = "" if why else closing.nothing_indexed(counts)
+        if why or nothing or not config.run.quiet:
             told = f"{status}: {why}; the same command goes on from here" if why else status
-            told += f" after {self._seconds:.1f} s"
+            told += f" after {self._seconds:.1f} s{': ' if nothing else ''}{nothing}"
             self._progress.say(f"{told}; summary in {config.run_dir / 'summary.json'}")
 
     def _add_point(self, last: bool = False) -> None:

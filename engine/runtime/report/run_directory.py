@@ -15,6 +15,7 @@ from typing import TextIO
 from engine.errors import DISK_FULL, UsageError
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.limits.stop import RunStoppedError
+from engine.sources import outputs
 
 #: The name of a shard's folder in `shards/`.
 _SHARD = re.compile(r"(\d+)-of-(\d+)")
@@ -25,12 +26,13 @@ def claim(
     say: Callable[[str], object] = lambda _: None,
     check: Callable[[], object] = lambda: None,
 ) -> RunLock:
-    """Make the directory and lock it; `say` and `check` are as for the lock.
+    """Make the directory, mark it as the engine's own, and lock it; `say` and `check` are as for the lock.
 
     Raises `UsageError`; `RunStoppedError` where the disk is full.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        outputs.mark(run_dir)
         return RunLock(run_dir, say, check)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -14,14 +14,11 @@ import pytest
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.process.stats import Calls, Stats
 from engine.runtime.report import summary as report
-from engine.runtime.report.efficiency import Observed, speed_of_light
 from engine.runtime.report.summary import (
     ProgressLine,
-    closing_lines,
     environment,
     figures,
     file_counts,
-    speed_lines,
     write_lines,
 )
 
@@ -119,12 +116,9 @@ def test_rates_are_those_of_the_whole_run() -> None:
     json.dumps(told)
 
 
-def test_what_was_salvaged_is_counted_and_told(tmp_path: Path) -> None:
+def test_what_was_salvaged_is_counted() -> None:
     counts = Counts(discovered=3, indexed=3, replaced_characters=1200, truncated_images=1)
     assert figures(counts, {}, 1.0)["salvaged"] == {"replaced_characters": 1200, "truncated_images": 1}
-    lines = closing_lines(counts, 1.0, {"records": 3, "files": 3}, 0, tmp_path)
-    told = "1,200 characters that could not be decoded and 1 pictures that end early"
-    assert f"salvaged: {told}, taken all the same" in lines
 
 
 def test_the_environment_names_versions_and_is_json() -> None:
@@ -133,60 +127,6 @@ def test_the_environment_names_versions_and_is_json() -> None:
     assert isinstance(told["packages"], dict)
     assert "torch" in told["packages"]
     json.dumps(told)
-
-
-# The last lines
-
-
-def test_the_last_lines_tell_totals_rules_and_where_failures_are(tmp_path: Path) -> None:
-    lines = closing_lines(COUNTS, 8.0, {"files": 1101, "records": 4900}, 3, tmp_path)
-    assert lines == [
-        "files: 1,200 found: 1,000 indexed, 1 partial, 100 unchanged, 60 skipped, 2 failed, 5 removed,"
-        " 37 pending",
-        f"skipped: 10 empty, 50 hidden; each in {tmp_path}/skipped.jsonl",
-        "chunks: 4,000 text (100,000 tokens/s) and 30 image (3.8 images/s) embedded, 4,030 records written,"
-        " 7 deleted",
-        "index: 4,900 records of 1,101 files",
-        f"failures: 3, each with its reason in {tmp_path}/failures.jsonl",
-    ]
-
-
-def test_a_run_with_nothing_to_do_says_so_in_two_lines(tmp_path: Path) -> None:
-    assert closing_lines(Counts(), 1.0, {"files": 0, "records": 0}, 0, tmp_path) == [
-        "files: 0 found: nothing to do",
-        "index: 0 records of 0 files",
-    ]
-
-
-# Speed
-
-
-def test_the_last_lines_tell_speed_waits_and_advice() -> None:
-    parse = Stats(12.0, 8.0, 180.0, 10.0, {"files": 8.0, "credits": 180.0}, {"parse": Calls(11.0, 10.0)})
-    seen = Observed(
-        seconds=110.0, first_s=8.0, last_s=108.0, cores=2.0, items={"text": 500_000, "image": 0},
-        stages={
-            "parse": parse,
-            "infer": Stats(98.0, 2.0, 0.0, 180.0, {"parsers": 2.0}, {"text": Calls(98.0, 180.0)}),
-            "index": Stats(5.0, 95.0, 0.0, 4.0, {"inference": 95.0}, {"database": Calls(4.5, 4.0)}),
-        },
-        devices={"text": "cpu"},
-    )  # fmt: skip
-    assert speed_lines(seen, speed_of_light(seen)) == [
-        "speed: 95 % of what is possible (5,000 of 5,263 tokens/s by 2 cores)",
-        "waited in 100.0 s: each parser 4.0 s for files and 90.0 s for room in the buffer; the model 2.0 s"
-        " for the parsers; the indexer 95.0 s for the model and 4.5 s for the database",
-        "advice: the model limits: at 95 % of what this machine's 2 cores can do",
-    ]
-
-
-def test_a_run_that_embedded_nothing_has_no_lines_of_speed_and_a_short_one_only_words() -> None:
-    nothing = Observed(1.0, None, None, 2.0, {"text": 0, "image": 0}, {})
-    assert speed_lines(nothing, speed_of_light(nothing)) == []
-    short = Observed(1.0, 0.5, None, 2.0, {"text": 5, "image": 0}, {})
-    assert speed_lines(short, speed_of_light(short)) == [
-        "advice: the run was too short to measure its speed: 0.00 s of embedding"
-    ]
 
 
 # Progress
