@@ -14,7 +14,7 @@ from typing import IO
 from engine.records import SectionFailure
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.ledger.in_flight import InFlight
-from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow
+from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow, StoredState
 from engine.runtime.ledger.leftovers import Doubt
 from engine.runtime.ledger.segments import ID_BYTES, Acknowledged
 from engine.runtime.ledger.settling import OPTIONAL_RULES, Settling, Work
@@ -102,16 +102,29 @@ class Accounts:
         items.mark_seen(row.id, self._run)
         return self._known(row, found)
 
+    def has_work(self, found: Found) -> bool:
+        """Whether there would be work to do on it, or a failure to book. Books nothing."""
+        if not isinstance(found, Item):
+            return not isinstance(found, LeftOut)
+        row = self._ledger.items.find(found.uri)
+        return row is None or self._stays(row, found) is None
+
+    def _stays(self, row: ItemRow, found: Item) -> StoredState | None:
+        """The state in which an item stays that an earlier run had; None where there is work to do on it."""
+        if not self._is_current(row, found):
+            return None
+        left_out = row.rule not in OPTIONAL_RULES or self._generation("image") is None
+        stays = row.state == "indexed" or (row.state == "skipped" and left_out)
+        return row.state if stays or (row.state in ("failed", "partial") and self._skip_failed) else None
+
     def _known(self, row: ItemRow, found: Item) -> ItemState:
         """What becomes of an item that an earlier run had."""
-        if not self._is_current(row, found):
+        state = self._stays(row, found)
+        if state is None:
             return ItemState.WAITING
-        if row.state in ("failed", "partial") and self._skip_failed:
-            self.counts.ended(row.state)
-            return ItemState(row.state)
-        left_out = row.rule not in OPTIONAL_RULES or self._generation("image") is None
-        if not (row.state == "indexed" or (row.state == "skipped" and left_out)):
-            return ItemState.WAITING
+        if state in ("failed", "partial"):
+            self.counts.ended(state)
+            return ItemState(state)
         # It may have had other content for a while, in a run that was killed.
         self._ledger.leftovers.sweep(row.id, Doubt.OTHER)
         if row.state == "skipped":
