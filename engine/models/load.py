@@ -111,7 +111,9 @@ def load_image(
 
 
 def load_caption(spec: ImageSpec, device: str = AUTO, dtype: str = AUTO) -> CaptionEmbedder:
-    """The text tower of an image model, by the leanest backend that runs it: pictures are searched by it."""
+    """The text tower of an image model, by the leanest backend that runs it: pictures are searched by it, one
+    caption at a time, so that `auto` looks for no GPU."""
+    device, dtype = "cpu" if device == AUTO else device, "float32" if dtype == AUTO else dtype
     chosen = _choose(_Asked("caption", spec, device, dtype, AUTO), None, None, measure=False, at_once=False)
     choice = chosen.choice
     return _noted(backends.get(choice.backend).load_caption(spec, chosen.device, choice.dtype), chosen)

@@ -16,7 +16,7 @@ from engine.runtime.ledger.counts import Counts
 from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow, StoredState
 from engine.runtime.ledger.leftovers import Doubt
-from engine.runtime.ledger.segments import ID_BYTES, Acknowledged
+from engine.runtime.ledger.segments import ID_BYTES, Acknowledged, Progress
 from engine.runtime.ledger.settling import OPTIONAL_RULES, Settling, Work
 from engine.runtime.ledger.states import ItemEvent, ItemState, next_item_state
 from engine.runtime.ledger.store import Ledger
@@ -58,6 +58,8 @@ class Accounts:
         self.in_flight = in_flight or InFlight()
         #: The index holds records that the ledger doesn't know: any record may be there already.
         self.shared = False
+        #: The rows of waiting items that were never met before, by URI.
+        self._new: dict[str, ItemRow] = {}
         #: Items on their way.
         self.active = 0
         #: Items that changed while they were read, to be dispatched once more.
@@ -91,7 +93,7 @@ class Accounts:
             self.counts.ended("failed")
             return ItemState.FAILED
         if row is None:
-            items.add(found, self._run)
+            self._new[found.uri] = items.add(found, self._run)
             return ItemState.WAITING
         if row.seen == self._run:
             if row.location == found.location:
@@ -143,12 +145,15 @@ class Accounts:
 
     def dispatch(self, found: Item) -> FileJob | None:
         """A job for the item. Commit the ledger before it is sent. None: it was settled without one."""
-        items, row = self._ledger.items, self._ledger.items.find(found.uri)
+        items, row = self._ledger.items, self._new.pop(found.uri, None)
+        new = row is not None
+        row = row or items.find(found.uri)
         if row is None:
             raise KeyError(found.uri)
         current = self._is_current(row, found)
         if current:
-            items.clear_failures(row.id)
+            if not new:
+                items.clear_failures(row.id)
             items.start_attempt(row.id)
         doubt = self._ledger.leftovers.open_attempt(row.id, known=current)
         # A changed item's revision begins with its first acknowledgement: it may prove to be unchanged.
@@ -173,7 +178,8 @@ class Accounts:
             # What failed is not done, so that it is made again, and fails again where it must.
             work.failures = 0
             self._ledger.items.clear_failures(row.id)
-        progress = self._ledger.segments.progress(row.id, work.revision)
+        unknown = row.kind is None and not (row.attempts or work.revision or attempt != work.attempts[0])
+        progress = Progress() if unknown else self._ledger.segments.progress(row.id, work.revision)
         same_plan = row.kind is not None and self._generation(row.kind) == row.generation
         touched = not work.begun and row.state == "indexed" and same_plan
         return FileJob(
