@@ -21,6 +21,9 @@ from tests.models.made import assemble, pooling
 #: Words of the corpus: so many that no machine comes to its end while a model is exported.
 LINES = 400_000
 
+#: Seconds in which an export, which gives way to all other work on the machine, comes to its end.
+EXPORT_S = 900.0
+
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -67,7 +70,9 @@ def test_the_run_swaps_to_the_exported_model_and_its_records_stay_what_they_are(
         wait_for_records(corpus, 1)
         assert "embeds from now on" not in log(corpus)
         assert [psutil.Process(each.pid).nice() for each in helpers(run)[:1]] in ([], [5])
-        wait_until(lambda: "onnx float32 embeds from now on, instead of torch float32" in log(corpus))
+        wait_until(
+            lambda: "onnx float32 embeds from now on, instead of torch float32" in log(corpus), EXPORT_S
+        )
         there = len(corpus.records())
         wait_for_records(corpus, there + 500)
     (decision,) = lines_of(corpus, "what may be faster")
@@ -104,7 +109,7 @@ def test_an_exporter_ends_with_the_inference_process_and_is_begun_again_with_the
         (helper,) = helpers(run)
         psutil.Process(helper.ppid()).kill()
         wait_until(lambda: not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE)
-        wait_until(lambda: "embeds from now on" in log(corpus))
+        wait_until(lambda: "embeds from now on" in log(corpus), EXPORT_S)
         wait_for_records(corpus, 1000)
     corpus.records()  # fails where one is there twice
     onnx = Path(model).parent / "cache" / "onnx"
