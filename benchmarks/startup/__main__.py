@@ -1,7 +1,7 @@
 """python -m benchmarks.startup [CASE...]     each command from its start to its end, in CPU seconds and wall
 
 CPU seconds are of the command and all its processes. Where a peer is named, the two take turns, and the ratio
-is the median of the rounds' own. Caveats: wall time is that of a shared machine, whose load is printed with it;
+is the median of the rounds' own. Caveats: wall time is of a shared machine, whose load is printed with it;
 `first` has empty caches of the engine, not of the system's files.
 """
 
