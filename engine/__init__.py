@@ -23,7 +23,9 @@ if TYPE_CHECKING:
         embed_directory,
         embed_file,
         embed_image_directory,
+        embed_items,
         embed_query,
+        embed_texts,
     )
     from engine.api.searcher import Searcher
     from engine.records import Hit
@@ -43,7 +45,9 @@ __all__ = [
     "embed_directory",
     "embed_file",
     "embed_image_directory",
+    "embed_items",
     "embed_query",
+    "embed_texts",
 ]
 
 

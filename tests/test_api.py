@@ -149,6 +149,14 @@ class TestRecords:
         with pytest.raises(UsageError, match="extensions"):
             engine.embed_directory(folder, model, extensions)
 
+    def test_extensions_that_no_parser_reads_are_warned_of(
+        self, model: engine.EmbeddingModel, folder: Path
+    ) -> None:
+        with pytest.warns(engine.EmbedWarning, match="^extensions: no parser reads HEIC files$") as warned:
+            records = list(engine.embed_directory(folder, model, ["txt", ".HEIC", "py", "tar.json"]))
+        assert (len(records), len(warned)) == (5, 1)
+        assert warned[0].filename == __file__
+
     def test_pictures_are_known_by_their_content(self, model: engine.EmbeddingModel, folder: Path) -> None:
         (folder / "no picture.png").write_text("Words.")
         records = list(engine.embed_image_directory(folder, model))
@@ -420,20 +428,6 @@ class TestAdapter:
         assert len(stored(url)) == 7
 
 
-class TestQueries:
-    def test_one_query_is_one_vector_and_several_are_rows(self, model: engine.EmbeddingModel) -> None:
-        one = engine.embed_query("bees", model)
-        assert one.shape == (16,)
-        assert one.dtype == np.float32
-        both = engine.embed_query(["bees", "tea"], model)
-        assert both.shape == (2, 16)
-        assert np.array_equal(both[0], one)
-        assert engine.embed_query([], model).shape == (0, 16)
-
-    def test_a_picture_is_asked_for_by_the_image_model(self, model: engine.EmbeddingModel) -> None:
-        assert engine.embed_query("a red circle", model, kind="image").shape == (8,)
-
-
 class TestArguments:
     def test_a_path_that_is_not_there_is_refused_at_once(self, model: engine.EmbeddingModel) -> None:
         with pytest.raises(UsageError, match="/no/such/file"):
@@ -553,5 +547,8 @@ class TestWorkers:
             engine.embed_directory(folder, model, adapter=url, workers=2)
         with pytest.raises(UsageError, match="as a URL"):
             engine.embed_directory(folder, model, adapter=adapters.connect(url), workers=2)
-        with pytest.raises(UsageError, match="--workers"):
-            engine.embed_directory(folder, model, adapter=f"lancedb://{tmp_path}/db", workers=0)
+        lance = f"lancedb://{tmp_path}/db"
+        with pytest.raises(UsageError, match=r"^max_ram='lots': give bytes"):
+            engine.embed_directory(folder, model, adapter=lance, workers=1, max_ram="lots")
+        with pytest.raises(UsageError, match=r"^workers=0: give a whole number of at least 1"):
+            engine.embed_directory(folder, model, adapter=lance, workers=0)

@@ -8,13 +8,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 import adapters
 from adapters.base import Adapter
 from engine import chunkers, parsers
+from engine.api.arguments import arguments_named, in_python
 from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.api.progress import Progress
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector, field_types
@@ -47,12 +50,14 @@ class Call:
         on_failure: OnFailure | None,
         strict: bool = False,
         pictures_only: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._model = model
         self._config = config or TextEmbedConfig()
         self._listeners = [on_failure] if on_failure is not None else []
         self._strict = strict
         self._pictures_only = pictures_only
+        self._progress = progress or Progress(shown=False)
         self._chunker = chunkers.make(model.text, self._config.chunker_choice, self._embed_texts)
         self._parse = ParseStage(model.text, self._chunker, self._image_spec, self._config.exact_images)
         self._infer = InferStage(model.load_text, model.load_image)
@@ -65,19 +70,20 @@ class Call:
     def records(self, found: Iterable[Found]) -> Iterator[Record]:
         """The records, one window embedded at a time; failures go to `on_failure`, or else are warnings."""
         self._listeners = self._listeners or [_warn_of]
-        for window in self._windows(found):
-            now = datetime.now(UTC)
-            for segment in window:
-                self._refuse(segment, "infer", segment.refused)
-                yield from segment.records(self._model_name(segment.kind), now, self._fields)
-        if self._error is not None:
-            raise self._error
+        with arguments_named(), self._progress:
+            for window in self._windows(found):
+                now = datetime.now(UTC)
+                for segment in window:
+                    self._refuse(segment, "infer", segment.refused)
+                    yield from segment.records(self._model_name(segment.kind), now, self._fields)
+            if self._error is not None:
+                raise self._error
 
     def stream(self, found: Iterable[Found], target: str | Adapter, kind: Kind) -> EmbedSummary:
         """Write the records; the index is made for the model of `kind` before anything is embedded."""
         started = time.monotonic()
         self._listeners.append(self._summary.failures.append)
-        with ExitStack() as stack:
+        with self._progress, ExitStack() as stack:
             adapter = target
             if isinstance(adapter, str):
                 adapter = stack.enter_context(closing(adapters.connect(adapter)))
@@ -123,7 +129,8 @@ class Call:
         return self._model.text.name if kind == "text" else self._model.image.name
 
     def _embed_texts(self, texts: Sequence[str]) -> Vector:
-        return self._model.load_text().embed_texts(texts)
+        with self._model.lock:
+            return self._model.load_text().embed_texts(texts)
 
     def _image_spec(self) -> ImageSpec | None:
         return self._model.image if self._config.images or self._pictures_only else None
@@ -142,7 +149,8 @@ class Call:
             yield self._embedded(window)
 
     def _embedded(self, window: list[ParsedSegment]) -> list[EmbeddedSegment]:
-        made = self._infer.embed(window)
+        with self._model.lock:
+            made = self._infer.embed(window)
         for segment, tokens, _ in made:
             self._summary.tokens += tokens
             if segment.kind == "text":
@@ -160,7 +168,9 @@ class Call:
             elif self._pictures_only and _is_text(item.location):
                 self._close(item.uri, SkipFileError("not-a-picture"))
             else:
+                self._progress.on(item, self._summary.tokens)
                 yield from self._item(item)
+                self._progress.done(item)
 
     def _item(self, item: Item) -> Iterator[ParsedSegment]:
         # Without a ledger nobody knows what the index holds of this item.
@@ -194,6 +204,7 @@ class Call:
             self._fail(Failure(source, None, stage, error.error_type, str(error)))
 
     def _fail(self, failure: Failure) -> None:
+        failure = replace(failure, message=in_python(failure.message))
         for tell in self._listeners:
             tell(failure)
 

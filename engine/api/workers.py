@@ -9,10 +9,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import adapters
+from engine.api.arguments import in_python
 from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
+from engine.cli.parser import parse_bytes
 from engine.config import (
     Config,
     CorpusConfig,
@@ -25,6 +28,7 @@ from engine.config import (
 )
 from engine.errors import EXIT_DONE, EXIT_FAILURES, EngineError, UsageError
 from engine.machine.environment import CHILD_ENVIRONMENT
+from engine.runtime.report.summary import Summary, read_summary
 
 
 def run_processes(
@@ -35,6 +39,8 @@ def run_processes(
     url: object,
     workers: int,
     run_dir: str | None,
+    max_ram: int | str | None = None,
+    quiet: bool = True,
 ) -> EmbedSummary:
     """Run the engine over a folder as `engine.run` does, quietly.
 
@@ -48,7 +54,7 @@ def run_processes(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("workers: call this from the main thread, because a run handles signals")
     config = config or TextEmbedConfig()
-    settings = _configuration(folder, include, model, config, url, workers, run_dir)
+    settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram, quiet)
     # Imported late: a call without workers needs no process.
     from engine.runtime.supervisor import Supervisor
 
@@ -70,6 +76,8 @@ def _configuration(
     url: str,
     workers: int,
     run_dir: str | None,
+    max_ram: int | str | None = None,
+    quiet: bool = True,
 ) -> Config:
     """The configuration of the same run. Raises `UsageError`."""
     adapters.check(url)
@@ -92,28 +100,39 @@ def _configuration(
             model.dtype,
         ),
         DatabaseConfig(url, sorted_pairs(config.fields)),
-        MemoryConfig(workers),
-        run=RunConfig(quiet=True),
+        MemoryConfig(workers, _bytes(max_ram)),
+        run=RunConfig(quiet=quiet),
         run_dir=Path(run_dir).absolute() if run_dir is not None else Path(),
     )
 
 
+def _bytes(max_ram: int | str | None) -> int | None:
+    """A size as bytes. Raises `UsageError`."""
+    if not isinstance(max_ram, str):
+        return max_ram
+    try:
+        return parse_bytes(max_ram)
+    except ValueError:
+        raise UsageError(f"--max-ram {max_ram!r}: give bytes, or a size such as '8GiB'") from None
+
+
 def _summary(run_dir: Path) -> EmbedSummary:
-    told = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-    files, chunks = told["files"], told["chunks"]
+    summary = read_summary(run_dir) or Summary()
+    files, chunks = summary.files, summary.chunks
     with open(run_dir / "skipped.jsonl", encoding="utf-8") as lines:
         skipped = Counter(json.loads(line)["rule"] for line in lines)
     names = ("source", "page", "stage", "error_type", "message")
     with open(run_dir / "failures.jsonl", encoding="utf-8") as lines:
-        failures = [Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines)]
+        told_of = (Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines))
+        failures = [replace(failure, message=in_python(failure.message)) for failure in told_of]
     return EmbedSummary(
-        files=files["indexed"] + files["partial"],
-        unchanged=files["unchanged"],
-        records=chunks["indexed"],
-        text=chunks["text"],
-        image=chunks["image"],
-        tokens=told["tokens"],
-        seconds=told["seconds"],
+        files=files.indexed + files.partial,
+        unchanged=files.unchanged,
+        records=chunks.indexed,
+        text=chunks.text,
+        image=chunks.image,
+        tokens=summary.tokens,
+        seconds=summary.seconds,
         skipped=dict(skipped),
         failures=failures,
     )

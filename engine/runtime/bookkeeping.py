@@ -38,6 +38,11 @@ class Bookkeeping:
             self._parts.accounts.received(message)
 
     def _embedded(self, message: m.Embedded, child: Child) -> None:
+        """A segment has its vectors, and counts whatever has become of its attempt.
+
+        This may be heard after the database's answer, when the item has its end or is in another lane. Of a
+        lane that is lost nothing is heard.
+        """
         self._parts.accounts.embedded(message)
 
     def _written(self, message: m.SegmentWritten, child: Child) -> None:

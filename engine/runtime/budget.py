@@ -96,7 +96,7 @@ class MemoryBudget:
                 lane.inference.send(m.Spare((self.limit.size - made.total) // len(self._pipeline.lanes)))
         for line in made.lines(self.limit):
             log.info("%s", line)
-            if first and not self._config.run.quiet:
+            if first and self._config.run.verbose:
                 self._say(line)
 
     def _costs(self) -> Costs:

@@ -28,8 +28,9 @@ class Item:
     """One thing that a source listed: a file, an object.
 
     `uri` is the `source` of its records; `size` is in bytes; `version` is a word that is another one when the
-    content is (a modification time, an ETag); `mtime_ns` is the modification time in nanoseconds since the
-    epoch, within 64 bits; `location` is what the source opens, for a local file its path.
+    content is (an ETag), or several, separated by `;`, of which one is; `mtime_ns` is the modification time
+    in nanoseconds since the epoch, within 64 bits; `location` is what the source opens, for a local file its
+    path.
     """
 
     uri: str
@@ -39,8 +40,10 @@ class Item:
     location: str
 
     def same_content(self, size: int, version: str) -> bool:
-        """Whether what was seen with that size and version has this content."""
-        return (self.size, self.version) == (size, version)
+        """Whether what was seen with that size and version has this content; words of the version that only
+        one of the two has, because another engine saw it, say nothing."""
+        words = zip(self.version.split(";"), version.split(";"), strict=False)
+        return self.size == size and all(one == other for one, other in words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class LocalFile(OpenedItem):
 
 
 class LocalSource(Source):
-    """Files by absolute path; a file's version is its modification time."""
+    """Files by absolute path."""
 
     opens_cheaply = True
 
@@ -227,9 +227,14 @@ def look_at(path: str, uri: str) -> Found:
 
 
 def item_of(path: str, uri: str, status: os.stat_result) -> Item:
-    """The item that the file at the path is; its time is held to what the ledger can store."""
+    """The item that the file at the path is; its time is held to what the ledger can store.
+
+    Its version is the time of its content, that of its last change of any kind, which no program can set, and
+    its inode, where the file system has one: other content may have the same size and modification time.
+    """
     mtime_ns = max(-MOST_NS, min(MOST_NS, status.st_mtime_ns))
-    return Item(uri, status.st_size, str(mtime_ns), mtime_ns, path)
+    words = (mtime_ns, status.st_ctime_ns, *([status.st_ino] if status.st_ino else []))
+    return Item(uri, status.st_size, ";".join(map(str, words)), mtime_ns, path)
 
 
 def local_item(path: str) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import sqlite3
@@ -50,7 +51,8 @@ def _lines(name: str) -> Iterator[str]:
                     raise UsageError(
                         f"--files-from {name}: line {number} holds a NUL byte; give one path a line"
                     )
-                if text := os.fsdecode(line.rstrip(b"\r\n")):
+                begin = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
+                if text := os.fsdecode(line[begin:].rstrip(b"\r\n")):
                     yield text
     except OSError as error:
         raise UsageError(f"--files-from {name}: {(error.strerror or str(error)).lower()}") from None

@@ -137,12 +137,13 @@ class ParseStage:
         self, job: FileJob, opened: OpenedItem, end: FileEnd
     ) -> Iterator[ParsedSegment | SectionFailure]:
         progress = self.on_progress or no_progress
+        # Before all of it is read: what no parser takes may be a disk image.
+        end.media_type = parsers.detect(opened, job.item.location)
         end.content_hash = hash_content(opened, progress)
         end.bytes_read = job.item.size
         if job.known_hash == end.content_hash:
             end.outcome = "unchanged"
             return
-        end.media_type = parsers.detect(opened, job.item.location)
         end.kind = "text" if "text" in parsers.kinds_of(end.media_type) else "image"
         options = parsers.ParseOptions(
             self._asked_image_spec, self.exact_images, self.tolerate_truncated, progress

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from engine.config import Config, MemoryConfig
-from engine.runtime.flow.admission import MAPPED_ROOM, Admission
+from engine.runtime.flow.admission import MAPPED_ROOM, SPARE_BYTES, SPARE_S, Admission
 from engine.runtime.flow.lanes import Lane, LaneState, ParserSlot, make_lanes, share_out
 from engine.runtime.limits.deaths import Restarts, Verdict
 from engine.runtime.pipeline import Pipeline
@@ -143,8 +144,8 @@ def test_fewer_workers_let_the_last_parsers_end_and_the_others_get_the_new_limit
 def lanes_of(pace: dict[str, int]) -> list[Lane]:
     """Lanes whose parsers are no processes, so many in each."""
     lanes = make_lanes([*pace])
-    for lane, count in zip(lanes, pace.values(), strict=True):
-        for number in range(count):
+    for lane, parsers in zip(lanes, pace.values(), strict=True):
+        for number in range(parsers):
             name = f"{lane.name} parser {number}"
             lane.parsers[name] = ParserSlot(cast(Any, SimpleNamespace(name=name)), CurrentItem())
     return lanes
@@ -170,11 +171,12 @@ def test_an_item_goes_to_the_lane_with_the_most_room() -> None:
     credit = cast(Any, SimpleNamespace(load=lambda lane, queued: loads[lane] + queued))
     unused = cast(Any, None)
     admission = Admission(CONFIG, pipeline, unused, unused, credit, Restarts())
+    attempts = count(1)
 
     def chosen(size: int) -> str:
         lane = admission._most_room((), "a.txt", size)
         assert lane is not None
-        lane.give(next(iter(lane.parsers.values())), FileJob(1, item("a.txt", size)))
+        lane.give(next(iter(lane.parsers.values())), FileJob(next(attempts), item("a.txt", size)))
         return lane.name
 
     assert [chosen(size) for size in (1, 2, 1, 9, 1)] == [
@@ -184,13 +186,76 @@ def test_an_item_goes_to_the_lane_with_the_most_room() -> None:
     assert chosen(1) == "inference-1"
 
 
+class Loads:
+    """What waits for each device, in bytes, and how many it embeds a second."""
+
+    def __init__(self, *waiting: int) -> None:
+        self.bytes = {f"inference-{number}": size for number, size in enumerate(waiting)}
+        self.rate = 0.0
+
+    def load(self, lane: str, more: int) -> int:
+        return self.bytes[lane] + more
+
+    def waiting(self, lane: str) -> int:
+        return self.bytes[lane]
+
+    def speed(self, lane: str) -> float:
+        return self.rate
+
+
+@pytest.fixture
+def one_is_full() -> tuple[Loads, Admission, list[Lane]]:
+    """Two lanes; a single parser of the first is at a file that nothing joins."""
+    lanes = lanes_of({"cuda:0": 1, "cuda:1": 1})
+    loads, unused = Loads(0, 0), cast(Any, None)
+    pipeline = Pipeline(CONFIG, unused, lanes)
+    admission = Admission(CONFIG, pipeline, unused, unused, cast(Any, loads), Restarts())
+    lanes[0].pace.parsed("a.txt", 100, 100.0, 100)
+    lanes[0].give(next(iter(lanes[0].parsers.values())), FileJob(1, item("a.txt", 100)))
+    return loads, admission, lanes
+
+
+def test_a_lane_gets_no_file_while_one_with_less_to_do_takes_none(
+    one_is_full: tuple[Loads, Admission, list[Lane]],
+) -> None:
+    loads, admission, (full, free) = one_is_full
+    loads.bytes = {full.name: 10**6, free.name: 10**6 + 100}
+    assert admission._most_room((), "a.txt", 100) is free, "as much to do as the other"
+    loads.bytes[free.name] += 1
+    assert admission._most_room((), "a.txt", 100) is None
+    assert admission._most_room({full.name}, "a.txt", 100) is free
+    full.state = LaneState.RESTING
+    assert admission._most_room((), "a.txt", 100) is free
+
+
+def test_a_device_that_would_soon_have_nothing_gets_a_file_though_another_has_less(
+    one_is_full: tuple[Loads, Admission, list[Lane]],
+) -> None:
+    loads, admission, (_, free) = one_is_full
+    (slot,) = free.parsers.values()
+    loads.bytes[free.name] = SPARE_BYTES - 1
+    assert admission._most_room((), "a.txt", 100) is free
+    loads.bytes[free.name] += 1
+    assert admission._most_room((), "a.txt", 100) is None
+    loads.rate = (SPARE_BYTES + 1) / SPARE_S
+    assert admission._most_room((), "a.txt", 100) is free, "less than it does in that time"
+    # What an idle parser would make is not there at once; what one has made half of soon is.
+    for _ in range(100):
+        free.pace.parsed("a.txt", 100, 0.0, 100)
+    loads.bytes[free.name] = 200
+    free.give(slot, FileJob(2, item("a.txt", SPARE_BYTES)))
+    assert admission._most_room((), "a.txt", 100) is None
+    loads.rate *= 2
+    assert admission._most_room((), "a.txt", 100) is free
+
+
 def test_a_file_that_has_something_in_flight_in_a_lane_is_parsed_again_there_and_none_overtakes_it() -> None:
     lanes = lanes_of({"cuda:0": 1, "cuda:1": 1})
     pipeline = Pipeline(CONFIG, cast(Any, None), lanes)
     where: dict[int, str | None] = {1: "inference-1", 2: None}
     accounts = cast(Any, SimpleNamespace(lane_of=lambda attempt: where[attempt], active=0))
     intake = cast(Any, SimpleNamespace(waiting=deque()))
-    credit = cast(Any, SimpleNamespace(load=lambda lane, queued: queued))
+    credit = cast(Any, Loads(0, 0))
     admission = Admission(CONFIG, pipeline, accounts, intake, credit, Restarts())
     stays, free = FileJob(1, item("a.txt")), FileJob(2, item("b.txt"))
     lanes[1].state = LaneState.ENDING

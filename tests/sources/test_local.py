@@ -8,6 +8,7 @@ import socket
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from engine.errors import UsageError
 from engine.records import source_of
 from engine.sources import Corpus, check_inputs
 from engine.sources.base import Found, Item, LeftOut, Rules, Unreadable, shard_of
-from engine.sources.local import LocalListing, item_of
+from engine.sources.local import LocalListing, item_of, local_item
 from tests.sources.contract import LocalContract, refuse
 
 
@@ -73,7 +74,42 @@ def test_a_file_comes_with_its_size_and_time(corpus: Path) -> None:
     os.utime(corpus / "a.txt", ns=(1, 1234567890123456789))
     (item,) = corpus_of([str(corpus)])
     time_ns = 1234567890123456789
-    assert item == Item(f"{corpus}/a.txt", 5, str(time_ns), time_ns, f"{corpus}/a.txt")
+    status = os.stat(corpus / "a.txt")
+    version = f"{time_ns};{status.st_ctime_ns};{status.st_ino}"
+    assert item == Item(f"{corpus}/a.txt", 5, version, time_ns, f"{corpus}/a.txt")
+
+
+def test_other_content_of_the_same_size_and_time_is_another_version(corpus: Path) -> None:
+    path = corpus / "a.txt"
+
+    def put(text: str) -> Item:
+        path.write_text(text)
+        os.utime(path, ns=(1, 1))
+        return local_item(str(path))
+
+    before = put("one")
+    while (after := put("two")).version == before.version:
+        pass  # until the clock of the file system has moved
+    assert (before.mtime_ns, before.size) == (after.mtime_ns, after.size)
+    assert not after.same_content(before.size, before.version)
+    # Moved over it, with all of its times as they were: the inode tells.
+    put("one")
+    other = corpus / "other"
+    other.write_text("two")
+    os.utime(other, ns=(1, 1))
+    before = local_item(str(path))
+    other.replace(path)
+    assert not local_item(str(path)).same_content(before.size, before.version)
+
+
+def test_a_version_of_which_less_was_known_is_compared_by_that(corpus: Path) -> None:
+    fill(corpus, "a.txt")
+    os.utime(corpus / "a.txt", ns=(1, 7))
+    item = local_item(f"{corpus}/a.txt")
+    assert item.same_content(5, "7")
+    assert not item.same_content(5, "8")
+    assert not item.same_content(6, "7")
+    assert not replace(item, version="7").same_content(5, "8;1;2")
 
 
 def test_folders_are_walked_whole_and_hidden_ones_left_out_as_one(corpus: Path) -> None:
@@ -176,12 +212,15 @@ def test_times_beyond_what_the_ledger_holds_are_brought_within_it() -> None:
     class Status:
         st_size = 1
 
+        st_ctime_ns = st_ino = 0
+
         def __init__(self, st_mtime_ns: int) -> None:
             self.st_mtime_ns = st_mtime_ns
 
     items = [item_of("/a", "/a", Status(ns)) for ns in (2**70, -(2**70), -5, 7)]  # type: ignore[arg-type]
     times = [item.mtime_ns for item in items]
     assert times == [2**63 - 1, -(2**63 - 1), -5, 7]
+    assert items[3].version == "7;0"  # a file system without inodes
 
 
 # What can't be read

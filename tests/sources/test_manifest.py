@@ -51,6 +51,13 @@ def test_a_list_names_files_and_folders_one_a_line(corpus: Path, monkeypatch: py
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_path(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(corpus, "a.txt", "b.txt")
+    (corpus / "list").write_bytes(b"\xef\xbb\xbfa.txt\r\nb.txt\r\n")
+    monkeypatch.chdir(corpus)
+    assert found(corpus_of([], files_from="list"), corpus) == {"a.txt": "file", "b.txt": "file"}
+
+
 def test_a_dash_reads_the_list_from_standard_input(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(corpus, "a.txt")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{corpus}/a.txt\n{corpus}/gone".encode())))

@@ -417,6 +417,15 @@ def test_a_file_without_anything_to_embed_is_skipped_by_its_rule(
     assert end_of(tmp_path / name) == ("skipped", rule)
 
 
+def test_what_no_parser_reads_is_skipped_after_a_look_at_its_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"\1\2\3\xff\xfe")
+    os.truncate(path, 2**40)  # a terabyte of nothing, which would take an hour to read
+    segments, _, end = parsed(job_of(path))
+    assert (segments, end.outcome, end.rule) == ([], "skipped", "unknown-type")
+    assert (end.bytes_read, end.content_hash) == (0, "")
+
+
 def test_a_file_of_known_content_is_unchanged_and_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("some text")

@@ -16,6 +16,7 @@ from PIL import Image
 from engine.chunkers.tokens import TokenChunker
 from engine.models.resolve import resolve_image, resolve_text
 from engine.parsers.pdf import pages as pdf_parser
+from engine.parsers.reading import LocalFile, hash_content
 from engine.parsers.sections import encodable
 from engine.records import SectionFailure
 from engine.sources.local import local_item
@@ -30,10 +31,12 @@ IMAGES = resolve_image("stand-in:8")
 TEXT = "Größe und Länge, "
 
 
-def parsed(path: Path, done: Segment | None = None, **options: Any) -> list[Any]:
+def parsed(
+    path: Path, done: Segment | None = None, known_hash: str | None = None, **options: Any
+) -> list[Any]:
     """Everything that the stage makes of a file, or what it makes after the segment that is done."""
     stage = ParseStage(SPEC, TokenChunker(SPEC), lambda: IMAGES, **options)
-    job = FileJob(1, replace(local_item(str(path)), uri="/corpus/file"))
+    job = FileJob(1, replace(local_item(str(path)), uri="/corpus/file"), known_hash)
     if done is not None:
         job = replace(job, last=done.ordinal, checkpoint=done.checkpoint)
     return list(stage.parse(job))
@@ -46,15 +49,15 @@ def end_of(path: Path, **options: Any) -> FileEnd:
     return end
 
 
-def signs(path: Path) -> int:
+def signs(path: Path, known_hash: str | None = None) -> int:
     """How often the stage tells of progress."""
     count = 0
 
-    def on_progress() -> None:
+    def on_progress(share: float | None = None) -> None:
         nonlocal count
         count += 1
 
-    parsed(path, on_progress=on_progress)
+    parsed(path, known_hash=known_hash, on_progress=on_progress)
     return count
 
 
@@ -90,10 +93,34 @@ def test_every_page_frame_and_block_is_a_sign_of_progress_whatever_comes_of_it(
     assert counts[1] - counts[0] == 5 * each
 
 
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("book.pdf", lambda: pdf([Page().text(72, 700, "words")] * 10)),
+        ("long.txt", lambda: b"words\n" * 2**18),
+    ],
+)
+def test_texts_and_pdfs_say_what_share_has_been_read(
+    tmp_path: Path, name: str, make: Callable[[], bytes]
+) -> None:
+    shares: list[float] = []
+
+    def on_progress(share: float | None = None) -> None:
+        if share is not None:
+            shares.append(share)
+
+    (tmp_path / name).write_bytes(make())
+    parsed(tmp_path / name, on_progress=on_progress)
+    assert len(shares) >= 10
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert shares[-1] >= 0.9
+
+
 def test_a_file_of_known_content_shows_progress_while_it_is_hashed(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(bytes(5 * 2**20))
-    assert signs(path) == 5
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"text " * 2**20)
+    assert signs(path, hash_content(LocalFile(str(path)))) == 5
 
 
 # Text
@@ -238,7 +265,7 @@ def test_a_resumed_text_is_not_read_from_its_start(tmp_path: Path) -> None:
     path.write_text("".join(f"line {number} of the log\n" for number in range(200_000)))
     *segments, _ = parsed(path)
     reads: list[int] = []
-    parsed(path, segments[-2], on_progress=lambda: reads.append(1))
+    parsed(path, segments[-2], on_progress=lambda share=None: reads.append(1))
     whole = signs(path)
     hashed = -(-path.stat().st_size // 2**20)
     assert len(reads) - hashed <= 4 < whole - hashed

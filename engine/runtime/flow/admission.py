@@ -27,6 +27,9 @@ ACTIVE_FILES = 8192
 #: Bytes beyond its limit that a parser may have mapped: libraries, a picture buffer, the file it reads.
 MAPPED_ROOM = 256 * 2**20
 
+#: Seconds of its work, and bytes, that a device has before it while its lane waits for one with less to do.
+SPARE_S, SPARE_BYTES = 1.0, 16 * 2**10
+
 #: Parsers that may die one after another before they begin a file: the fault is not in a file then.
 STILLBORN_PARSERS = 8
 
@@ -127,12 +130,30 @@ class Admission:
         return self._most_room({*drain, *others}, job.item.location, job.item.size)
 
     def _most_room(self, without: Collection[str], path: str, size: int) -> Lane | None:
-        """Of the lanes that take a file now the one with the least to do, `without` those of these names."""
-        lanes = (lane for lane in self._pipeline.lanes if lane.name not in without)
+        """The lane that gets this file now, `without` those of these names: the one with the least to do.
+
+        None where that one takes no file at this moment: it will in the next one. A lane with more to do is
+        given one meanwhile only where its device would soon have nothing, so that at the end of the corpus no
+        device has much left that another could do.
+        """
+        lanes = [lane for lane in self._pipeline.lanes if lane.name not in without]
         roomy = [lane for lane in lanes if lane.has_room(path, size)]
-        if len(roomy) < 2:
+        if len(lanes) < 2 or not roomy:
             return roomy[0] if roomy else None
-        return min(roomy, key=lambda lane: self._credits.load(lane.name, lane.queued))
+        loads = {
+            lane.name: self._credits.load(lane.name, lane.queued)
+            for lane in lanes
+            if lane in roomy or lane.state is LaneState.READY
+        }
+        best = min(roomy, key=lambda lane: loads[lane.name])
+        return best if loads[best.name] <= min(loads.values()) or self._has_little(best) else None
+
+    def _has_little(self, lane: Lane) -> bool:
+        """Whether a device would soon have nothing to do."""
+        # What an idle parser makes of a file isn't there at once.
+        coming = lane.queued if all(slot.jobs for slot in lane.living) else 0
+        enough = max(SPARE_BYTES, SPARE_S * self._credits.speed(lane.name))
+        return self._credits.waiting(lane.name) + coming < enough
 
     def register(self, router: Router[[Child]]) -> None:
         """Have the router bring what parsers say of their files."""
@@ -157,7 +178,7 @@ class Admission:
         if (found := self._pipeline.find(child.name)) is not None:
             lane, slot = found
             job, self._stillborn = lane.done(slot), 0
-            self._pipeline.pace.parsed(job.item.location, job.item.size, message.seconds)
+            self._pipeline.pace.parsed(job.item.location, job.item.size, message.seconds, message.emitted)
             self._accounts.parsed(message.attempt, message.end)
 
     def cancelled(self, message: m.Cancelled, child: Child) -> None:

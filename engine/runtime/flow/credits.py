@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,8 +34,10 @@ class _Share:
     #: Bytes that each parser was granted and hasn't used, and the requests, oldest first.
     held: dict[str, int] = field(default_factory=dict)
     asked: deque[tuple[str, int]] = field(default_factory=deque)
-    #: Bytes that were acknowledged lately.
+    #: Bytes that were acknowledged lately; all of them, and when the first bytes were emitted.
     acknowledged: int = 0
+    written: int = 0
+    since: float | None = None
 
 
 class Credits:
@@ -128,10 +131,22 @@ class Credits:
             self._lanes[name].parsers = number
 
     def load(self, lane: str, more: int = 0) -> float:
-        """What a lane has in use, and `more` bytes, for its speed: by this the lanes are compared."""
+        """What waits for a lane's device, and `more` bytes, for its speed: by this the lanes are compared."""
+        return self._for_its_speed(lane, self.waiting(lane) + more)
+
+    def waiting(self, lane: str) -> int:
+        """Bytes that have arrived at a lane's device and have no vectors yet."""
+        return self._flights.bytes(lane) - self._flights.indexing(lane)
+
+    def speed(self, lane: str) -> float:
+        """Bytes a second that were acknowledged of a lane, since its first ones were emitted."""
         share = self._lanes[lane]
+        seconds = 0.0 if share.since is None else time.monotonic() - share.since
+        return share.written / seconds if seconds > 0 else 0.0
+
+    def _for_its_speed(self, lane: str, size: int) -> float:
         # What it was given at first counts as done, so that all begin alike.
-        return (self._used(lane) + more) / (share.acknowledged + self.limit / len(self._lanes))
+        return size / (self._lanes[lane].acknowledged + self.limit / len(self._lanes))
 
     def grants(self, share: float = 1.0, held_back: Collection[str] = ()) -> Iterator[tuple[str, int]]:
         """Which parser gets how much now: in each lane first come, first served, so that a large segment is
@@ -144,7 +159,7 @@ class Credits:
             waiting = [name for name, lane in self._lanes.items() if lane.asked and name not in held_back]
             if not waiting:
                 return
-            name = min(waiting, key=self.load) if len(waiting) > 1 else waiting[0]
+            name = min(waiting, key=lambda name: self._for_its_speed(name, self._used(name)))
             lane = self._lanes[name]
             parser, size = lane.asked[0]
             free, others = self.free, sum(self._lacks(other) for other in self._lanes if other != name)
@@ -165,11 +180,14 @@ class Credits:
         if held < 0:
             raise EngineError(f"{parser} emitted {size} bytes, {-held} more than it was granted")
         share.held[parser] = held
+        if share.since is None:
+            share.since = time.monotonic()
 
     def acknowledged(self, lane: str, size: int) -> None:
         """A segment has been answered by the database, which says how fast the lane is."""
         share = self._lanes[lane]
         share.acknowledged += size
+        share.written += size
         if share.acknowledged > RECENT_BUFFERS * self.limit:
             for each in self._lanes.values():
                 each.acknowledged //= 2

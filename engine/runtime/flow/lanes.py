@@ -88,7 +88,8 @@ class Lane:
     state: LaneState = LaneState.READY
     inference: Child | None = None
     parsers: dict[str, ParserSlot] = field(default_factory=dict)
-    #: Bytes of the files that its parsers have.
+    #: Bytes of the segments that its parsers' files will become, by attempt and together.
+    expected: dict[int, int] = field(default_factory=dict)
     queued: int = 0
     #: How often its inference process was started, and whether the newest one's channel to the indexer has
     #: ended.
@@ -152,23 +153,29 @@ class Lane:
         elif slot.room is not None:  # as it always is where `roomy` has been asked
             slot.room.take(self.pace.expected(job.item.location, job.item.size), job.item.size)
         slot.jobs.append(job)
-        self.queued += job.item.size
+        self.expected[job.attempt] = self.pace.emits(job.item.location, job.item.size)
+        self.queued += self.expected[job.attempt]
 
     def done(self, slot: ParserSlot) -> FileJob:
         """Book that a parser is done with its first file, and give it back."""
         job = slot.jobs.popleft()
-        self.queued -= job.item.size
+        self._left(job)
         return job
 
     def remove(self, slot: ParserSlot) -> None:
         """A parser is gone. The files that it had stay in its slot."""
         del self.parsers[slot.child.name]
-        self.queued -= sum(job.item.size for job in slot.jobs)
+        for job in slot.jobs:
+            self._left(job)
 
     def empty(self, slot: ParserSlot) -> None:
         """A parser has forgotten its files."""
-        self.queued -= sum(job.item.size for job in slot.jobs)
+        for job in slot.jobs:
+            self._left(job)
         slot.jobs.clear()
+
+    def _left(self, job: FileJob) -> None:
+        self.queued -= self.expected.pop(job.attempt)
 
 
 def devices_of(models: ModelConfig) -> list[str]:

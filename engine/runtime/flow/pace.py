@@ -1,5 +1,6 @@
 """How many files wait in a parser's own queue: a moment's work, so that one commit and one message hand over
-many small files, and none of them waits long behind another while other parsers have nothing to do."""
+many small files, and none of them waits long behind another while other parsers have nothing to do. And how
+much each of them is for a device."""
 
 from __future__ import annotations
 
@@ -47,14 +48,16 @@ class Room:
 
 
 class Usual(NamedTuple):
-    """What files of a kind are like: the seconds that they take, and their bytes."""
+    """What files of a kind are like: the seconds that they take, their bytes, and those of their segments."""
 
     seconds: float
     size: float
+    emitted: float
 
 
 class Pace:
-    """How long files take to parse, by the ending of their names and the last ones of each."""
+    """How long files take to parse and what they become, by the ending of their names and the last ones of
+    each."""
 
     def __init__(self) -> None:
         self._usual: dict[str, Usual] = {}
@@ -65,17 +68,21 @@ class Pace:
             return UNKNOWN_S if size <= UNKNOWN_BYTES else math.inf
         return usual.seconds * max(1.0, size / max(LIGHT_BYTES, usual.size))
 
-    def parsed(self, path: str, size: int, seconds: float) -> None:
-        """This file of so many bytes took so long."""
+    def emits(self, path: str, size: int) -> int:
+        """Bytes of the segments that this file of so many bytes will become."""
+        usual = self._usual.get(_kind(path))
+        return size if usual is None else round(usual.emitted * size / max(1.0, usual.size))
+
+    def parsed(self, path: str, size: int, seconds: float, emitted: int) -> None:
+        """This file of so many bytes took so long, and became segments of `emitted` bytes."""
         kind = _kind(path)
         usual = self._usual.get(kind)
         if usual is None:
             if len(self._usual) >= KINDS:
                 del self._usual[next(iter(self._usual))]
-            usual = Usual(max(seconds, UNKNOWN_S), size)  # one that is quick may be an exception
-        self._usual[kind] = Usual(
-            usual.seconds + WEIGHT * (seconds - usual.seconds), usual.size + WEIGHT * (size - usual.size)
-        )
+            usual = Usual(max(seconds, UNKNOWN_S), size, emitted)  # one that is quick may be an exception
+        seen = Usual(seconds, size, emitted)
+        self._usual[kind] = Usual(*(old + WEIGHT * (new - old) for old, new in zip(usual, seen, strict=True)))
 
     def room(self, jobs: Sequence[FileJob]) -> Room:
         """What the queue of a parser takes that has these files; the first is thought to be at hand."""

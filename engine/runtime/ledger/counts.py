@@ -34,6 +34,9 @@ class Counts:
     spared_tokens: int = 0
     spared_pictures: int = 0
     bytes_read: int = 0
+    #: Bytes of the items that were found, and of those that came to an end.
+    bytes_found: int = 0
+    bytes_done: int = 0
     #: Characters that could not be decoded, and pictures that end early, taken all the same.
     replaced_characters: int = 0
     truncated_images: int = 0

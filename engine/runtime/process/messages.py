@@ -161,12 +161,14 @@ class SectionFailed:
 class FileParsed:
     """From a parser: the parse call has ended and everything it made has left before this.
 
-    It took so many `seconds`, without what it waited for room, with what it waited for the image model.
+    It took so many `seconds`, without what it waited for room, with what it waited for the image model; its
+    segments have `emitted` bytes.
     """
 
     attempt: int
     end: FileEnd
     seconds: float = 0.0
+    emitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,13 +348,14 @@ class Note:
 class Failed:
     """From any process, its last word: one line, the exit code it asks for, and a traceback as text.
 
-    `again`: a new process in its place may well succeed.
+    `again`: a new process in its place may well succeed. `index_lost`: the index is gone, or another one.
     """
 
     exit_code: int
     message: str
     traceback: str = field(default="")
     again: bool = False
+    index_lost: bool = False
 
 
 #: What the supervisor may read a moment later, along with more of it: nobody waits for an answer.

@@ -374,6 +374,24 @@ def test_what_comes_back_goes_to_the_lane_with_the_least_in_flight_for_its_speed
     assert in_flight["fast"] > 2 * in_flight["slow"]
 
 
+def test_a_lane_s_load_is_what_has_no_vectors_yet_and_not_what_its_parsers_hold() -> None:
+    account = two_lanes()
+    for lane, parser in (("slow", "a"), ("fast", "b")):
+        account.ask(lane, parser, 2**20)
+        list(account.grants())
+    account.emitted("slow", "a", 100)
+    account.emitted("fast", "b", 300)
+    assert (account.waiting("slow"), account.waiting("fast")) == (100, 300)
+    assert account.load("slow", 200) == account.load("fast")
+    account.embedded("fast", 300)
+    assert account.waiting("fast") == 0
+    assert account.load("fast", 100) == account.load("slow")
+    assert account.speed("fast") == 0
+    account.acknowledged("fast", 300)
+    assert account.speed("fast") > 0
+    assert account.load("fast", 100) < account.load("slow"), "it has done more"
+
+
 def test_a_lane_whose_model_is_timed_gets_nothing_and_the_others_go_on() -> None:
     account = two_lanes()
     account.ask("slow", "a", 100)

@@ -39,7 +39,7 @@ def pipeline_of(parsers: int) -> Pipeline:
 
 def known(pipeline: Pipeline, name: str, seconds: float, size: int = SMALL) -> None:
     for _ in range(50):
-        pipeline.pace.parsed(name, size, seconds)
+        pipeline.pace.parsed(name, size, seconds, size)
 
 
 def given(pipeline: Pipeline, names: Iterator[str], size: int = SMALL) -> list[int]:
@@ -131,19 +131,48 @@ def test_a_queue_is_left_alone_until_half_of_it_is_done_and_then_filled() -> Non
 
 def test_one_quick_file_is_no_proof_and_a_slow_one_soon_is() -> None:
     pace = Pace()
-    pace.parsed("/a.txt", SMALL, 0.0)
+    pace.parsed("/a.txt", SMALL, 0.0, 0)
     assert pace.expected("/b.txt", SMALL) > UNKNOWN_S / 2
     known_quick = Pace()
     for _ in range(50):
-        known_quick.parsed("/a.txt", SMALL, 0.0001)
-    known_quick.parsed("/a.txt", SMALL, 4 * QUEUED_S)
+        known_quick.parsed("/a.txt", SMALL, 0.0001, 0)
+    known_quick.parsed("/a.txt", SMALL, 4 * QUEUED_S, 0)
     assert known_quick.expected("/a.txt", SMALL) >= QUEUED_S
+
+
+def test_what_files_become_is_known_by_the_last_ones_of_their_kind() -> None:
+    pace = Pace()
+    assert pace.emits("/a.pdf", 2**20) == 2**20
+    pace.parsed("/a.pdf", 2**20, 1.0, 2**10)
+    pace.parsed("/a.txt", SMALL, 1.0, 2 * SMALL)
+    assert pace.emits("/b.pdf", 2**21) == 2**11
+    assert pace.emits("/b.txt", 100) == 200
+    pace.parsed("/empty.md", 0, 1.0, 0)
+    assert pace.emits("/b.md", SMALL) == 0
+
+
+def test_a_lane_has_what_its_parsers_files_will_become_until_they_are_done_or_taken_away() -> None:
+    pipeline = pipeline_of(2)
+    (lane,) = pipeline.lanes
+    one, other = lane.parsers.values()
+    lane.give(one, FileJob(1, item("/a.txt", 100)))
+    known(pipeline, "/a.txt", 0.1)
+    pipeline.pace.parsed("/a.txt", SMALL, 0.1, 5 * SMALL)  # 1 + (5 - 1) / 4 times its bytes
+    for attempt in (2, 3, 4, 5):
+        lane.give(one if attempt < 4 else other, FileJob(attempt, item("/a.txt", 100)))
+    assert lane.queued == 100 + 4 * 200
+    lane.done(one)
+    assert lane.queued == 4 * 200
+    lane.empty(one)
+    assert lane.queued == 2 * 200
+    lane.remove(other)
+    assert lane.queued == 0
 
 
 def test_not_every_ending_of_a_name_is_remembered() -> None:
     pace = Pace()
     for number in range(3 * KINDS):
-        pace.parsed(f"/file.{number}", SMALL, 1.0)
+        pace.parsed(f"/file.{number}", SMALL, 1.0, 0)
     assert len(pace._usual) == KINDS
     assert pace.expected(f"/file.{3 * KINDS - 1}", SMALL) == 1.0
     assert pace.expected("/file.0", SMALL) == UNKNOWN_S

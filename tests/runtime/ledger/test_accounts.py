@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,10 +18,12 @@ from hypothesis import strategies as st
 
 from engine.errors import HandOverError
 from engine.records import Kind, SectionFailure
+from engine.runtime.bookkeeping import Bookkeeping
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.ledger.cleanup import Cleaner
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.ledger.settling import CHANGED_ATTEMPTS
+from engine.runtime.ledger.states import IllegalTransitionError
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 from engine.sources.base import Item, LeftOut, Unreadable
@@ -62,7 +66,8 @@ randoms = st.integers(0, 2**32).map(Random)
 def fits(counts: Counts, corpus: dict[str, Content]) -> bool:
     """Whether each file is counted in one state."""
     done = counts.indexed + counts.partial + counts.unchanged + counts.skipped + counts.failed
-    return counts.discovered == len(corpus) == done and counts.pending == 0
+    whole = counts.bytes_done == counts.bytes_found == sum(content.size for content in corpus.values())
+    return counts.discovered == len(corpus) == done and counts.pending == 0 and whole
 
 
 def expected(corpus: dict[str, Content]) -> set[str]:
@@ -635,6 +640,28 @@ def test_what_is_on_its_way_when_a_parser_dies_is_not_made_again(scene: Scene) -
     assert scene.counts.pending == 1
     scene.accounts.written(written(job, 1, "second", after=0))
     assert (scene.counts.indexed, scene.counts.pending) == (1, 0)
+
+
+def test_the_vectors_of_a_segment_count_though_its_file_has_its_end_or_is_in_another_lane(
+    scene: Scene,
+) -> None:
+    inference = cast(Any, SimpleNamespace(name="inference-0"))
+    books = Bookkeeping(cast(Any, SimpleNamespace(accounts=scene.accounts)))
+    job = scene.begin(FILE)
+    scene.accounts.place(job.attempt, "inference-0")
+    scene.segment(job, 0)
+    following = scene.accounts.lost(job.attempt, True)
+    assert following is not None
+    scene.accounts.place(following.attempt, "inference-1")
+    books._embedded(m.Embedded(job.attempt, 0, vectors=1, tokens=7, kind="text", size=1), inference)
+    scene.segment(following, 1, after=0)
+    scene.parsed(following, 1)
+    assert scene.counts.indexed == 1
+    assert scene.accounts.lane_of(following.attempt) is None
+    books._embedded(m.Embedded(following.attempt, 1, vectors=1, tokens=9, kind="text", size=1), inference)
+    assert (scene.counts.text_chunks, scene.counts.tokens) == (2, 16)
+    with pytest.raises(IllegalTransitionError):  # all of it has been heard
+        books._embedded(m.Embedded(following.attempt, 1, vectors=1, tokens=9, kind="text", size=1), inference)
 
 
 # What a run had written and not booked

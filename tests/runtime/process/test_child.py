@@ -272,7 +272,9 @@ def test_the_files_that_a_dead_parser_had_begun_may_have_left_records_and_one_is
 
     def after(*, begun: list[int], ended: bool) -> list[tuple[str, bool, bool]]:
         lost.clear()
-        slot.jobs, slot.current_item = deque(jobs), CurrentItem()
+        slot.jobs, slot.current_item = deque(), CurrentItem()
+        for job in jobs:
+            lane.give(slot, job)
         for attempt in begun:
             slot.current_item.begin(attempt)
         if ended:
@@ -327,7 +329,7 @@ def test_a_parser_that_has_nothing_to_do_says_so_at_once_and_else_in_its_own_tim
 
 def test_what_is_parsed_leaves_though_the_next_file_takes_for_ever(parsing: Parsing) -> None:
     work = parsing("text", "stuck")
-    assert heard(work.child, 1) == [m.FileParsed(1, FileEnd("parsed"), ANY)]
+    assert heard(work.child, 1) == [m.FileParsed(1, FileEnd("parsed"), ANY, emitted=100)]
     work.child.kill()
     assert work.segments() == [1]
 
@@ -379,7 +381,7 @@ def test_only_parsers_in_a_row_that_never_begin_a_file_end_the_run(parsing: Pars
         for _ in range(STILLBORN_PARSERS - 1):
             admission.died(newborn)
         admission.file_parsed(m.FileParsed(1, FileEnd("parsed")), work.child)
-        slot.jobs.append(FileJob(1, item("a")))
+        admission._pipeline.lanes[0].give(slot, FileJob(1, item("a")))
     for _ in range(STILLBORN_PARSERS - 1):
         admission.died(newborn)
     admission.died(slot)  # which had begun one
