@@ -13,7 +13,7 @@ import pytest
 
 from engine.errors import UsageError
 from engine.report.__main__ import main
-from engine.report.charts import COLOURS, line_chart, nice_ticks, short
+from engine.report.charts import PLACES, line_chart, nice_ticks, short
 from engine.report.page import page, rates
 from engine.runtime.report.record import RunRecord, read_run
 from engine.runtime.report.series import SERIES_FILE, Sample
@@ -91,12 +91,23 @@ def test_a_chart_draws_each_line_from_its_first_to_its_last_point() -> None:
     checked(drawn)
     assert 'points="70.0,218.0 888.0,28.0"' in drawn
     assert 'points="70.0,123.0 479.0,218.0 888.0,123.0"' in drawn
-    assert drawn.count(COLOURS[0]) == drawn.count(COLOURS[1]) == 2  # the line and its place in the legend
+    assert drawn.count('"line0"') == drawn.count('"line1"') == 2  # the line and its place in the legend
     assert line_chart({"a": [(0, 1)]}, "MiB") == ""
+
+
+def test_a_chart_has_the_values_at_a_bounded_number_of_places() -> None:
+    drawn = line_chart({"a": [(n, n) for n in range(5000)], "b": [(0, 7), (2500, 1500)]}, "MiB")
+    checked(drawn)
+    assert drawn.count('class="at"') == PLACES
+    assert ">20.8 s: a 21, b 7 MiB<" in drawn
+    assert ">4.98k s: a 4.98k, b 1.5k MiB<" in drawn
 
 
 def test_a_rate_is_what_is_gained_between_two_points() -> None:
     assert rates([(0, 0), (1, 10), (3, 40), (3, 40)]) == [(1, 10.0), (3, 15.0)]
+    # The last point is taken when the run ends, perhaps just after another one.
+    assert rates([(0, 0), (1, 10), (2, 20), (2.1, 32)]) == [(1, 10.0), (2.1, 20.0)]
+    assert rates([(0, 0), (0.25, 10)]) == [(0.25, 40.0)]
 
 
 # The page
@@ -113,7 +124,7 @@ def test_a_page_needs_nothing_else_and_shows_names_as_they_are() -> None:
 def test_a_later_invocation_says_that_the_earlier_ones_are_not_shown() -> None:
     assert "earlier ones are not shown" in page(record(run=3))
     assert "earlier ones are not shown" not in page(record(run=1))
-    assert "killed before it could write a summary" in page(record(run=3))
+    assert "<b>killed</b><p>It wrote no summary; the same command goes on.</p>" in page(record(run=3))
 
 
 def test_a_run_that_was_too_short_for_a_series_says_so() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -16,7 +15,14 @@ import adapters
 from adapters.base import Adapter
 from engine import chunkers, parsers
 from engine.api.arguments import arguments_named, in_python
-from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.api.embedding import (
+    EmbeddingModel,
+    EmbedSummary,
+    Failure,
+    TextEmbedConfig,
+    the_config,
+    warn,
+)
 from engine.api.progress import Progress
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
@@ -53,7 +59,7 @@ class Call:
         progress: Progress | None = None,
     ) -> None:
         self._model = model
-        self._config = config or TextEmbedConfig()
+        self._config = the_config(config)
         self._listeners = [on_failure] if on_failure is not None else []
         self._strict = strict
         self._pictures_only = pictures_only
@@ -243,7 +249,7 @@ def _is_text(path: str) -> bool:
 
 
 def _warn_of(failure: Failure) -> None:
-    warnings.warn(str(failure), EmbedWarning, stacklevel=2)
+    warn(str(failure))
 
 
 def _retry_until_available(call: Callable[[], _Result]) -> _Result:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TypeAlias, overload
@@ -25,6 +24,7 @@ from engine.api.embedding import (
     Failure,
     TextEmbedConfig,
     the_model,
+    warn,
 )
 from engine.api.held import Content, HeldInput, items_of
 from engine.api.in_process import Call, OnFailure
@@ -316,6 +316,10 @@ def _with_workers(
 
 def _input(path: Path, folder: bool) -> str:
     """The absolute path. Raises `UsageError` where it is not there, or the other kind of thing."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(
+            f"path: is of type {type(path).__name__}; give a path, or what lies in no file to embed_items"
+        )
     name = os.path.abspath(os.fspath(path))
     check_inputs([name], None)
     if os.path.isdir(name) != folder:
@@ -366,7 +370,7 @@ def _globs(extensions: Sequence[str] | None) -> list[str]:
         if not re.fullmatch(r"[\w.+#~-]+", ending):
             raise UsageError(f"extensions: {extension!r} is not the end of a name such as 'pdf' or '.md'")
         if _has_no_parser(ending):
-            warnings.warn(f"extensions: no parser reads {ending} files", EmbedWarning, stacklevel=4)
+            warn(f"extensions: no parser reads {ending} files")
         patterns.append("*." + "".join(f"[{letter.lower()}{letter.upper()}]" for letter in ending))
     return patterns
 

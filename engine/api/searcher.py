@@ -120,7 +120,7 @@ class IndexSearch:
         """
         if not query.strip():
             raise UsageError("the query is empty: give at least one word")
-        if k < 1:
+        if not isinstance(k, int) or k < 1:
             raise UsageError(f"-k {k}: give a whole number of at least 1")
         models = self._prepare(kinds, filters, hybrid)
         wide = max(k, FUSED_RANKS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import adapters
 from engine.api.arguments import in_python
-from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
+from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig, the_config
 from engine.cli.parser import parse_bytes
 from engine.config import (
     Config,
@@ -51,9 +51,11 @@ def run_processes(
         raise UsageError("workers: give adapter= as a URL, because another process opens the database")
     if url.startswith("memory://"):
         raise UsageError(f"workers: {url} would live and die with another process; name a real database")
+    if not isinstance(workers, int):
+        raise UsageError(f"workers={workers!r}: give a whole number of at least 1")
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("workers: call this from the main thread, because a run handles signals")
-    config = config or TextEmbedConfig()
+    config = the_config(config)
     settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram, quiet)
     # Imported late: a call without workers needs no process.
     from engine.runtime.supervisor import Supervisor
@@ -108,11 +110,11 @@ def _configuration(
 
 def _bytes(max_ram: int | str | None) -> int | None:
     """A size as bytes. Raises `UsageError`."""
-    if not isinstance(max_ram, str):
+    if max_ram is None or isinstance(max_ram, int):
         return max_ram
     try:
         return parse_bytes(max_ram)
-    except ValueError:
+    except (ValueError, AttributeError):
         raise UsageError(f"--max-ram {max_ram!r}: give bytes, or a size such as '8GiB'") from None
 
 

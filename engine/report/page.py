@@ -8,23 +8,19 @@ from html import escape
 from itertools import pairwise
 
 from engine.report.charts import Point, line_chart
+from engine.report.style import STYLE
+from engine.report.tiles import tiles
 from engine.runtime.process.stats import Stats
 from engine.runtime.report.closing import STAGE_NAMES, WAITS, device_of
 from engine.runtime.report.efficiency import UNITS
 from engine.runtime.report.record import RunRecord
-from engine.runtime.report.summary import Memory, SpeedOfLight, Summary
+from engine.runtime.report.summary import SpeedOfLight, Summary
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 960px;
-  margin: 2em auto; padding: 0 1em }
-h1 { font-size: 1.4em; overflow-wrap: anywhere } h2 { font-size: 1.1em; margin: 2em 0 .3em }
-svg { width: 100%; height: auto }
-table { border-collapse: collapse } td, th { padding: .2em .9em .2em 0; text-align: right }
-td:first-child, th:first-child, td.words, th.words { text-align: left } tr { border-bottom: 1px solid #ddd }
-.legend span { margin-right: 1.2em } .legend i { display: inline-block; width: 1em; height: .7em;
-  margin-right: .4em } .advice { font-size: 1.15em } .big { font-size: 2em; font-weight: 600 }
-.note { color: #666 }
-"""
+#: The least share of a plan that a part has to use, and the bytes up to which nothing is worth a word.
+MUCH_LESS, LITTLE = 0.5, 64 * 2**20
+
+#: Seconds over which a rate is measured, at least.
+LEAST_S = 0.5
 
 
 def page(record: RunRecord) -> str:
@@ -32,33 +28,28 @@ def page(record: RunRecord) -> str:
     title = escape(f"Run in {record.run_dir}")
     body = "\n".join(part for part in _parts(record) if part)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
     )
 
 
 def _parts(record: RunRecord) -> Iterator[str]:
     summary = record.summary or Summary()
+    yield tiles(record)
     yield _head(record)
     yield _speed(summary.speed_of_light)
     yield from _charts(record)
     yield _stages(summary.stages)
-    yield _memory(summary.memory, summary.peak_pss_bytes)
-    yield _files(summary)
+    yield _memory(summary)
 
 
 def _head(record: RunRecord) -> str:
     summary = record.summary
-    if record.running:
-        state = "still running"
-    elif summary is None:
-        state = "killed before it could write a summary; run the same command again to continue"
-    else:
-        state = f"{summary.status}, exit code {summary.exit_code}, after {_number(summary.seconds, 1)} s"
     began = ""
     if record.began is not None:
         began = f" that began {datetime.fromtimestamp(record.began, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    lines = [f"<p>{escape(state)}</p>"]
+    lines = []
     if record.run is not None:
         earlier = "; the earlier ones are not shown" if record.run > 1 else ""
         lines.append(f'<p class="note">Invocation {record.run} of this run directory{began}{earlier}.</p>')
@@ -123,8 +114,14 @@ def _charts(record: RunRecord) -> Iterator[str]:
 
 
 def rates(sums: Sequence[Point]) -> list[Point]:
-    """What a growing sum gains a second between each two points, at the later one."""
-    return [(t2, max(0.0, (s2 - s1) / (t2 - t1))) for (t1, s1), (t2, s2) in pairwise(sums) if t2 > t1]
+    """What a growing sum gains a second between each two points, at the later one. Of points closer together
+    than `LEAST_S` the later counts: what happens to be booked in a moment is no rate."""
+    kept: list[Point] = []
+    for point in sums:
+        if len(kept) > 1 and point[0] - kept[-1][0] < LEAST_S:
+            kept.pop()
+        kept.append(point)
+    return [(t2, max(0.0, (s2 - s1) / (t2 - t1))) for (t1, s1), (t2, s2) in pairwise(kept) if t2 > t1]
 
 
 def _chart(title: str, lines: Mapping[str, Sequence[Point]], unit: str, most: float | None = None) -> str:
@@ -147,21 +144,32 @@ def _stages(stages: Mapping[str, Stats]) -> str:
     )
 
 
-def _memory(memory: Memory, peaks: Mapping[str, int]) -> str:
+def _memory(summary: Summary) -> str:
+    memory = summary.memory
     if not memory.limit_bytes:
         return ""
     parts = memory.plan.parts if memory.plan else {}
-    names = list(dict.fromkeys([*parts, *(name for name in peaks if name != "total")]))
-    rows = [[name, _mebibytes(parts.get(name)), _mebibytes(peaks.get(name))] for name in names]
-    rows.append(["together", _mebibytes(sum(parts.values()) or None), _mebibytes(peaks.get("total"))])
+    peaks = {"in flight": summary.peak_in_flight_bytes, **summary.peak_pss_bytes}
+    whole, most = sum(parts.values()) or None, peaks.pop("total", None)
+    rows = [(name, parts.get(name), peaks.get(name)) for name in dict.fromkeys([*parts, *peaks])]
+    rows.append(("together", whole, most))
     limit = f"at most {_mebibytes(memory.limit_bytes)} ({memory.limit_source})"
-    return f"<h2>Memory: {escape(limit)}</h2>\n" + _table(["part", "planned", "highest PSS"], rows)
+    return f"<h2>Memory: {escape(limit)}</h2>\n" + _table(
+        ["part", "planned", "highest", ""],
+        ([name, _mebibytes(plan), _mebibytes(peak), _remark(plan, peak)] for name, plan, peak in rows),
+        words=(3,),
+    )
 
 
-def _files(summary: Summary) -> str:
-    rows = [[f"files {name}", _number(count, 0)] for name, count in vars(summary.files).items() if count]
-    rows += [[f"chunks {name}", _number(count, 0)] for name, count in vars(summary.chunks).items() if count]
-    return "<h2>Files and chunks</h2>\n" + _table(["what", "count"], rows) if rows else ""
+def _remark(planned: int | None, peak: int | None) -> str:
+    """Where what a part took is far from what was planned."""
+    if planned is None or peak is None:
+        return ""
+    if peak > planned:
+        return f"{_mebibytes(peak - planned)} more than planned"
+    if peak < MUCH_LESS * planned and planned - peak > LITTLE:
+        return f"{100 * peak / planned:.0f} % of the plan, which is for larger files and batches"
+    return ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = ()) -> str:

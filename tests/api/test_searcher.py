@@ -169,6 +169,7 @@ def test_a_lancedb_is_searched_by_many_threads(
     [
         ({"query": " "}, "the query is empty"),
         ({"query": ["a", "b"]}, "give one text"),
+        ({"query": "a", "k": "many"}, r"^k=many: give a whole number"),
         ({"query": "a", "k": 0}, "^k=0: "),
         ({"query": "a", "kind": "sound"}, "kind='sound': give 'text' or 'image'"),
         ({"query": "a", "hybrid": True}, "^hybrid=: .*can't search by words"),
