@@ -166,6 +166,9 @@ class Adapter(ABC):
         """
         raise UsageError(f"{self.scheme}:// can't search by words")
 
+    def check_writer(self) -> None:  # noqa: B027 - a hook: most databases take any number of writers
+        """Called at preflight: raises `UsageError` while another process writes to what takes one writer."""
+
     def prepare(self) -> None:  # noqa: B027 - a hook: most databases need nothing
         """Called once before a run's first write (an index may turn its refresh off here)."""
 

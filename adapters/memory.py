@@ -10,7 +10,7 @@ from typing import Any
 from adapters.base import Adapter, AdapterOptions, Capabilities
 from adapters.database import Database
 from adapters.schema import as_row, merged, refusals
-from engine.errors import UsageError
+from engine.errors import IndexLostError, UsageError
 from engine.records import IndexSchema, Record
 
 
@@ -101,5 +101,5 @@ class MemoryAdapter(Adapter):
     def _existing(self) -> _Index:
         index = _INDEXES.get(self._name)
         if index is None:
-            raise UsageError(f"memory://{self._name}: the index does not exist (any more)")
+            raise IndexLostError(f"memory://{self._name}: the index does not exist (any more)")
         return index

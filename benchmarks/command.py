@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.memory import figures
+from engine.runtime.report.summary import Summary, read_summary
 
 
 class BenchError(Exception):
@@ -51,3 +52,10 @@ def run_case(
         print(f"{args.case}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def summary_of(run_dir: Path) -> Summary:
+    """The summary that a run left. Raises `BenchError` where there is none."""
+    if (summary := read_summary(run_dir)) is None:
+        raise BenchError(f"no summary in {run_dir}")
+    return summary

@@ -128,7 +128,7 @@ def main() -> int:
     for row in results:
         print(f"{row.what:<26}{row.count:>7}{row.largest:>18.2e}{row.mean:>12.2e}")
     if args.json:
-        content = {"results": [asdict(row) for row in results], "environment": environment()}
+        content = {"results": [asdict(row) for row in results], "environment": vars(environment())}
         args.json.write_text(json.dumps(content, indent=2))
     return 0
 

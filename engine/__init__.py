@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         embed_directory,
         embed_file,
         embed_image_directory,
+        embed_items,
         embed_query,
         embed_texts,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "embed_directory",
     "embed_file",
     "embed_image_directory",
+    "embed_items",
     "embed_query",
     "embed_texts",
 ]

@@ -185,6 +185,7 @@ class RunConfig(_Checked):
     grace: float = _seconds(60.0)
     dry_run: bool = False
     quiet: bool = False
+    verbose: bool = False
     log_level: str = "info"
     memory_trace: str | None = None
 

@@ -39,6 +39,10 @@ class SchemaMismatchError(UsageError):
     """The index exists, but was made with another model, dimension or schema version."""
 
 
+class IndexLostError(UsageError):
+    """The index that this run has written to was deleted or replaced meanwhile."""
+
+
 class ModelNotFoundError(UsageError):
     """No weights were found under the name given, anywhere that was looked."""
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,13 @@ from engine.cli.parser import command_parser, seconds
 from engine.cli.terminal import harmless, say
 from engine.errors import DatabaseUnavailableError
 from engine.machine.environment import set_child_environment
+from engine.runtime.report.closing import files_line
 from engine.verify import as_lines
 
 if TYPE_CHECKING:
     from engine.fleet.finish import Merged
 
-#: Seconds between two tries with a database that is away.
+#: Seconds between two tries while the database doesn't answer.
 RETRY_S = 5.0
 
 
@@ -33,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(args)
 
 
-def _patiently(run_dir: Path, args: argparse.Namespace) -> Merged:
-    """Every step may be done again, and the tasks have met this database: one that is away is waited for."""
+def _retry_until_available(run_dir: Path, args: argparse.Namespace) -> Merged:
+    """Merge; repeat it while the database doesn't answer, until the deadline: every step may be repeated."""
     from engine.fleet.finish import merge
 
     ends, waiting = time.monotonic() + args.database_deadline, False
@@ -52,31 +54,30 @@ def _patiently(run_dir: Path, args: argparse.Namespace) -> Merged:
 
 def _run(args: argparse.Namespace) -> int:
     run_dir = Path(args.run_dir).absolute()
-    merged = _patiently(run_dir, args)
+    merged = _retry_until_available(run_dir, args)
+    summary = merged.summary
     if args.json:
-        print(json.dumps(merged.summary))
-        return merged.exit_code
-    files = merged.summary["files"]
-    parts = [f"{count:,} {name}" for name, count in files.items() if count and name != "discovered"]
-    print(f"tasks: {merged.summary['tasks']:,}")
-    print(f"files: {files['discovered']:,} found: {', '.join(parts) or 'nothing to do'}")
-    totals = merged.summary["totals"]
-    print(f"index: {totals['records']:,} records of {totals['files']:,} files")
+        print(json.dumps(asdict(summary)))
+        return summary.exit_code
+    print(f"tasks: {summary.tasks:,}")
+    print(files_line(summary.files))
+    print(f"index: {summary.totals.records:,} records of {summary.totals.files:,} files")
     if merged.difference is not None:
         for line in as_lines(merged.difference):
             print(line)
-    for line in merged.unfinished[:10]:
+    for line in summary.not_done[:10]:
         print(f"not done: {harmless(line)}")
-    if merged.unfinished:
+    if summary.not_done:
         print(
-            f"stopped: {len(merged.unfinished):,} tasks are not done, nothing was published; run them again"
-            " with the same options, then this command"
+            f"stopped: {len(summary.not_done):,} tasks are not done, so nothing was published; run them again"
+            " with the same options, then run this command again"
         )
     elif not merged.difference or not merged.difference.agrees:
         repair = f"python -m engine.verify --run-dir {run_dir} --adapter {args.adapter} --repair"
-        print(f"error: mend it with {repair}")
-    print(f"{merged.status} after {merged.seconds:.1f} s; summary in {run_dir / 'summary.json'}")
-    return merged.exit_code
+        print(f"error: ledgers and database differ; repair with {repair}")
+    seconds = sum(summary.merge_steps_s.values())
+    print(f"{summary.status} after {seconds:.1f} s; summary in {run_dir / 'summary.json'}")
+    return summary.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--adapter", required=True, metavar="URL", help="the index")
     add("--prune", action="store_true", help="delete the records of files that left the corpus")
     add("--database-deadline", type=seconds, default=900.0, metavar="SECONDS",
-        help="longest wait for a database that is away (default 900)")  # fmt: skip
+        help="longest wait for a database that doesn't answer (default 900)")  # fmt: skip
     add("--json", action="store_true", help="print the summary as one JSON object")
     return parser
 

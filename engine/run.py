@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Sequence
 
 from engine.cli.exits import command, run_and_exit
@@ -28,7 +30,9 @@ def _run(argv: Sequence[str] | None = None) -> int:
     from engine.runtime.supervisor import Supervisor
 
     check_fleet(config)
-    return Supervisor(config).run()
+    arguments = sys.argv[1:] if argv is None else argv
+    line = shlex.join(["python", "-m", "engine.run", *arguments])
+    return Supervisor(config, command=f"cd {shlex.quote(os.getcwd())} && {line}").run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

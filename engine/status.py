@@ -1,107 +1,135 @@
-"""`python -m engine.status --run-dir DIR`: where a run stands, also while it runs."""
+"""`python -m engine.status --run-dir DIR`: where a run has got to, also while it runs."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from engine.cli.exits import command, run_and_exit
 from engine.cli.parser import command_parser
 from engine.cli.terminal import harmless
-from engine.errors import EXIT_DONE
-from engine.runtime.report.status import Failures, Standing, merged, standings
+from engine.errors import EXIT_DONE, UsageError
+from engine.runtime.report.status import Failures, RunState, find_runs, merged, read_states
+from engine.runtime.report.summary import Status, Summary
 
 
 @command("status")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for what is no run directory."""
     args = _parser().parse_args(argv)
-    folder = Path(args.run_dir)
-    stands = standings(folder)
+    named = Path(args.run_dir or ".")
+    runs = find_runs(named)
+    if not runs and args.run_dir is None:
+        raise UsageError("no run directory here, nor in runs/; name one by --run-dir")
+    if len(runs) > 1:
+        each = [(run, read_states(run, ledgers=False)) for run in runs]
+        if args.json:
+            print(json.dumps({"run_dirs": [as_dict(run, states) for run, states in each]}))
+        else:
+            for line in listed(each):
+                print(harmless(line))
+        return EXIT_DONE
+    folder = runs[0] if runs else named
+    states = read_states(folder)
     if args.json:
-        print(json.dumps(as_dict(folder, stands)))
+        print(json.dumps(as_dict(folder, states)))
     else:
-        for line in as_lines(folder, stands):
+        for line in as_lines(folder, states):
             print(harmless(line))
     return EXIT_DONE
 
 
-def as_dict(folder: Path, stands: Sequence[Standing]) -> dict[str, object]:
+def listed(runs: Iterable[tuple[Path, Sequence[RunState]]]) -> Iterator[str]:
+    """Several run directories, two lines for each."""
+    for folder, states in runs:
+        if len(states) == 1:
+            yield f"{folder}: {_state(states[0])}"
+        else:
+            yield f"{folder}: {len(states)} shards, {sum(each.owner is not None for each in states)} running"
+        yield f"    {states[0].command or 'its command is not known'}"
+    yield "name one by --run-dir for more"
+
+
+def as_dict(folder: Path, states: Sequence[RunState]) -> dict[str, object]:
     """For `--json`: the sum, and each run directory below."""
-    files, records, failures = merged(list(stands))
+    files, records, failures = merged(list(states))
     return {
         "run_dir": str(folder),
-        "running": any(each.owner is not None for each in stands),
+        "running": any(each.owner is not None for each in states),
         "files": files,
         "records": records,
         "failures": [asdict(one) for one in failures],
-        "runs": [asdict(each) for each in stands],
+        "runs": [asdict(each) for each in states],
     }
 
 
-def as_lines(folder: Path, stands: Sequence[Standing]) -> Iterator[str]:
+def as_lines(folder: Path, states: Sequence[RunState]) -> Iterator[str]:
     """What a person reads: a run at length; of shards the sum, and a line for each."""
-    files, records, failures = merged(list(stands))
-    if len(stands) == 1:
-        (only,) = stands
+    files, records, failures = merged(list(states))
+    if len(states) == 1:
+        (only,) = states
         yield f"{only.run_dir}: {_state(only)}"
+        if only.command:
+            yield f"command: {only.command}"
         if only.adapter:
             yield f"adapter: {only.adapter}"
         if only.status:
-            yield from _progress(only.status)
+            yield from _progress(only.status, "this run" if only.owner else "the killed run")
         elif only.owner is None and only.summary:
             yield f"last run: {_summary(only.summary)}"
     else:
-        running = sum(each.owner is not None for each in stands)
-        yield f"{folder}: {len(stands)} shards, {running} running"
-        for each in stands:
+        running = sum(each.owner is not None for each in states)
+        yield f"{folder}: {len(states)} shards, {running} running"
+        for each in states:
             name = Path(each.run_dir).name
-            yield f"  {name}: {_state(each)}; {_files(each)}, {each.records:,} records"
-    if all(each.ledger_read for each in stands):
+            yield f"  {name}: {_state(each)}; {sum(each.files.values()):,} files, {each.records:,} records"
+    if all(each.ledger_read for each in states):
         yield f"ledger: {_counts(files) or 'no files yet'}; {records:,} records acknowledged"
     else:
         yield "ledger: not read while a run writes it on a network file system"
     yield from _failures(failures)
 
 
-def _state(stands: Standing) -> str:
-    """Running or not, and what the last run came to."""
-    owner = stands.owner
+def _state(state: RunState) -> str:
+    """Running or not, and how the last run ended."""
+    owner = state.owner
     if owner is not None:
-        return f"running, process {owner.pid} on {owner.host}, last sign {owner.age_s:.0f} s ago"
-    if stands.summary is None:
+        return f"running, process {owner.pid} on {owner.host}, last heartbeat {owner.age_s:.0f} s ago"
+    if state.killed:
+        return f"not running; the last run was killed {_ago(state.status_age_s)}, and its command goes on"
+    if (summary := state.summary) is None:
         return "not running; no run has come to an end yet"
-    status, code = stands.summary.get("status"), stands.summary.get("exit_code")
-    return f"not running; the last run that ended: {status}, exit code {code}, {_ago(stands.summary_age_s)}"
+    ended = f"{summary.status}, exit code {summary.exit_code}, {_ago(state.summary_age_s)}"
+    return f"not running; the last run that ended: {ended}"
 
 
-def _progress(status: dict[str, Any]) -> Iterator[str]:
-    """What a running run says of itself."""
-    counts, chunks, rates = (status.get(name, {}) for name in ("files", "chunks", "throughput"))
-    yield f"this run: {status.get('seconds', 0):,.0f} s; files: {_counts(counts) or 'none yet'}"
+def _progress(status: Status, which: str) -> Iterator[str]:
+    """What a run reports that is running, or did before it was killed."""
+    chunks, rates, in_flight = status.chunks, status.throughput, status.in_flight_bytes
+    yield f"{which}: {status.seconds:,.0f} s; files: {_counts(vars(status.files)) or 'none yet'}"
+    if status.progress.bytes_total:
+        yield f"progress: {status.progress.line()}"
     yield (
-        f"chunks: {chunks.get('text', 0):,} text and {chunks.get('image', 0):,} image embedded,"
-        f" {chunks.get('indexed', 0):,} records written, {chunks.get('deleted', 0):,} deleted"
+        f"chunks: {chunks.text:,} text and {chunks.image:,} image embedded,"
+        f" {chunks.indexed:,} records written, {chunks.deleted:,} deleted"
     )
     yield (
-        f"rates: {rates.get('chunks_per_s', 0):,.1f} chunks/s, {rates.get('tokens_per_s', 0):,.0f} tokens/s,"
-        f" {rates.get('images_per_s', 0):,.1f} images/s"
+        f"rates since the start: {rates.chunks_per_s:,.1f} chunks/s, {rates.tokens_per_s:,.0f} tokens/s,"
+        f" {rates.images_per_s:,.1f} images/s"
     )
-    in_flight, peak = status.get("in_flight_bytes"), status.get("peak_in_flight_bytes", 0)
     now = "" if in_flight is None else f"{in_flight / 2**20:,.1f} MiB, "
-    yield f"in flight: {now}at most {peak / 2**20:,.1f} MiB so far"
-    yield f"database: {status.get('database') or 'answers'}"
+    yield f"in flight: {now}at most {status.peak_in_flight_bytes / 2**20:,.1f} MiB so far"
+    yield f"database: {status.database or 'answers'}"
 
 
-def _summary(summary: dict[str, Any]) -> str:
-    files, rates = summary.get("files", {}), summary.get("throughput", {})
+def _summary(summary: Summary) -> str:
+    rates = summary.throughput
     return (
-        f"{summary.get('seconds', 0):,.1f} s; files: {_counts(files) or 'none'};"
-        f" {rates.get('chunks_per_s', 0):,.1f} chunks/s, {rates.get('tokens_per_s', 0):,.0f} tokens/s"
+        f"{summary.seconds:,.1f} s; files: {_counts(vars(summary.files)) or 'none'};"
+        f" {rates.chunks_per_s:,.1f} chunks/s, {rates.tokens_per_s:,.0f} tokens/s over the whole run"
     )
 
 
@@ -116,11 +144,7 @@ def _failures(failures: Sequence[Failures]) -> Iterator[str]:
         yield f"{one.count:>8,}  {one.stage}: {one.error_type}, such as {where}: {one.example['message']}"
 
 
-def _files(stands: Standing) -> str:
-    return f"{sum(stands.files.values()):,} files"
-
-
-def _counts(counts: dict[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
@@ -134,9 +158,17 @@ def _ago(seconds: float | None) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("status", "Tell where a run stands, also while it runs, and what failed and why.")
+    parser = command_parser(
+        "status",
+        "Show how far a run has come, also while it runs, and what failed and why.",
+        {
+            "": "the run in this folder or its runs/; where there are several, a list of them",
+            "--run-dir runs/0a1b2c --json": "one run, for programs",
+        },
+    )
     add = parser.add_argument
-    add("--run-dir", required=True, metavar="DIR", help="of engine.run, or one with shards/")
+    add("--run-dir", metavar="DIR",
+        help="of engine.run, or one with shards/ or with run directories (default: this folder)")  # fmt: skip
     add("--json", action="store_true", help="one JSON object on standard output")
     return parser
 

@@ -450,8 +450,26 @@ class TestArguments:
     ) -> None:
         with pytest.raises(UsageError, match="chunk size 5000"):
             engine.embed_directory(folder, model, config=engine.TextEmbedConfig(chunk_size=5000))
-        with pytest.raises(UsageError, match="buffer_size 0"):
-            engine.TextEmbedConfig(buffer_size=0)
+        for number in (0, "many", 1.5):
+            with pytest.raises(UsageError, match=f"^buffer_size={number!r}: give a whole number"):
+                engine.TextEmbedConfig(buffer_size=number)  # type: ignore[arg-type]
+
+    def test_what_is_of_another_type_is_refused_by_its_name(
+        self, model: engine.EmbeddingModel, folder: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(UsageError, match=r"^path: is of type bytes; .*embed_items"):
+            engine.embed_file(b"%PDF-1.7", model)  # type: ignore[call-overload]
+        with pytest.raises(UsageError, match=r"^config: is of type dict; give a TextEmbedConfig"):
+            engine.embed_directory(folder, model, config={"chunk_size": 64})  # type: ignore[call-overload]
+        with pytest.raises(UsageError, match=r"^text_model: is of type int; give a model's name"):
+            engine.EmbeddingModel(3)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"^workers='two': give a whole number"):
+            engine.embed_directory(
+                folder,
+                model,
+                adapter=f"lancedb://{tmp_path}/db",
+                workers="two",  # type: ignore[call-overload]
+            )
 
     @pytest.mark.parametrize("name", ["source", "1st", "a b", ""])
     def test_a_field_that_can_not_be_one_is_refused(self, name: str) -> None:
@@ -481,8 +499,9 @@ class TestArguments:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         monkeypatch.setenv("VECTOR_ENGINE_CACHE", str(tmp_path))
         model = engine.EmbeddingModel.from_pretrained("stand-in:16")
-        with pytest.warns(engine.EmbedWarning, match="demonstration CLIP"):
+        with pytest.warns(engine.EmbedWarning, match="a real model with image_model=") as warned:
             assert model.image.name == "demo-clip"
+        assert warned[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert model.image.name == "demo-clip"

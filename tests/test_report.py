@@ -13,10 +13,11 @@ import pytest
 
 from engine.errors import UsageError
 from engine.report.__main__ import main
-from engine.report.charts import COLOURS, line_chart, nice_ticks, short
+from engine.report.charts import PLACES, line_chart, nice_ticks, short
 from engine.report.page import page, rates
 from engine.runtime.report.record import RunRecord, read_run
-from engine.runtime.report.series import GROWING, LEVELS, SERIES_FILE
+from engine.runtime.report.series import SERIES_FILE, Sample
+from engine.runtime.report.summary import Summary
 from tests.integration.runs import Corpus
 
 #: Elements that HTML doesn't end.
@@ -55,9 +56,9 @@ def checked(text: str) -> Whole:
 
 
 def record(points: int = 10, **fields: Any) -> RunRecord:
-    columns = {name: [10.0 * n for n in range(points)] for name in (*GROWING, *LEVELS)}
-    columns["seconds"] = [float(n) for n in range(points)]
-    given = {"run": 1, "running": False, "summary": None, "columns": columns, "buffer": 100, "began": 0.0}
+    values = [(10.0 * n,) * (len(Sample._fields) - 1) for n in range(points)]
+    samples = [Sample(float(n), *each) for n, each in enumerate(values)]
+    given = {"run": 1, "running": False, "summary": None, "samples": samples, "buffer": 100, "began": 0.0}
     return RunRecord("/tmp/<run>", **(given | fields))
 
 
@@ -90,12 +91,23 @@ def test_a_chart_draws_each_line_from_its_first_to_its_last_point() -> None:
     checked(drawn)
     assert 'points="70.0,218.0 888.0,28.0"' in drawn
     assert 'points="70.0,123.0 479.0,218.0 888.0,123.0"' in drawn
-    assert drawn.count(COLOURS[0]) == drawn.count(COLOURS[1]) == 2  # the line and its place in the legend
+    assert drawn.count('"line0"') == drawn.count('"line1"') == 2  # the line and its place in the legend
     assert line_chart({"a": [(0, 1)]}, "MiB") == ""
 
 
+def test_a_chart_has_the_values_at_a_bounded_number_of_places() -> None:
+    drawn = line_chart({"a": [(n, n) for n in range(5000)], "b": [(0, 7), (2500, 1500)]}, "MiB")
+    checked(drawn)
+    assert drawn.count('class="at"') == PLACES
+    assert ">20.8 s: a 21, b 7 MiB<" in drawn
+    assert ">4.98k s: a 4.98k, b 1.5k MiB<" in drawn
+
+
 def test_a_rate_is_what_is_gained_between_two_points() -> None:
-    assert rates([0, 1, 3, 3], [0, 10, 40, 40]) == [(1, 10.0), (3, 15.0)]
+    assert rates([(0, 0), (1, 10), (3, 40), (3, 40)]) == [(1, 10.0), (3, 15.0)]
+    # The last point is taken when the run ends, perhaps just after another one.
+    assert rates([(0, 0), (1, 10), (2, 20), (2.1, 32)]) == [(1, 10.0), (2.1, 20.0)]
+    assert rates([(0, 0), (0.25, 10)]) == [(0.25, 40.0)]
 
 
 # The page
@@ -112,14 +124,14 @@ def test_a_page_needs_nothing_else_and_shows_names_as_they_are() -> None:
 def test_a_later_invocation_says_that_the_earlier_ones_are_not_shown() -> None:
     assert "earlier ones are not shown" in page(record(run=3))
     assert "earlier ones are not shown" not in page(record(run=1))
-    assert "it was killed" in page(record(run=3))
+    assert "<b>killed</b><p>It wrote no summary; the same command goes on.</p>" in page(record(run=3))
 
 
 def test_a_run_that_was_too_short_for_a_series_says_so() -> None:
     text = page(record(points=1))
     checked(text)
     assert "No time series" in text
-    checked(page(record(columns={}, run=None, began=None)))
+    checked(page(record(samples=(), run=None, began=None)))
 
 
 # The command, over a real run
@@ -157,7 +169,7 @@ def test_a_run_s_page_has_its_speed_stages_and_memory(tmp_path: Path) -> None:
     assert "advice" not in again.err
     light = json.loads((corpus.run_dir / "summary.json").read_text())["speed_of_light"]
     assert (light["ratio"], light["bottleneck"]) == (None, None)
-    assert light["advice"] == "nothing was embedded, so there is no speed to speak of"
+    assert light["advice"] == "nothing was embedded, so there is no speed to measure"
     assert main(["--run-dir", str(corpus.run_dir)]) == 0
     assert "Invocation 2" in (corpus.run_dir / "report.html").read_text(encoding="utf-8")
 
@@ -200,7 +212,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Ca
     assert "no such directory" in refused(tmp_path / "none")
     assert "no ledger.sqlite there" in refused(tmp_path)
     (tmp_path / "ledger.sqlite").touch()
-    assert "neither series.json nor summary.json" in refused(tmp_path)
+    assert "neither series.json nor a readable summary.json" in refused(tmp_path)
     for damaged in (
         "{",
         "[]",
@@ -224,13 +236,13 @@ def test_a_directory_of_shards_names_one_of_them(tmp_path: Path) -> None:
 
 def test_a_summary_of_an_earlier_invocation_is_not_this_one_s(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").touch()
-    names = [*GROWING, *LEVELS]
+    names = Sample._fields
     told = {"run": 2, "began": 0.0, "buffer": None, "columns": names, "points": [[1.0] * len(names)]}
     (tmp_path / SERIES_FILE).write_text(json.dumps(told))
     (tmp_path / "summary.json").write_text(json.dumps({"run": 1, "status": "complete"}))
     assert read_run(tmp_path).summary is None
     (tmp_path / "summary.json").write_text(json.dumps({"run": 2, "status": "complete"}))
-    assert read_run(tmp_path).summary == {"run": 2, "status": "complete"}
+    assert read_run(tmp_path).summary == Summary(run=2, status="complete")
 
 
 def test_the_command_says_where_the_page_is(tmp_path: Path) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,25 +18,36 @@ from engine.runtime.ledger.items import FailureRow
 from engine.runtime.ledger.segments import Acknowledged
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.report import run_directory as rundir
+from engine.runtime.report.summary import (
+    Chunks,
+    Files,
+    Status,
+    Summary,
+    Throughput,
+    read_status,
+    write_status,
+    write_summary,
+)
 from engine.status import main
+from tests.integration.runs import Corpus, kill_group, wait_until
 from tests.items import item
 
-SUMMARY = {
-    "status": "complete_with_failures",
-    "exit_code": 3,
-    "seconds": 12.5,
-    "files": {"discovered": 3, "indexed": 2, "failed": 1},
-    "throughput": {"chunks_per_s": 4.25, "tokens_per_s": 1000.0, "images_per_s": 0.0},
-}
+SUMMARY = Summary(
+    status="complete_with_failures",
+    exit_code=3,
+    seconds=12.5,
+    files=Files(discovered=3, indexed=2, failed=1),
+    throughput=Throughput(4.25, 1000.0),
+)
 
-STATUS = {
-    "database": "it does not answer",
-    "files": {"discovered": 30, "indexed": 20, "pending": 10},
-    "chunks": {"text": 4000, "image": 5, "indexed": 3900, "deleted": 7},
-    "seconds": 61.0,
-    "throughput": {"chunks_per_s": 65.5, "tokens_per_s": 12_345.0, "images_per_s": 0.1},
-    "peak_in_flight_bytes": 3 * 2**20,
-}
+STATUS = Status(
+    database="it does not answer",
+    files=Files(discovered=30, indexed=20, pending=10),
+    chunks=Chunks(text=4000, image=5, indexed=3900, deleted=7),
+    seconds=61.0,
+    throughput=Throughput(65.5, 12_345.0, 0.1),
+    peak_in_flight_bytes=3 * 2**20,
+)
 
 
 def fill(folder: Path, failures: int = 2) -> Path:
@@ -60,13 +76,14 @@ def test_a_run_that_has_ended_is_told_by_its_summary_and_its_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fill(tmp_path / "run")
-    rundir.write_summary(folder, SUMMARY)
+    write_summary(folder, SUMMARY)
     lines = told(capsys, folder).splitlines()
     ended = "the last run that ended: complete_with_failures, exit code 3"
     assert lines[0].startswith(f"{folder}: not running; {ended}, ")
     assert lines[1:] == [
         "adapter: lancedb:///db",
-        "last run: 12.5 s; files: 3 discovered, 2 indexed, 1 failed; 4.2 chunks/s, 1,000 tokens/s",
+        "last run: 12.5 s; files: 3 discovered, 2 indexed, 1 failed; 4.2 chunks/s, 1,000 tokens/s"
+        " over the whole run",
         "ledger: 2 indexed, 1 partial; 6 records acknowledged",
         "failures: 3, by reason:",
         "       2  parse: damaged-page, such as /c \\x1b[31m (page 1): font 0",
@@ -77,31 +94,35 @@ def test_a_run_that_has_ended_is_told_by_its_summary_and_its_ledger(
 
 def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fill(tmp_path / "run")
-    rundir.write_summary(folder, SUMMARY)
+    write_summary(folder, SUMMARY)
     lock = rundir.claim(folder)
-    rundir.write_status(folder, STATUS)
+    write_status(folder, STATUS)
     lines = told(capsys, folder).splitlines()
     assert "running, process" in lines[0]
     assert lines[2:7] == [
         "this run: 61 s; files: 30 discovered, 20 indexed, 10 pending",
         "chunks: 4,000 text and 5 image embedded, 3,900 records written, 7 deleted",
-        "rates: 65.5 chunks/s, 12,345 tokens/s, 0.1 images/s",
+        "rates since the start: 65.5 chunks/s, 12,345 tokens/s, 0.1 images/s",
         "in flight: at most 3.0 MiB so far",
         "database: it does not answer",
     ]
-    rundir.write_status(folder, {**STATUS, "in_flight_bytes": 2**20, "database": None})
+    write_status(folder, replace(STATUS, in_flight_bytes=2**20, database=None))
     text = told(capsys, folder)
     assert "in flight: 1.0 MiB, at most 3.0 MiB so far" in text
     assert "database: answers" in text
     lock.release()
-    # What a killed run left behind says nothing of a running one.
-    assert "this run" not in told(capsys, folder)
+    # A run that ends by itself takes this along: it was killed.
+    lines = told(capsys, folder).splitlines()
+    assert "not running; the last run was killed 0 s ago, and its command goes on" in lines[0]
+    assert lines[2] == "the killed run: 61 s; files: 30 discovered, 20 indexed, 10 pending"
+    rundir.remove_status(folder)
+    assert "complete_with_failures, exit code 3" in told(capsys, folder)
 
 
 def test_shards_are_summed_and_each_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         fill(tmp_path / "shards" / f"{number}-of-3", failures=number)
-    rundir.write_summary(tmp_path / "shards" / "1-of-3", SUMMARY)
+    write_summary(tmp_path / "shards" / "1-of-3", SUMMARY)
     lock = rundir.claim(tmp_path / "shards" / "2-of-3")
     lines = told(capsys, tmp_path).splitlines()
     found = json.loads(told(capsys, tmp_path, "--json"))
@@ -121,7 +142,7 @@ def test_shards_are_summed_and_each_has_a_line(tmp_path: Path, capsys: pytest.Ca
         ("refused", 3),
         ("damaged-page", 3),
     ]
-    assert [run["summary"] for run in found["runs"]] == [None, SUMMARY, None]
+    assert [run["summary"] for run in found["runs"]] == [None, asdict(SUMMARY), None]
     assert found["runs"][2]["owner"]["pid"] > 0
 
 
@@ -158,5 +179,77 @@ def test_what_is_no_run_directory_is_refused_in_one_line(
     captured = capsys.readouterr()
     assert "not a readable ledger" in captured.err
     assert len(captured.err.splitlines()) == 1
-    assert main(["--json"]) == 2
-    assert "--run-dir" in capsys.readouterr().err
+
+
+# Without a name
+
+
+def test_the_only_run_here_or_in_runs_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "engine.status: no run directory here, nor in runs/; name one by --run-dir\n"
+    )
+    fill(tmp_path / "runs/0a1b2c")
+    for arguments in ([], ["--run-dir", "runs"]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.startswith("runs/0a1b2c: not running; ")
+    monkeypatch.chdir(tmp_path / "runs/0a1b2c")
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith(".: not running; ")
+
+
+def test_several_runs_are_listed_with_their_commands_the_newest_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for age, name in ((300, "runs/old"), (200, "mine"), (100, "runs/new")):
+        folder = fill(tmp_path / name)
+        rundir.write_command(folder, f"cd /x && python -m engine.run {name}")
+        write_summary(folder, SUMMARY)
+        for file in folder.iterdir():
+            os.utime(file, (time.time() - age,) * 2)
+    fill(tmp_path / "runs/shared/shards/0-of-2")
+    fill(tmp_path / "runs/shared/shards/1-of-2")
+    (tmp_path / "docs").mkdir()
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ended = "not running; the last run that ended: complete_with_failures, exit code 3"
+    assert lines == [
+        "runs/shared: 2 shards, 0 running",
+        "    its command is not known",
+        f"runs/new: {ended}, 2 min ago",
+        "    cd /x && python -m engine.run runs/new",
+        f"mine: {ended}, 3 min ago",
+        "    cd /x && python -m engine.run mine",
+        f"runs/old: {ended}, 5 min ago",
+        "    cd /x && python -m engine.run runs/old",
+        "name one by --run-dir for more",
+    ]
+    assert main(["--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["run_dirs"]
+    assert [each["run_dir"] for each in listed] == ["runs/shared", "runs/new", "mine", "runs/old"]
+
+
+def test_a_run_that_was_killed_tells_how_far_it_had_come_and_with_which_command(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    for number in range(20):
+        corpus.write(f"{number}.txt", "Some words of a file. " * 2000)
+    status = [sys.executable, "-m", "engine.status", "--run-dir", str(corpus.run_dir)]
+    with corpus.started(text_model="stand-in:16@20000") as process:
+        wait_until(lambda: (found := read_status(corpus.run_dir)) and found.progress.bytes_done)
+        running = subprocess.run(status, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert "\nthis run: " in running
+        kill_group(process.pid)
+        process.wait(120)
+    killed = subprocess.run(status, capture_output=True, text=True, timeout=120, check=True).stdout
+    for line in (
+        "not running; the last run was killed ",
+        f"\ncommand: cd {os.getcwd()} && python -m engine.run {corpus.files} --adapter ",
+        "\nthe killed run: ",
+        "\nprogress: ",
+        " tok/s · ",
+    ):
+        assert line in killed

@@ -18,7 +18,7 @@ from adapters.elasticsearch.generations import Generations, Index, loading_alias
 from adapters.elasticsearch.location import Location, reason_of
 from adapters.elasticsearch.version import BASE64_VECTORS, server_version
 from adapters.schema import merged, model_of, refusals
-from engine.errors import DatabaseUnavailableError, EngineError, UsageError
+from engine.errors import DatabaseUnavailableError, EngineError, IndexLostError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 #: Records in one page of a scan: about 8 MB of JSON with vectors of 384 dimensions.
@@ -311,7 +311,7 @@ class ElasticsearchAdapter(Adapter):
         if self._written_to is None or self._schema is None:
             index = self._find()
             if index is None:
-                raise UsageError(f"{self._location.url}: no index there to write to")
+                raise IndexLostError(f"{self._location.url}: no index there to write to")
             self._written_to = index
             self._schema = mapping.stored_schema(index.mapping, self._location.url)
         return self._written_to, self._schema
@@ -332,7 +332,7 @@ class ElasticsearchAdapter(Adapter):
                 found = {}
         uuids = {entry["settings"]["index"]["uuid"] for entry in found.values()}
         if self._written_to is None or uuids != {self._written_to.uuid}:
-            raise UsageError(f"{self._location.url}: the index was deleted or replaced during the run")
+            raise IndexLostError(f"{self._location.url}: the index was deleted or replaced during the run")
 
     def _refresh(self) -> None:
         """Make visible what any process has written so far."""

@@ -16,7 +16,7 @@ from adapters.lancedb import DATABASE, TABLE, arrow, vector_index
 from adapters.lancedb.presence import Presence
 from adapters.lancedb.table import ChunkTable, filter_condition, id_conditions, quote
 from adapters.schema import embedding_field, model_of, refusals
-from engine.errors import UsageError
+from engine.errors import IndexLostError, UsageError
 from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 #: Appends and deletions after which the table is compacted already within a run. Each leaves a file, and a
@@ -34,8 +34,12 @@ APPEND_BYTES = 4 << 20
 #: Records in one batch of a scan, and of one that reads ids alone.
 SCAN_ROWS, ID_ROWS = 512, 8192
 
-#: Seconds that a writer waits for another one to end, as the last process of a killed run soon does.
-WRITER_PATIENCE_S = 10.0
+#: The file that the writer locks.
+WRITER = ".writer"
+
+#: Seconds that a writer waits for another one to end, as the last process of a killed run soon does; and that
+#: it is looked for before a run begins.
+WRITER_PATIENCE_S, CHECK_PATIENCE_S = 10.0, 1.0
 
 #: The columns that make a hit; a table of schema version 1 lacks some until it is written to.
 HIT_COLUMNS = ("id", "source", "page", "text", "document", "title", "headings")
@@ -110,26 +114,37 @@ class LanceAdapter(Adapter):
         self.table.ensure(schema)
         self._written_to = self.table.identity
 
+    def check_writer(self) -> None:
+        if self._lock is None:
+            with suppress(FileNotFoundError), open(self.table.directory / WRITER, encoding="utf-8") as lock:
+                self._take(lock, CHECK_PATIENCE_S)
+
     def prepare(self) -> None:
         """Raises `UsageError` where another process writes to the directory: LanceDB takes one writer."""
         if self._lock is None:
             with self.table.errors():
                 self.table.directory.mkdir(parents=True, exist_ok=True)
-                lock = open(self.table.directory / ".writer", "a", encoding="utf-8")  # noqa: SIM115 - held
-            deadline = time.monotonic() + WRITER_PATIENCE_S
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    if time.monotonic() > deadline:
-                        lock.close()
-                        raise UsageError(
-                            f"{self.table.where}: another process writes to it, and LanceDB takes one writer;"
-                            " wait for that run, or name another directory"
-                        ) from None
-                time.sleep(0.1)
+                lock = open(self.table.directory / WRITER, "a", encoding="utf-8")  # noqa: SIM115 - held
+            try:
+                self._take(lock, WRITER_PATIENCE_S)
+            except UsageError:
+                lock.close()
+                raise
             self._lock = lock
+
+    def _take(self, lock: IO[str], seconds: float) -> None:
+        """Lock the file; raises `UsageError` where another process holds it for so long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise UsageError(
+                        f"{self.table.where}: another process writes to it, and LanceDB takes one writer;"
+                        " wait for that run, or name another directory"
+                    ) from None
+            time.sleep(0.1)
 
     def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
         outcomes = refusals(records, self._writable())
@@ -310,9 +325,9 @@ class LanceAdapter(Adapter):
             table.refresh()
             self._written_to = table.identity
         if table.schema is None:
-            raise UsageError(f"{table.where}: no index there to write to")
+            raise IndexLostError(f"{table.where}: no index there to write to")
         if not table.is_open() or table.identity != self._written_to:
-            raise UsageError(f"{table.where}: the index was deleted or replaced during the run")
+            raise IndexLostError(f"{table.where}: the index was deleted or replaced during the run")
         return table.schema
 
     def _compact_when_due(self) -> None:

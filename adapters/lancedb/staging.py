@@ -24,7 +24,7 @@ from adapters.base import NO_FILTERS, Adapter, Filters
 from adapters.lancedb import DATABASE
 from adapters.lancedb.adapter import LanceAdapter
 from adapters.lancedb.table import IDS_PER_FILTER, id_conditions
-from engine.errors import UsageError
+from engine.errors import IndexLostError
 from engine.records import SCHEMA_VERSION, Hit, IndexSchema, Kind, Record, Vector
 
 #: The directory of the parts, within that of the index, and the table of ids that each wants deleted.
@@ -128,13 +128,15 @@ class StagedLance(Adapter):
         return self._part
 
     def _writable(self) -> LanceAdapter:
-        """Raises `UsageError` where the index was deleted or replaced since it was opened."""
+        """Raises `IndexLostError` where the index was deleted or replaced since it was opened."""
         if self._part is None:
             self._opened()
         if self._part is None or self._written_for is None:
-            raise UsageError(f"lancedb://{self._directory}: no index there to write to")
+            raise IndexLostError(f"lancedb://{self._directory}: no index there to write to")
         if self._index.identity() != self._written_for:
-            raise UsageError(f"lancedb://{self._directory}: the index was deleted or replaced during the run")
+            raise IndexLostError(
+                f"lancedb://{self._directory}: the index was deleted or replaced during the run"
+            )
         return self._part
 
     def _deleted_table(self, part: LanceAdapter) -> Any:

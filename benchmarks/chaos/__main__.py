@@ -67,7 +67,7 @@ def main() -> int:
     if args.json:
         content = {**figures.as_dict(), "settings": vars(args) | {"json": None, "folder": None}}
         args.json.write_text(
-            json.dumps({**content, "environment": environment()}, indent=1), encoding="utf-8"
+            json.dumps({**content, "environment": vars(environment())}, indent=1), encoding="utf-8"
         )
     return 0 if figures.faultless else 1
 

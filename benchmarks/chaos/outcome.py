@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import adapters
+from benchmarks.command import summary_of
 from tests.integration.runs import same_record
 
 #: Differences of each kind that are told in words.
@@ -61,14 +62,14 @@ def outcome(url: str, run_dir: Path) -> Outcome:
                 repeated.append(name)
             records[name] = record
     states = dict(_query(run_dir, "SELECT uri, state || coalesce(' ' || rule, '') FROM items"))
-    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    summary = summary_of(run_dir)
     return Outcome(
         records,
         repeated,
         states,
         set(_lines(run_dir / "failures.jsonl", ("source", "page", "stage", "error_type", "message"))),
         set(_lines(run_dir / "skipped.jsonl", ("source", "rule"))),
-        summary["totals"]["records"],
+        summary.totals.records,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from benchmarks.chaos.figures import Figures, Recovery
 from benchmarks.chaos.invocation import Invocation
 from benchmarks.chaos.outcome import Outcome, difference, outcome, was_opened
 from benchmarks.chaos.plan import Strike, strikes
+from benchmarks.command import summary_of
 
 #: Exit codes after which a load is over.
 OVER = (0, 3)
@@ -100,9 +100,9 @@ class Storm:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode not in OVER:
             raise RuntimeError(f"the undisturbed run ended with {done.returncode}: {done.stderr}")
-        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-        self._rate = max(1, round(summary["tokens"] / self._settings.load_seconds))
-        self._tell(f"undisturbed: {summary['totals']['records']} records, {summary['tokens']} tokens")
+        summary = summary_of(run_dir)
+        self._rate = max(1, round(summary.tokens / self._settings.load_seconds))
+        self._tell(f"undisturbed: {summary.totals.records} records, {summary.tokens} tokens")
         return outcome(url, run_dir)
 
     def _command(

@@ -229,7 +229,7 @@ def main() -> int:
             f"{row['wall_s']:>9.2f}{row['server_cpus']:>13.2f}"
         )
     if args.json:
-        args.json.write_text(json.dumps({"table": table, "environment": environment()}, indent=2))
+        args.json.write_text(json.dumps({"table": table, "environment": vars(environment())}, indent=2))
     return 0
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from elasticsearch import Elasticsearch
 
+from benchmarks.command import summary_of
 from engine.runtime.report.summary import environment
 
 #: Chunks of one generated file.
@@ -60,15 +61,15 @@ def run(url: str, chunks: int, stall_pid: int | None) -> dict[str, float]:
             os.kill(stall_pid, signal.SIGCONT)
         if process.wait() != 0:
             raise RuntimeError(f"engine.run exited with {process.returncode}")
-        summary = json.loads((run_dir / "summary.json").read_text())
+        summary = summary_of(run_dir)
         client.indices.delete(index=f"{index}-000001")
-    peaks = summary["peak_pss_bytes"]
+    peaks = summary.peak_pss_bytes
     return {
-        "records": summary["totals"]["records"],
+        "records": summary.totals.records,
         "indexer_mb": peaks["indexer"] / 1e6,
         "total_mb": peaks["total"] / 1e6,
-        "in_flight_mb": summary["peak_in_flight_bytes"] / 1e6,
-        "seconds": summary["seconds"],
+        "in_flight_mb": summary.peak_in_flight_bytes / 1e6,
+        "seconds": summary.seconds,
     }
 
 
@@ -97,7 +98,7 @@ def main() -> int:
             flush=True,
         )
     if args.json:
-        args.json.write_text(json.dumps({"table": table, "environment": environment()}, indent=2))
+        args.json.write_text(json.dumps({"table": table, "environment": vars(environment())}, indent=2))
     return 0
 
 

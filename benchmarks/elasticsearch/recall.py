@@ -134,7 +134,7 @@ def main() -> int:
                 adapter.close()
                 client.indices.delete(index=f"{name}-000001", ignore_unavailable=True)
     if args.json:
-        content = {"records": len(records), "table": table, "environment": environment()}
+        content = {"records": len(records), "table": table, "environment": vars(environment())}
         args.json.write_text(json.dumps(content, indent=2))
     return 0
 

@@ -14,10 +14,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.command import BenchError
+from benchmarks.command import BenchError, summary_of
 from benchmarks.memory import figures
+from engine.runtime.report.summary import Memory, PlannedMemory, made_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,17 +47,17 @@ def compare(corpus: Path, seconds: int, options: Sequence[str], work: Path) -> l
     told = json.loads(_call([*planned, "--calibrate-seconds", str(seconds), *options], (0, 3)))
     real = ["engine.run", str(corpus), "--run-dir", str(work / "run"), "--adapter", f"lancedb://{index}"]
     _call([*real, *options], (0, 3))
-    summary: dict[str, Any] = json.loads((work / "run" / "summary.json").read_text(encoding="utf-8"))
+    summary = summary_of(work / "run")
+    foretold = made_of(Memory, told["memory"]).plan
     size = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())
-    light = summary["speed_of_light"]
     pairs = {
-        "tokens": (told["tokens"], summary["tokens"]),
-        "pictures": (told["pictures"], summary["chunks"]["image"]),
-        "records": (told["records"], summary["totals"]["records"]),
-        "seconds": (told["task_s"], summary["seconds"]),
-        "seconds of embedding": (told["work_s"], light["window_s"]),
+        "tokens": (told["tokens"], summary.tokens),
+        "pictures": (told["pictures"], summary.chunks.image),
+        "records": (told["records"], summary.totals.records),
+        "seconds": (told["task_s"], summary.seconds),
+        "seconds of embedding": (told["work_s"], summary.speed_of_light.window_s),
         "index, bytes": (told["index_bytes"], size),
-        "memory planned, bytes": (_planned(told), _planned(summary)),
+        "memory planned, bytes": (_planned(foretold), _planned(summary.memory.plan)),
     }
     return [
         {
@@ -71,9 +71,8 @@ def compare(corpus: Path, seconds: int, options: Sequence[str], work: Path) -> l
     ]
 
 
-def _planned(content: dict[str, Any]) -> int:
-    plan = content["memory"]["plan"]
-    return sum(plan["parts"].values()) if plan else 0
+def _planned(plan: PlannedMemory | None) -> int:
+    return sum(plan.parts.values()) if plan else 0
 
 
 def _call(command: Sequence[str], good: Sequence[int]) -> str:

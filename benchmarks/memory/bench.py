@@ -19,6 +19,7 @@ from benchmarks.memory import figures
 from benchmarks.memory.sample import seconds
 from benchmarks.memory.sampler import Measurement, measure
 from benchmarks.memory.stages import Stages
+from engine.runtime.report.summary import Summary, read_summary
 
 #: Stand-ins of the sizes of MiniLM-L6 and ViT-B/32: no model's speed nor its memory hides what the rest does.
 STAND_INS = ("--text-model", "stand-in:384", "--image-model", "stand-in:512")
@@ -34,10 +35,10 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run of the engine with its `summary.json` ({} where it wrote none) and its last words."""
+    """One measured run of the engine with its `summary.json` (empty: it wrote none) and its last words."""
 
     measured: Measurement
-    summary: Mapping[str, Any]
+    summary: Summary
     failures: list[Mapping[str, Any]]
     folder: Path
     told: str
@@ -49,14 +50,13 @@ class Run:
 
     def row(self, name: str) -> dict[str, object]:
         """A line of a table: records, peaks in MB by stage, the most bytes in flight, exit code, seconds."""
-        totals, flight = self.summary.get("totals", {}), self.summary.get("peak_in_flight_bytes", 0)
         peaks = self.measured.peaks
         stages = ("total", "supervisor", "parsers", "inference", "indexer")
         return {
             "case": name,
-            "records": f"{totals.get('records', 0):,}",
+            "records": f"{self.summary.totals.records:,}",
             **{stage: figures.megabytes(peaks.get(stage, 0)) for stage in stages},
-            "in flight": figures.megabytes(flight),
+            "in flight": figures.megabytes(self.summary.peak_in_flight_bytes),
             "exit": self.measured.exit_code,
             "s": f"{self.measured.seconds:.1f}",
         }
@@ -121,11 +121,10 @@ class Bench:
         told = stderr.read_text(encoding="utf-8", errors="replace").strip()
         if measured.exit_code not in accept:
             raise BenchError(f"{name}: engine.run ended with {measured.exit_code}: {told[-600:]}")
-        summary = run_dir / "summary.json"
         failures = run_dir / "failures.jsonl"
         run = Run(
             measured,
-            json.loads(summary.read_text()) if summary.exists() else {},
+            read_summary(run_dir) or Summary(),
             [json.loads(line) for line in failures.read_text().splitlines()] if failures.exists() else [],
             run_dir,
             told,

@@ -84,7 +84,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     # Imported at the end only: the ruler is to map as little as it can while it measures.
     from engine.runtime.report.summary import environment
 
-    machine = {**environment(), "memory_bytes": psutil.virtual_memory().total}
+    machine = {**vars(environment()), "memory_bytes": psutil.virtual_memory().total}
     path.write_text(json.dumps({**content, "environment": machine}, indent=1), encoding="utf-8")
 
 

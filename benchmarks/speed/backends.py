@@ -31,6 +31,7 @@ from typing import IO, Any, TypedDict
 
 import numpy as np
 
+from benchmarks.command import summary_of
 from engine.machine.processor import machine
 from engine.models import backends as registry
 from engine.models.backends.base import BackendChoice
@@ -258,8 +259,8 @@ def memory(corpus: Path, backend: str) -> dict[str, Any]:
         done = subprocess.run([*command, *places], stderr=subprocess.DEVNULL, check=False)
         if done.returncode not in (0, 3):
             raise RuntimeError(f"engine.run exited with {done.returncode}")
-        summary = json.loads(Path(folder, "run", "summary.json").read_text())
-    return {"backend": backend, "seconds": summary["seconds"], **summary["peak_pss_bytes"]}
+        summary = summary_of(Path(folder, "run"))
+    return {"backend": backend, "seconds": summary.seconds, **summary.peak_pss_bytes}
 
 
 def main() -> int:
@@ -298,7 +299,7 @@ def main() -> int:
         sizes = "".join(f"{run[stage] / 1e6:>12.0f}" for stage in stages)
         print(f"{run['backend']:<16}{sizes}{run['seconds']:>10.1f}")
     if args.json:
-        about = {"load": load, "machine": machine(), "environment": environment()}
+        about = {"load": load, "machine": machine(), "environment": vars(environment())}
         args.json.write_text(json.dumps({"speed": rows, "memory": runs, **about}, indent=2))
     if args.png:
         plot(rows, args.png)

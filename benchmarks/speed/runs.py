@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import BenchError
+from benchmarks.command import BenchError, summary_of
+from engine.runtime.report.summary import SpeedOfLight, Summary
 
 #: Characters of what a program said that an error repeats.
 TOLD = 600
@@ -24,21 +25,35 @@ class Run:
     """A run of the engine: seconds of the clock from its start to its end, and its `summary.json`."""
 
     wall_s: float
-    summary: dict[str, Any]
+    summary: Summary
     database: Path
 
     @property
-    def light(self) -> dict[str, Any]:
-        """What it says of the speed of light. Raises `BenchError` where it was too short for that."""
-        found: dict[str, Any] = self.summary["speed_of_light"]
-        if found["ratio"] is None:
-            raise BenchError(f"{found['advice']}; give the case more to do")
-        return found
+    def speed(self) -> SpeedOfLight:
+        """Its speed against what is possible. Raises `BenchError` where it was too short for that."""
+        if self.summary.speed_of_light.ratio is None:
+            raise BenchError(f"{self.summary.speed_of_light.advice}; give the case more to do")
+        return self.summary.speed_of_light
+
+    @property
+    def rate(self) -> float:
+        """Tokens or pictures a second, from the first batch to the last acknowledgement."""
+        return self.speed.end_to_end or 0.0
+
+    @property
+    def bound(self) -> float:
+        """End to end ÷ what is possible."""
+        return self.speed.ratio or 0.0
+
+    @property
+    def start_s(self) -> float:
+        """Seconds until the first batch."""
+        return self.speed.start_s or 0.0
 
     @property
     def working_s(self) -> float:
         """Seconds from the first batch to the end of the run, without its start-up."""
-        return float(self.summary["seconds"]) - float(self.light["start_s"])
+        return self.summary.seconds - self.start_s
 
 
 class Engine:
@@ -55,8 +70,7 @@ class Engine:
         command = [sys.executable, "-m", "engine.run", str(corpus), "--quiet", "--run-dir", f"{folder}/run"]
         command += ["--adapter", f"lancedb://{folder}/db", *options]
         seconds, _ = timed(command, self._env)
-        summary = json.loads((folder / "run" / "summary.json").read_text(encoding="utf-8"))
-        return Run(seconds, summary, folder / "db")
+        return Run(seconds, summary_of(folder / "run"), folder / "db")
 
 
 def timed(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[float, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -86,8 +88,11 @@ class TextEmbedConfig:
     fields: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.buffer_size < 1:
-            raise UsageError(f"buffer_size {self.buffer_size}: must be at least 1 chunk")
+        for name, least in (("buffer_size", 1), ("chunk_size", 1), ("overlap", 0)):
+            number = getattr(self, name)
+            optional = name == "chunk_size" and number is None
+            if not optional and (not isinstance(number, int) or number < least):
+                raise UsageError(f"{name}={number!r}: give a whole number of at least {least}")
         for name in self.fields:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or name in RECORD_FIELDS:
                 raise UsageError(
@@ -118,16 +123,17 @@ class EmbeddingModel:
         trust_remote_code: bool = False,
         backend: str = "auto",
     ) -> None:
-        self.text_model, self.image_model = text_model, image_model
+        self.text_model = _name("text_model", text_model)
+        self.image_model = None if image_model is None else _name("image_model", image_model)
         check_backend(backend, device, dtype)
         self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
         self.backend = backend
         #: The text model's specification.
         self.text: TextSpec = resolve_text(
-            text_model, trust_remote_code=trust_remote_code, int8=dtype == "int8"
+            self.text_model, trust_remote_code=trust_remote_code, int8=dtype == "int8"
         )
         # The default image model may be asked for at the hub, so not before there is a picture.
-        self._image = resolve_image(image_model) if image_model is not None else None
+        self._image = resolve_image(self.image_model) if image_model is not None else None
         self.lock = threading.RLock()
         self._text_embedder: TextEmbedder | None = None
         self._image_embedder: ImageEmbedder | None = None
@@ -207,6 +213,22 @@ class EmbeddingModel:
         return f"EmbeddingModel(text_model={self.text.name!r}, image_model={image!r}, device={self.device!r})"
 
 
+def _name(argument: str, name: object) -> str:
+    """A model's name, or its folder as a path. Raises `UsageError`."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise UsageError(f"{argument}: is of type {type(name).__name__}; give a model's name or folder")
+    return os.fspath(name)
+
+
+def the_config(config: object) -> TextEmbedConfig:
+    """What a caller gives as settings; None is the default ones. Raises `UsageError`."""
+    if config is None:
+        return TextEmbedConfig()
+    if not isinstance(config, TextEmbedConfig):
+        raise UsageError(f"config: is of type {type(config).__name__}; give a TextEmbedConfig")
+    return config
+
+
 @lru_cache(maxsize=2)
 def _named(text_model: str) -> EmbeddingModel:
     """The last two that were named, so that a name in a loop is loaded once."""
@@ -223,6 +245,14 @@ def the_model(model: object) -> EmbeddingModel:
     raise UsageError(f"model: is {what}; give an EmbeddingModel, or the name of a text model")
 
 
+def warn(message: str) -> None:
+    """An `EmbedWarning` at the caller's own line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("engine."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(in_python(message), EmbedWarning, stacklevel=level + 1)
+
+
 def _warn(notes: tuple[str, ...]) -> None:
     for note in notes:
-        warnings.warn(in_python(note), EmbedWarning, stacklevel=4)
+        warn(note)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -16,7 +15,15 @@ import adapters
 from adapters.base import Adapter
 from engine import chunkers, parsers
 from engine.api.arguments import arguments_named, in_python
-from engine.api.embedding import EmbeddingModel, EmbedSummary, EmbedWarning, Failure, TextEmbedConfig
+from engine.api.embedding import (
+    EmbeddingModel,
+    EmbedSummary,
+    Failure,
+    TextEmbedConfig,
+    the_config,
+    warn,
+)
+from engine.api.progress import Progress
 from engine.errors import DatabaseUnavailableError, EngineError, ParseError, SkipFileError, UsageError
 from engine.models.spec import ImageSpec
 from engine.records import IndexSchema, Kind, Record, SectionFailure, Vector, field_types
@@ -49,12 +56,14 @@ class Call:
         on_failure: OnFailure | None,
         strict: bool = False,
         pictures_only: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._model = model
-        self._config = config or TextEmbedConfig()
+        self._config = the_config(config)
         self._listeners = [on_failure] if on_failure is not None else []
         self._strict = strict
         self._pictures_only = pictures_only
+        self._progress = progress or Progress(shown=False)
         self._chunker = chunkers.make(model.text, self._config.chunker_choice, self._embed_texts)
         self._parse = ParseStage(model.text, self._chunker, self._image_spec, self._config.exact_images)
         self._infer = InferStage(model.load_text, model.load_image)
@@ -67,7 +76,7 @@ class Call:
     def records(self, found: Iterable[Found]) -> Iterator[Record]:
         """The records, one window embedded at a time; failures go to `on_failure`, or else are warnings."""
         self._listeners = self._listeners or [_warn_of]
-        with arguments_named():
+        with arguments_named(), self._progress:
             for window in self._windows(found):
                 now = datetime.now(UTC)
                 for segment in window:
@@ -80,7 +89,7 @@ class Call:
         """Write the records; the index is made for the model of `kind` before anything is embedded."""
         started = time.monotonic()
         self._listeners.append(self._summary.failures.append)
-        with ExitStack() as stack:
+        with self._progress, ExitStack() as stack:
             adapter = target
             if isinstance(adapter, str):
                 adapter = stack.enter_context(closing(adapters.connect(adapter)))
@@ -126,7 +135,8 @@ class Call:
         return self._model.text.name if kind == "text" else self._model.image.name
 
     def _embed_texts(self, texts: Sequence[str]) -> Vector:
-        return self._model.load_text().embed_texts(texts)
+        with self._model.lock:
+            return self._model.load_text().embed_texts(texts)
 
     def _image_spec(self) -> ImageSpec | None:
         return self._model.image if self._config.images or self._pictures_only else None
@@ -164,7 +174,9 @@ class Call:
             elif self._pictures_only and _is_text(item.location):
                 self._close(item.uri, SkipFileError("not-a-picture"))
             else:
+                self._progress.on(item, self._summary.tokens)
                 yield from self._item(item)
+                self._progress.done(item)
 
     def _item(self, item: Item) -> Iterator[ParsedSegment]:
         # Without a ledger nobody knows what the index holds of this item.
@@ -237,7 +249,7 @@ def _is_text(path: str) -> bool:
 
 
 def _warn_of(failure: Failure) -> None:
-    warnings.warn(str(failure), EmbedWarning, stacklevel=2)
+    warn(str(failure))
 
 
 def _retry_until_available(call: Callable[[], _Result]) -> _Result:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -24,13 +24,17 @@ from engine.api.embedding import (
     Failure,
     TextEmbedConfig,
     the_model,
+    warn,
 )
+from engine.api.held import Content, HeldInput, items_of
 from engine.api.in_process import Call, OnFailure
+from engine.api.progress import DELAY_S, Progress, watched
 from engine.errors import SkipFileError, UsageError
 from engine.models.load import CaptionEmbedder, TextEmbedder
+from engine.parsers.reading import Opened
 from engine.records import Kind, Record, Vector
-from engine.sources import Corpus, check_inputs
-from engine.sources.base import Rules
+from engine.sources import Corpus, check_inputs, open_item
+from engine.sources.base import Found, Item, Rules
 
 __all__ = [
     "EmbedSummary",
@@ -41,6 +45,7 @@ __all__ = [
     "embed_directory",
     "embed_file",
     "embed_image_directory",
+    "embed_items",
     "embed_query",
     "embed_texts",
 ]
@@ -125,7 +130,7 @@ def embed_file(
     found = Corpus([name])
     if adapter is None:
         return call.records(found)
-    return call.stream(found, adapter, _kind_of(name))
+    return call.stream(found, adapter, _kind_of(parsers.LocalFile(name), name))
 
 
 @overload
@@ -137,6 +142,7 @@ def embed_directory(
     adapter: None = None,
     *,
     on_failure: OnFailure | None = None,
+    progress: bool | None = None,
 ) -> Iterator[Record]: ...
 @overload
 def embed_directory(
@@ -147,6 +153,7 @@ def embed_directory(
     *,
     adapter: str | Adapter,
     on_failure: OnFailure | None = None,
+    progress: bool | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
     max_ram: int | str | None = None,
@@ -160,6 +167,7 @@ def embed_directory(
     adapter: str | Adapter | None = None,
     *,
     on_failure: OnFailure | None = None,
+    progress: bool | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
     max_ram: int | str | None = None,
@@ -171,13 +179,17 @@ def embed_directory(
     the summary's `failures`. Written records stay when files change or go: that is for `engine.run`, or for
     `workers`, which runs the engine's own processes with their ledger in `run_dir`, all of them together in
     `max_ram` (bytes, or a size such as "8GiB").
+
+    `progress` shows a bar: True always, None where something is written and somebody watches (a notebook, a
+    terminal).
     """
     name = _input(path, folder=True)
     include = _globs(extensions)
     if workers is not None:
-        processes = (workers, run_dir, max_ram)
+        processes = (workers, run_dir, max_ram, progress)
         return _with_workers(name, include, the_model(model), config, adapter, on_failure, processes)
-    call = Call(the_model(model), config, on_failure)
+    bar = _progress(progress, adapter, Corpus([name], rules=Rules(include)))
+    call = Call(the_model(model), config, on_failure, progress=bar)
     found = Corpus([name], rules=Rules(include))
     return call.records(found) if adapter is None else call.stream(found, adapter, "text")
 
@@ -190,6 +202,7 @@ def embed_image_directory(
     adapter: None = None,
     *,
     on_failure: OnFailure | None = None,
+    progress: bool | None = None,
 ) -> Iterator[Record]: ...
 @overload
 def embed_image_directory(
@@ -199,6 +212,7 @@ def embed_image_directory(
     *,
     adapter: str | Adapter,
     on_failure: OnFailure | None = None,
+    progress: bool | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
     max_ram: int | str | None = None,
@@ -211,6 +225,7 @@ def embed_image_directory(
     adapter: str | Adapter | None = None,
     *,
     on_failure: OnFailure | None = None,
+    progress: bool | None = None,
     workers: int | None = None,
     run_dir: Path | None = None,
     max_ram: int | str | None = None,
@@ -220,11 +235,62 @@ def embed_image_directory(
     name = _input(path, folder=True)
     include = _globs(parsers.suffixes("image"))
     if workers is not None:
-        processes = (workers, run_dir, max_ram)
+        processes = (workers, run_dir, max_ram, progress)
         return _with_workers(name, include, the_model(model), config, adapter, on_failure, processes)
-    call = Call(the_model(model), config, on_failure, pictures_only=True)
+    bar = _progress(progress, adapter, Corpus([name], rules=Rules(include)))
+    call = Call(the_model(model), config, on_failure, pictures_only=True, progress=bar)
     found = Corpus([name], rules=Rules(include))
     return call.records(found) if adapter is None else call.stream(found, adapter, "image")
+
+
+@overload
+def embed_items(
+    items: Iterable[HeldInput] | Mapping[str, str | Content],
+    model: Model,
+    config: TextEmbedConfig | None = None,
+    adapter: None = None,
+    *,
+    on_failure: OnFailure | None = None,
+    progress: bool | None = None,
+) -> Iterator[Record]: ...
+@overload
+def embed_items(
+    items: Iterable[HeldInput] | Mapping[str, str | Content],
+    model: Model,
+    config: TextEmbedConfig | None = None,
+    *,
+    adapter: str | Adapter,
+    on_failure: OnFailure | None = None,
+    progress: bool | None = None,
+) -> EmbedSummary: ...
+@naming_arguments
+def embed_items(
+    items: Iterable[HeldInput] | Mapping[str, str | Content],
+    model: Model,
+    config: TextEmbedConfig | None = None,
+    adapter: str | Adapter | None = None,
+    *,
+    on_failure: OnFailure | None = None,
+    progress: bool | None = None,
+) -> Iterator[Record] | EmbedSummary:
+    """The records of what lies in no file: bytes, pictures, and (name, content) pairs, where content may be a
+    text too. Items are asked for one after another.
+
+    A picture is a `PIL.Image`, or uint8 [height, width], [height, width, 3] or [height, width, 4]; it is
+    brought upright and made RGB. Everything else is parsed as a file of that name would be. `source` is
+    `memory://NAME`; without a name it is called by the SHA-256 of its content, so that the same items give
+    the same records. The rest is as in `embed_directory`.
+    """
+    found = items_of(items)
+    call = Call(the_model(model), config, on_failure, progress=_progress(progress, adapter))
+    if adapter is None:
+        return call.records(found)
+    first = next(found, None)
+    kind: Kind = "text"
+    if isinstance(first, Item):
+        with open_item(first) as opened:
+            kind = _kind_of(opened, first.location)
+    return call.stream(found if first is None else chain([first], found), adapter, kind)
 
 
 def _with_workers(
@@ -234,13 +300,14 @@ def _with_workers(
     config: TextEmbedConfig | None,
     adapter: object,
     on_failure: OnFailure | None,
-    processes: tuple[int, Path | None, int | str | None],
+    processes: tuple[int, Path | None, int | str | None, bool | None],
 ) -> EmbedSummary:
     from engine.api.workers import run_processes
 
-    workers, run_dir, max_ram = processes
+    workers, run_dir, max_ram, progress = processes
     place = None if run_dir is None else os.fspath(run_dir)
-    summary = run_processes(folder, include, model, config, adapter, workers, place, max_ram)
+    quiet = not (watched() if progress is None else progress)
+    summary = run_processes(folder, include, model, config, adapter, workers, place, max_ram, quiet)
     if on_failure is not None:
         for failure in summary.failures:
             on_failure(failure)
@@ -249,6 +316,10 @@ def _with_workers(
 
 def _input(path: Path, folder: bool) -> str:
     """The absolute path. Raises `UsageError` where it is not there, or the other kind of thing."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(
+            f"path: is of type {type(path).__name__}; give a path, or what lies in no file to embed_items"
+        )
     name = os.path.abspath(os.fspath(path))
     check_inputs([name], None)
     if os.path.isdir(name) != folder:
@@ -270,9 +341,17 @@ def _texts(argument: str, texts: object) -> list[str]:
     return given
 
 
-def _kind_of(path: str) -> Kind:
+def _progress(
+    asked: bool | None, adapter: str | Adapter | None, ahead: Iterable[Found] | None = None
+) -> Progress:
+    if asked is None:
+        return Progress(adapter is not None and watched(), ahead, DELAY_S)
+    return Progress(asked, ahead)
+
+
+def _kind_of(opened: Opened, name: str) -> Kind:
     try:
-        kinds = parsers.kinds_of(parsers.detect(parsers.LocalFile(path), path))
+        kinds = parsers.kinds_of(parsers.detect(opened, name))
         return "text" if "text" in kinds else "image"
     except (OSError, SkipFileError):
         return "text"  # what is wrong with the file is told when it is parsed
@@ -291,7 +370,7 @@ def _globs(extensions: Sequence[str] | None) -> list[str]:
         if not re.fullmatch(r"[\w.+#~-]+", ending):
             raise UsageError(f"extensions: {extension!r} is not the end of a name such as 'pdf' or '.md'")
         if _has_no_parser(ending):
-            warnings.warn(f"extensions: no parser reads {ending} files", EmbedWarning, stacklevel=4)
+            warn(f"extensions: no parser reads {ending} files")
         patterns.append("*." + "".join(f"[{letter.lower()}{letter.upper()}]" for letter in ending))
     return patterns
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import adapters
 from engine.api.arguments import in_python
-from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig
+from engine.api.embedding import EmbeddingModel, EmbedSummary, Failure, TextEmbedConfig, the_config
 from engine.cli.parser import parse_bytes
 from engine.config import (
     Config,
@@ -28,6 +28,7 @@ from engine.config import (
 )
 from engine.errors import EXIT_DONE, EXIT_FAILURES, EngineError, UsageError
 from engine.machine.environment import CHILD_ENVIRONMENT
+from engine.runtime.report.summary import Summary, read_summary
 
 
 def run_processes(
@@ -39,6 +40,7 @@ def run_processes(
     workers: int,
     run_dir: str | None,
     max_ram: int | str | None = None,
+    quiet: bool = True,
 ) -> EmbedSummary:
     """Run the engine over a folder as `engine.run` does, quietly.
 
@@ -49,10 +51,12 @@ def run_processes(
         raise UsageError("workers: give adapter= as a URL, because another process opens the database")
     if url.startswith("memory://"):
         raise UsageError(f"workers: {url} would live and die with another process; name a real database")
+    if not isinstance(workers, int):
+        raise UsageError(f"workers={workers!r}: give a whole number of at least 1")
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("workers: call this from the main thread, because a run handles signals")
-    config = config or TextEmbedConfig()
-    settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram)
+    config = the_config(config)
+    settings = _configuration(folder, include, model, config, url, workers, run_dir, max_ram, quiet)
     # Imported late: a call without workers needs no process.
     from engine.runtime.supervisor import Supervisor
 
@@ -75,6 +79,7 @@ def _configuration(
     workers: int,
     run_dir: str | None,
     max_ram: int | str | None = None,
+    quiet: bool = True,
 ) -> Config:
     """The configuration of the same run. Raises `UsageError`."""
     adapters.check(url)
@@ -98,24 +103,24 @@ def _configuration(
         ),
         DatabaseConfig(url, sorted_pairs(config.fields)),
         MemoryConfig(workers, _bytes(max_ram)),
-        run=RunConfig(quiet=True),
+        run=RunConfig(quiet=quiet),
         run_dir=Path(run_dir).absolute() if run_dir is not None else Path(),
     )
 
 
 def _bytes(max_ram: int | str | None) -> int | None:
     """A size as bytes. Raises `UsageError`."""
-    if not isinstance(max_ram, str):
+    if max_ram is None or isinstance(max_ram, int):
         return max_ram
     try:
         return parse_bytes(max_ram)
-    except ValueError:
+    except (ValueError, AttributeError):
         raise UsageError(f"--max-ram {max_ram!r}: give bytes, or a size such as '8GiB'") from None
 
 
 def _summary(run_dir: Path) -> EmbedSummary:
-    told = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-    files, chunks = told["files"], told["chunks"]
+    summary = read_summary(run_dir) or Summary()
+    files, chunks = summary.files, summary.chunks
     with open(run_dir / "skipped.jsonl", encoding="utf-8") as lines:
         skipped = Counter(json.loads(line)["rule"] for line in lines)
     names = ("source", "page", "stage", "error_type", "message")
@@ -123,13 +128,13 @@ def _summary(run_dir: Path) -> EmbedSummary:
         told_of = (Failure(*(failure[name] for name in names)) for failure in map(json.loads, lines))
         failures = [replace(failure, message=in_python(failure.message)) for failure in told_of]
     return EmbedSummary(
-        files=files["indexed"] + files["partial"],
-        unchanged=files["unchanged"],
-        records=chunks["indexed"],
-        text=chunks["text"],
-        image=chunks["image"],
-        tokens=told["tokens"],
-        seconds=told["seconds"],
+        files=files.indexed + files.partial,
+        unchanged=files.unchanged,
+        records=chunks.indexed,
+        text=chunks.text,
+        image=chunks.image,
+        tokens=summary.tokens,
+        seconds=summary.seconds,
         skipped=dict(skipped),
         failures=failures,
     )

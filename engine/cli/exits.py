@@ -22,10 +22,7 @@ from engine.errors import (
     EngineError,
     UsageError,
 )
-from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError
-
-#: What is said where nothing is lost.
-GOES_ON = "; the same command goes on from here"
+from engine.runtime.limits.stop import STOP_SIGNALS, RunStoppedError, what_goes_on, working_directory_is_gone
 
 
 class Main(Protocol):
@@ -58,18 +55,22 @@ def command(name: str, *, resumes: bool = False) -> Callable[[Main], Main]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
             except RunStoppedError as error:
-                return _told(name, f"stopped: {error}{GOES_ON}", EXIT_STOPPED)
+                return _told(name, f"stopped: {error}; {what_goes_on()}", EXIT_STOPPED)
             except DatabaseUnavailableError as error:
-                return _told(name, f"{error}{GOES_ON}" if resumes else str(error), _code(resumes, EXIT_USAGE))
+                line = f"{error}; {what_goes_on()}" if resumes else str(error)
+                return _told(name, line, _code(resumes, EXIT_USAGE))
             except UsageError as error:
                 return _told(name, str(error), EXIT_USAGE)
             except EngineError as error:
                 return _told(name, str(error), EXIT_ENGINE_FAILED)
             except _file_errors() as error:
-                line = f"{error}{GOES_ON}" if resumes else str(error)
+                if working_directory_is_gone():
+                    line = "the working directory is gone; change into one that exists"
+                    return _told(name, line, EXIT_USAGE)
+                line = f"{error}; {what_goes_on()}" if resumes else str(error)
                 return _told(name, line, _code(resumes, EXIT_ENGINE_FAILED))
             except KeyboardInterrupt:
-                return _told(name, f"interrupted{GOES_ON}", EXIT_STOPPED)
+                return _told(name, f"interrupted; {what_goes_on()}", EXIT_STOPPED)
 
         return ending
 

@@ -46,6 +46,9 @@ EXAMPLES = {
 #: The options with which every command loads models.
 MODEL_OPTIONS = ("trust_remote_code", "backend", "device", "dtype")
 
+#: Bytes below which a figure of memory is one whose unit was left out.
+LEAST_MEMORY = 2**20
+
 #: How an option is read. `on` and `off` are flags that set True and False, `switch` is one with a `--no-`
 #: form; `texts` and `pairs` (NAME=VALUE) may be repeated.
 Kind = Literal["text", "texts", "pairs", "count", "size", "seconds", "device", "shard", "on", "off", "switch"]
@@ -176,6 +179,7 @@ OPTIONS = (
     Option("run.grace", "seconds", "longest drain after a stop signal", "SECONDS"),
     Option("run.dry_run", "on", "say what would be done, and do nothing"),
     Option("run.quiet", "on", "no progress line"),
+    Option("run.verbose", "on", "print the plan of memory too"),
     Option("run.log_level", "text", "of DIR/run.log", choices=LOG_LEVELS),
     Option("run.memory_trace", "text", "write each stage's memory over time, a JSON object a line", "FILE"),
 )  # fmt: skip
@@ -297,7 +301,7 @@ def _reader(option: Option) -> Callable[[str], Any]:
     """What turns the option's text into its value."""
     readers: dict[str, Callable[[str], Any]] = {
         "count": count(option.least),
-        "size": size(option.least),
+        "size": size(option.least, LEAST_MEMORY if option.group == "memory" else 0),
         "seconds": seconds,
         "device": _device,
         "shard": _shard,

@@ -36,7 +36,9 @@ def command_parser(
     command with many options.
     """
     name = f"python -m engine.{command}"
-    shown = "".join(f"\n  {name} {arguments}\n      {what}\n" for arguments, what in (examples or {}).items())
+    shown = "".join(
+        f"\n  {f'{name} {arguments}'.strip()}\n      {what}\n" for arguments, what in (examples or {}).items()
+    )
     parser = CommandParser(
         prog=name,
         usage=f"{name} {usage}" if usage else None,
@@ -92,14 +94,18 @@ def count(least: int) -> Callable[[str], int]:
     return convert
 
 
-def size(least: int) -> Callable[[str], int]:
-    """For `argparse`: bytes, at least that many."""
+def size(least: int, least_bare: int = 0) -> Callable[[str], int]:
+    """For `argparse`: bytes, at least that many; and at least `least_bare` of them for a number without a
+    unit, whose author may have meant another one."""
 
     def convert(text: str) -> int:
         try:
             found = parse_bytes(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 256MiB or 8GiB") from None
+        if 0 < found < least_bare and text.strip().isdigit():
+            meant = f"{found}GiB" if found < 64 else f"{found}MiB"
+            raise argparse.ArgumentTypeError(f"{text!r} is {found} bytes; sizes take a unit, such as {meant}")
         if found < least:
             enough = short_bytes(least) if least > 1 else "1 byte"
             raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least {enough}")

@@ -10,13 +10,14 @@ does for them. A task takes that, and what starting and ending took.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import EngineError
 from engine.fleet.census import Census
 from engine.fleet.trial import Trial, Yield
+from engine.runtime.report.summary import Memory
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class TypeEstimate:
 @dataclass(frozen=True)
 class Estimate:
     """What the corpus comes to on machines like this one. Rates are items a second, a task's with all its
-    cores or its device; `edge_s` is what a task takes besides its files. `memory` is `summary.json`'s."""
+    cores or its device; `edge_s` is what a task takes besides its files."""
 
     types: Sequence[TypeEstimate]
     tokens_per_s: float
     pictures_per_s: float
     edge_s: float
     bytes_per_record: float
-    memory: Mapping[str, Any]
+    memory: Memory
     measured_s: float
     measured_files: int
     device: str
@@ -87,33 +88,33 @@ class Estimate:
 def estimate(census: Census, trial: Trial) -> Estimate:
     """Raises `EngineError` where the trial embedded too little to tell."""
     summary = trial.summary
-    light, calls = summary["speed_of_light"], summary["stages"]["infer"]["calls"]
-    window, tokens, pictures = light["window_s"], summary["tokens"], summary["chunks"]["image"]
-    in_model = {kind: calls.get(kind, {}).get("seconds", 0.0) for kind in ("text", "image")}
+    speed, calls = summary.speed_of_light, summary.stage("infer").call
+    window, tokens, pictures = speed.window_s, summary.tokens, summary.chunks.image
+    in_model = {"text": calls("text").seconds, "image": calls("image").seconds}
     if not window or not (tokens or pictures):
         raise EngineError("the calibration embedded nothing, so there is nothing to reckon with")
     # A stand-in without a rate takes no time at all: then by the number of chunks.
     if not sum(in_model.values()):
-        in_model = {"text": summary["chunks"]["text"], "image": pictures}
+        in_model = {"text": summary.chunks.text, "image": pictures}
     shares = {kind: seconds / sum(in_model.values()) for kind, seconds in in_model.items()}
-    records = summary["chunks"]["indexed"]
+    records = summary.chunks.indexed
     return Estimate(
         types=_types(census, trial),
         tokens_per_s=tokens / (window * shares["text"]) if tokens and shares["text"] else 0.0,
         pictures_per_s=pictures / (window * shares["image"]) if pictures and shares["image"] else 0.0,
-        edge_s=max(0.0, summary["seconds"] - window),
+        edge_s=max(0.0, summary.seconds - window),
         bytes_per_record=(trial.index_bytes or 0) / max(1, records),
-        memory=summary["memory"],
+        memory=summary.memory,
         measured_s=window,
         measured_files=sum(each.files for each in trial.yields.values()),
-        device=str(light["device"]),
+        device=str(speed.device),
     )
 
 
 def _types(census: Census, trial: Trial) -> list[TypeEstimate]:
     """By type, the largest first."""
     seen_classes = {key: each for key, each in trial.yields.items() if each.size}
-    tokens = trial.summary["tokens"] / max(1, trial.summary["chunks"]["text"])
+    tokens = trial.summary.tokens / max(1, trial.summary.chunks.text)
     found: dict[str, TypeEstimate] = {}
     for key, there in census.classes.items():
         # A class of which no file came to its end gives what the next size of its type gives, or else the
@@ -177,14 +178,14 @@ def lines(census: Census, guess: Estimate | None, tasks: int) -> list[str]:
     return out
 
 
-def _memory(memory: Mapping[str, Any]) -> str:
-    made = memory.get("plan")
-    if made is None:
+def _memory(memory: Memory) -> str:
+    plan = memory.plan
+    if plan is None:
         return "nothing was parsed, so nothing was planned"
     return (
-        f"{sum(made['parts'].values()) / 2**20:,.0f} MiB planned for each task, {made['workers']} parsers"
-        f" with {made['parser_memory'] / 2**20:,.0f} MiB each; at most"
-        f" {memory['limit_bytes'] / 2**20:,.0f} MiB ({memory['limit_source']})"
+        f"{sum(plan.parts.values()) / 2**20:,.0f} MiB planned for each task, {plan.workers} parsers"
+        f" with {plan.parser_memory / 2**20:,.0f} MiB each; at most"
+        f" {memory.limit_bytes / 2**20:,.0f} MiB ({memory.limit_source})"
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,32 +26,35 @@ from engine.runtime.ledger.cleanup import Cleaner
 from engine.runtime.ledger.store import Ledger
 from engine.runtime.process import messages as m
 from engine.runtime.report import run_directory as rundir
-from engine.runtime.report import summary as report
-from engine.runtime.report.reading import read_object, read_only
+from engine.runtime.report.reading import read_only
 from engine.runtime.report.run_directory import shard_folders, shard_of_folder
+from engine.runtime.report.summary import (
+    Chunks,
+    Files,
+    FleetSummary,
+    Summary,
+    Throughput,
+    Totals,
+    environment,
+    read_summary,
+    write_summary,
+)
 from engine.runtime.workers.indexer import SWEEP_IDS, ids_made_with
 from engine.sources import prefixes
 
 #: Files that are pruned between two commits.
 COMMIT_FILES = 1000
 
-#: What of the tasks' summaries adds up.
-SUMS, RATES = ("tokens", "bytes_read"), ("chunks_per_s", "tokens_per_s", "images_per_s")
-
-#: The states of files, as a run's summary has them.
-STATES = ("discovered", "indexed", "partial", "unchanged", "skipped", "failed", "pending")
+#: The states in which a run leaves files, beside `removed`.
+STATES = ("indexed", "partial", "unchanged", "skipped", "failed", "pending")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Merged:
-    """What the last job found. `unfinished`: each task that is not done; nothing is published then."""
+    """What the merge found; `difference` is None where tasks are not done, and nothing was published."""
 
-    status: str
-    exit_code: int
-    summary: dict[str, Any]
-    unfinished: list[str] = field(default_factory=list)
-    difference: Difference | None = None
-    seconds: float = 0.0
+    summary: FleetSummary
+    difference: Difference | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class _Task:
     config: dict[str, Any]
     run: int
     listed: bool
-    summary: dict[str, Any]
+    summary: Summary
     not_done: str | None
 
 
@@ -103,7 +106,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
                 with Comparison(books, adapter) as comparison:
                     difference = comparison.difference
                 end("verify")
-        failures = report.write_lines(run_dir / "failures.jsonl", _failures(tasks))
+        failures = rundir.write_lines(run_dir / "failures.jsonl", _failures(tasks))
         if unfinished:
             status, code = "stopped", EXIT_STOPPED
         elif difference is not None and not difference.agrees:
@@ -112,12 +115,17 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
             status, code = "complete_with_failures", EXIT_FAILURES
         else:
             status, code = "complete", EXIT_DONE
-        summary = {"status": status, "exit_code": code, **_sums(tasks, removed)}
-        if difference is not None:
-            summary["verified"] = difference.as_dict()
-        summary |= {"not_done": unfinished, "gathered": gathered, "merge_steps_s": steps}
-        rundir.write_summary(run_dir, summary)
-    return Merged(status, code, summary, unfinished, difference, sum(steps.values()))
+        summary = replace(
+            _sums(tasks, removed),
+            status=status,
+            exit_code=code,
+            verified=None if difference is None else difference.as_dict(),
+            not_done=tuple(unfinished),
+            gathered=gathered,
+            merge_steps_s=steps,
+        )
+        write_summary(run_dir, summary)
+    return Merged(summary, difference)
 
 
 def _folders_of_tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
@@ -160,7 +168,7 @@ def _alive(books: Books) -> Iterator[Book]:
 
 
 def _look(book: Book) -> _Task:
-    summary = read_object(book.run_dir / "summary.json")
+    summary = read_summary(book.run_dir)
     with book.ledger() as ledger:
         config = dict(json.loads(ledger.get("config") or "{}"))
         run = int(ledger.get("run") or 0)
@@ -169,13 +177,13 @@ def _look(book: Book) -> _Task:
     not_done = None
     if summary is None:
         not_done = "was cut off before its end"
-    elif summary.get("exit_code") not in (EXIT_DONE, EXIT_FAILURES):
-        not_done = f"ended as {summary.get('status')}"
-    elif summary.get("run") != run:
+    elif summary.exit_code not in (EXIT_DONE, EXIT_FAILURES):
+        not_done = f"ended as {summary.status}"
+    elif summary.run != run:
         not_done = "its last start was cut off"
     elif pending:
         not_done = f"{pending:,} files are pending"
-    return _Task(book, config, run, listed, summary or {}, not_done)
+    return _Task(book, config, run, listed, summary or Summary(), not_done)
 
 
 def _database(task: _Task, url: str) -> tuple[str, AdapterOptions]:
@@ -265,33 +273,39 @@ def _failures(tasks: Sequence[_Task]) -> Iterator[dict[str, object]]:
             yield from ledger.items.failures(task.run if task.listed else 0)
 
 
-def _sums(tasks: Sequence[_Task], removed: int) -> dict[str, Any]:
-    """The counts of all ledgers together, and what adds up of the tasks' last summaries."""
-    files, chunks, totals = Counter[str](), Counter[str](text=0, image=0), Counter[str](files=0, records=0)
-    sums, restarts = Counter[str](), Counter[str]()
-    rates = dict.fromkeys(RATES, 0.0)
-    seconds = 0.0
+def _sums(tasks: Sequence[_Task], removed: int) -> FleetSummary:
+    """The counts of all ledgers together, and the sums of the tasks' last summaries."""
+    states, kinds, totals = Counter[str](), Counter[str](), Counter[str]()
+    restarts = Counter[str]()
     for task in tasks:
         with task.book.ledger() as ledger:
-            files.update(ledger.items.states())
+            states.update(ledger.items.states())
             totals.update(ledger.audit.totals())
-            chunks.update(ledger.audit.records_by_kind())
-        summary = task.summary
-        sums.update({name: summary.get(name, 0) for name in SUMS})
-        restarts.update(summary.get("restarts", {}))
-        chunks["deleted"] += summary.get("chunks", {}).get("deleted", 0)
-        seconds = max(seconds, summary.get("seconds", 0.0))
-        for name in rates:
-            rates[name] = round(rates[name] + summary.get("throughput", {}).get(name, 0.0), 3)
-    files["discovered"] = files.total()
-    return {
-        "files": {**{name: files[name] for name in STATES}, "removed": removed},
-        "chunks": {**chunks, "indexed": totals["records"]},
-        "totals": dict(totals),
-        "throughput": rates,
-        **{name: sums[name] for name in SUMS},
-        "seconds": seconds,
-        "restarts": dict(restarts),
-        "tasks": len(tasks),
-        "environment": report.environment(),
-    }
+            kinds.update(ledger.audit.records_by_kind())
+        restarts.update(task.summary.restarts)
+    runs = [task.summary for task in tasks]
+    rates = [run.throughput for run in runs]
+    return FleetSummary(
+        status="",
+        exit_code=EXIT_DONE,
+        files=Files(discovered=states.total(), removed=removed, **{name: states[name] for name in STATES}),
+        chunks=Chunks(
+            kinds["text"],
+            kinds["image"],
+            sum(run.chunks.deduplicated for run in runs),
+            totals["records"],
+            sum(run.chunks.deleted for run in runs),
+        ),
+        totals=Totals(totals["files"], totals["records"]),
+        throughput=Throughput(
+            round(sum(rate.chunks_per_s for rate in rates), 3),
+            round(sum(rate.tokens_per_s for rate in rates), 3),
+            round(sum(rate.images_per_s for rate in rates), 3),
+        ),
+        tokens=sum(run.tokens for run in runs),
+        bytes_read=sum(run.bytes_read for run in runs),
+        seconds=max((run.seconds for run in runs), default=0.0),
+        restarts=dict(restarts),
+        tasks=len(tasks),
+        environment=environment(),
+    )

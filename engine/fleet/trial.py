@@ -19,7 +19,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import adapters
@@ -31,6 +30,7 @@ from engine.models.resolve import resolve_text
 from engine.parsers import is_text, type_by_name
 from engine.records import index_url, source_of
 from engine.runtime.report.reading import read_only
+from engine.runtime.report.summary import Summary, read_summary
 
 #: Larger files are not taken; of texts that are larger than the second the head.
 SAMPLE_BYTES, HEAD_BYTES = 64 * 2**20, 2**20
@@ -54,10 +54,10 @@ class Yield:
 
 @dataclass
 class Trial:
-    """What the run has shown. `summary` is its `summary.json`, `index_bytes` what its index takes (None: the
+    """What the run has shown. `index_bytes` what its index takes (None: the
     database doesn't say); `tokens_each` are those of a text record, by media type."""
 
-    summary: Mapping[str, Any]
+    summary: Summary
     index_bytes: int | None
     yields: dict[Key, Yield] = field(default_factory=dict)
     tokens_each: dict[str, float] = field(default_factory=dict)
@@ -92,8 +92,8 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
     )
     try:
         _run(trial, seconds, work)
-        summary = json.loads((trial.run_dir / "summary.json").read_text(encoding="utf-8"))
-        if summary["status"] == "error":
+        summary = read_summary(trial.run_dir)
+        if summary is None or summary.status == "error":
             raise EngineError(f"the calibration failed; see {trial.run_dir / 'run.log'}")
         made = Trial(summary, None)
         _count_files(trial.run_dir, taken, made)
@@ -236,7 +236,7 @@ def _look_at_index(config: Config, made: Trial) -> None:
                     counted.setdefault(name, []).append(len(tokens.encode(text)))
     means = {name: sum(each) / len(each) for name, each in counted.items()}
     sums = sum(records[name] * mean for name, mean in means.items())
-    scale = made.summary["tokens"] / sums if sums else 1.0
+    scale = made.summary.tokens / sums if sums else 1.0
     made.tokens_each = {name: mean * scale for name, mean in means.items()}
 
 

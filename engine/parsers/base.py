@@ -12,7 +12,8 @@ there; `tests/parsers/contract.py` proves the rest, and each format's test subcl
   without it: texts, offsets, title, headings and counts. It may have to read the item again from its start.
 - **Bounded.** A text section has at most `sections.MAX_SECTION_CHARS` characters. Memory does not grow with
   the item, or the item fails with an error that names the limit. `options.progress` is called for each block,
-  page or frame that is read, whether anything comes of it or not.
+  page or frame that is read, whether anything comes of it or not; with the share that has been read of the
+  item, where the format can tell.
 - **Storable.** Text has no NUL and no lone surrogate; `text == extracted[start : start + len(text)]`, where
   `extracted` is the text of the page (of the document, where there are no pages).
 - **Documents.** Sections of one document follow each other, and all have its `title`. Headings that began in

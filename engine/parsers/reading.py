@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, TypeAlias
-
-#: Called whenever reading came along a little, so that slow is not taken for stuck. Must not raise.
-Progress: TypeAlias = Callable[[], None]
+from typing import BinaryIO, Protocol
 
 #: Bytes read at a time.
 BLOCK_BYTES = 2**20
+
+
+class Progress(Protocol):
+    """Called whenever reading came along a little, so that slow is not taken for stuck. Must not raise."""
+
+    def __call__(self, share: float | None = None) -> None:
+        """`share` of the item has been read, from 0 to 1, where the format can tell."""
 
 
 class Opened(Protocol):
@@ -36,7 +39,7 @@ class LocalFile:
         return open(self.path, "rb")
 
 
-def no_progress() -> None:
+def no_progress(share: float | None = None) -> None:
     """For callers whom nobody watches."""
 
 

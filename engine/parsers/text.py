@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterator
 
 from engine.parsers.base import Format, ParseOptions, Parser
@@ -83,6 +84,7 @@ def sections(opened: Opened, progress: Progress, resume: str | None = None) -> I
             )
         decoder = codecs.getincrementaldecoder(encoding)(MARK_UNDECODABLE)
         decoder.setstate((b"", state))
+        size = max(1, file.seek(0, io.SEEK_END))
         file.seek(offset)
 
         # The decoder's last known position at or before the section's end: (character, byte, state).
@@ -97,7 +99,7 @@ def sections(opened: Opened, progress: Progress, resume: str | None = None) -> I
                 # Blocks end at multiples of their size, wherever reading began: so do a resumed parse's.
                 block = file.read(BLOCK_BYTES - file.tell() % BLOCK_BYTES)
                 ended = not block
-                progress()
+                progress(min(1.0, file.tell() / size))
                 piece = decoder.decode(block, final=ended)
                 decoded += len(piece)
                 buffer += piece[skip:]

@@ -1,19 +1,23 @@
-"""Line charts as SVG that stands in a page as it is: no script, no font, no network."""
+"""Line charts as SVG that stands in a page as it is: no script, no font, no network.
+
+Colours, and that values show under a pointer, are the style sheet's.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 #: Size of a chart in its own units, and the margins for what is written around it.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 250, 70, 12, 28, 32
 
-#: Colours that people with colour blindness can tell apart (Okabe and Ito, 2008), dark enough on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#000000")
-
 #: Lines across a chart, about.
 TICKS = 4
+
+#: Places along a chart, at most, where its values show under a pointer.
+PLACES = 120
 
 Point = tuple[float, float]
 
@@ -35,12 +39,10 @@ def line_chart(lines: Mapping[str, Sequence[Point]], unit: str, most: float | No
         return f"{LEFT + (x - first) / span * wide:.1f},{TOP + (1 - y / top) * high:.1f}"
 
     label = f"{escape(unit)} over time"
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" fill="#555" font-size="12" role="img" aria-label="{label}">'
-    ]
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
     for tick in ticks:
         x, y = place(first, tick).split(",")
-        parts.append(f'<line x1="{x}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" stroke="#ddd"/>')
+        parts.append(f'<line x1="{x}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" class="grid"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{short(tick)}</text>')
     for tick in nice_ticks(span):
         x = place(first + tick, 0).split(",")[0]
@@ -48,19 +50,40 @@ def line_chart(lines: Mapping[str, Sequence[Point]], unit: str, most: float | No
             time = f"{short(tick)} s" if tick else "0"
             parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{time}</text>')
     parts.append(f'<text x="{LEFT}" y="{TOP - 14}">{escape(unit)}</text>')
-    for colour, line in zip(COLOURS, lines.values(), strict=False):
+    for number, line in enumerate(lines.values()):
         path = " ".join(place(x, y) for x, y in line)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        parts.append(f'<polyline points="{path}" class="line{number}"/>')
+    parts += _values(lines, unit, first, span)
     return "".join([*parts, "</svg>", _legend(lines)])
+
+
+def _values(lines: Mapping[str, Sequence[Point]], unit: str, first: float, span: float) -> Iterator[str]:
+    """For each place along the chart a strip that shows the values there while a pointer is over it."""
+    places = min(PLACES, max(len(line) for line in lines.values()))
+    wide = (WIDTH - LEFT - RIGHT) / places
+    for number in range(places):
+        at, x = first + (number + 0.5) / places * span, LEFT + number * wide
+        values = ", ".join(f"{name} {short(_nearest(line, at))}" for name, line in lines.items() if line)
+        middle = x + wide / 2
+        yield (
+            f'<g class="at"><rect x="{x:.1f}" y="0" width="{wide:.1f}" height="{HEIGHT - BOTTOM}"/>'
+            f'<line x1="{middle:.1f}" y1="{TOP}" x2="{middle:.1f}" y2="{HEIGHT - BOTTOM}"/>'
+            f'<text x="{WIDTH - RIGHT}" y="{TOP - 14}" text-anchor="end">'
+            f"{short(at - first)} s: {escape(values)} {escape(unit)}</text></g>"
+        )
+
+
+def _nearest(line: Sequence[Point], at: float) -> float:
+    """The value of the point that is next to this moment; the points are in order."""
+    place = bisect_left(line, at, key=lambda point: point[0])
+    near = line[max(0, place - 1) : place + 1]
+    return min(near, key=lambda point: abs(point[0] - at))[1]
 
 
 def _legend(lines: Mapping[str, Sequence[Point]]) -> str:
     if len(lines) < 2:
         return ""
-    items = (
-        f'<span><i style="background:{colour}"></i>{escape(name)}</span>'
-        for colour, name in zip(COLOURS, lines, strict=False)
-    )
+    items = (f'<span><i class="line{number}"></i>{escape(name)}</span>' for number, name in enumerate(lines))
     return f'<p class="legend">{"".join(items)}</p>'
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: what it reached, what limited it, and how that went over time."""
+"""The page of a run: its speed, what limited it, and both over time."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from itertools import pairwise
-from typing import Any
 
 from engine.report.charts import Point, line_chart
-from engine.runtime.report.closing import WAITS
+from engine.report.style import STYLE
+from engine.report.tiles import tiles
+from engine.runtime.process.stats import Stats
+from engine.runtime.report.closing import STAGE_NAMES, WAITS, device_of
 from engine.runtime.report.efficiency import UNITS
 from engine.runtime.report.record import RunRecord
+from engine.runtime.report.summary import SpeedOfLight, Summary
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 960px;
-  margin: 2em auto; padding: 0 1em }
-h1 { font-size: 1.4em; overflow-wrap: anywhere } h2 { font-size: 1.1em; margin: 2em 0 .3em }
-svg { width: 100%; height: auto }
-table { border-collapse: collapse } td, th { padding: .2em .9em .2em 0; text-align: right }
-td:first-child, th:first-child, td.words, th.words { text-align: left } tr { border-bottom: 1px solid #ddd }
-.legend span { margin-right: 1.2em } .legend i { display: inline-block; width: 1em; height: .7em;
-  margin-right: .4em } .advice { font-size: 1.15em } .big { font-size: 2em; font-weight: 600 }
-.note { color: #666 }
-"""
+#: The least share of a plan that a part has to use, and the bytes up to which nothing is worth a word.
+MUCH_LESS, LITTLE = 0.5, 64 * 2**20
 
-#: What the stages are called for people, by their names in `summary.json`.
-STAGE_NAMES = {"parse": "parsers", "infer": "model", "index": "indexer", "supervise": "supervisor"}
+#: Seconds over which a rate is measured, at least.
+LEAST_S = 0.5
 
 
 def page(record: RunRecord) -> str:
@@ -34,38 +28,32 @@ def page(record: RunRecord) -> str:
     title = escape(f"Run in {record.run_dir}")
     body = "\n".join(part for part in _parts(record) if part)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
     )
 
 
 def _parts(record: RunRecord) -> Iterator[str]:
+    summary = record.summary or Summary()
+    yield tiles(record)
     yield _head(record)
-    summary = record.summary or {}
-    yield _light(summary.get("speed_of_light"))
+    yield _speed(summary.speed_of_light)
     yield from _charts(record)
-    yield _stages(summary.get("stages"))
-    yield _memory(summary.get("memory"), summary.get("peak_pss_bytes"))
-    yield _files(summary)
+    yield _stages(summary.stages)
+    yield _memory(summary)
 
 
 def _head(record: RunRecord) -> str:
     summary = record.summary
-    if record.running:
-        state = "still running"
-    elif summary is None:
-        state = "ended without a summary: it was killed; the same command goes on"
-    else:
-        state = f"{summary.get('status')}, exit code {summary.get('exit_code')}"
-        state += f", after {_number(summary.get('seconds'), 1)} s"
     began = ""
     if record.began is not None:
         began = f" that began {datetime.fromtimestamp(record.began, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    lines = [f"<p>{escape(state)}</p>"]
+    lines = []
     if record.run is not None:
         earlier = "; the earlier ones are not shown" if record.run > 1 else ""
         lines.append(f'<p class="note">Invocation {record.run} of this run directory{began}{earlier}.</p>')
-    config = (summary or {}).get("config") or {}
+    config = summary.config if summary is not None else {}
     named = [("database", "adapter"), ("text model", "text_model"), ("image model", "image_model"),
              ("workers", "workers"), ("backend", "backend"), ("device", "device")]  # fmt: skip
     shown = [f"{what}: {config[key]}" for what, key in named if config.get(key) is not None]
@@ -73,56 +61,67 @@ def _head(record: RunRecord) -> str:
     return "\n".join(lines)
 
 
-def _light(light: Mapping[str, Any] | None) -> str:
-    if not light:
+def _speed(speed: SpeedOfLight) -> str:
+    if not speed.advice:
         return ""
     parts = ["<h2>Speed of light</h2>"]
-    if light.get("ratio") is not None:
-        device = light.get("device")
-        by = f"{light.get('cores'):g} cores" if device == "cpu" else f"{device} alone"
-        digits = 0 if light["unit"] == UNITS["text"] else 1
+    if speed.ratio is not None:
+        digits = 0 if speed.unit == UNITS["text"] else 1
         parts.append(
-            f'<p><span class="big">{100 * light["ratio"]:.0f} %</span> of what is possible:'
-            f" {_number(light['end_to_end'], digits)} of {_number(light['bound'], digits)}"
-            f" {escape(light['unit'])} by {escape(by)};"
-            f" the model alone: {_number(light['forward_only'], digits)}.</p>"
+            f'<p><span class="big">{100 * speed.ratio:.0f} %</span> of what is possible:'
+            f" {_number(speed.end_to_end, digits)} of {_number(speed.bound, digits)}"
+            f" {escape(speed.unit)} by {escape(device_of(speed))};"
+            f" the model alone: {_number(speed.forward_only, digits)}.</p>"
         )
-    parts.append(f'<p class="advice">{escape(str(light.get("advice")))}</p>')
+    parts.append(f'<p class="advice">{escape(speed.advice)}</p>')
     return "\n".join(parts)
 
 
 def _charts(record: RunRecord) -> Iterator[str]:
-    columns = record.columns
-    seconds = columns.get("seconds", [])
-    if len(seconds) < 2:
+    samples = record.samples
+    if len(samples) < 2:
         yield '<p class="note">No time series: the run was too short, or an older engine made it.</p>'
         return
 
-    def rate(name: str) -> list[Point]:
-        return rates(seconds, columns[name])
+    def points(values: Iterable[float]) -> list[Point]:
+        return [(each.seconds, value) for each, value in zip(samples, values, strict=True)]
 
-    yield _chart("Throughput: text", {"tokens embedded": rate("tokens")}, "tokens/s")
-    if any(columns["images"]):
-        yield _chart("Throughput: pictures", {"pictures embedded": rate("images")}, "images/s")
-    yield _chart("Throughput: database", {"records acknowledged": rate("records")}, "records/s")
-    current_item = {name: rate(f"{name}_s") for name in ("parsers", "model", "database")}
-    yield _chart("At work (the parsers' sum)", current_item, "processes")
+    def rate(values: Iterable[float]) -> list[Point]:
+        return rates(points(values))
+
+    tokens, images = rate(s.tokens for s in samples), rate(s.images for s in samples)
+    yield _chart("Throughput: text", {"tokens embedded": tokens}, "tokens/s")
+    if any(s.images for s in samples):
+        yield _chart("Throughput: pictures", {"pictures embedded": images}, "images/s")
+    records = rate(s.records for s in samples)
+    yield _chart("Throughput: database", {"records acknowledged": records}, "records/s")
+    busy = {
+        "parsers": rate(s.parsers_s for s in samples),
+        "inference": rate(s.model_s for s in samples),
+        "database": rate(s.database_s for s in samples),
+    }
+    yield _chart("Busy processes", busy, "processes")
     if record.buffer:
-        fill = {"in flight": [(t, 100 * size / record.buffer) for t, size in _line(record, "in_flight")]}
+        fill = {"in flight": points(100 * s.in_flight / record.buffer for s in samples)}
         yield _chart("Queue fill: bytes in flight ÷ buffer", fill, "%", most=100)
-    stages = ("supervisor", "parsers", "inference", "indexer")
-    memory = {stage: [(t, size / 2**20) for t, size in _line(record, stage)] for stage in stages}
+    memory = {
+        "supervisor": points(s.supervisor / 2**20 for s in samples),
+        "parsers": points(s.parsers / 2**20 for s in samples),
+        "inference": points(s.inference / 2**20 for s in samples),
+        "indexer": points(s.indexer / 2**20 for s in samples),
+    }
     yield _chart("Memory (PSS) by stage", memory, "MiB")
 
 
-def _line(record: RunRecord, name: str) -> Iterable[Point]:
-    return zip(record.columns["seconds"], record.columns[name], strict=True)
-
-
-def rates(seconds: Sequence[float], sums: Sequence[float]) -> list[Point]:
-    """What a growing sum gains a second between each two points, told at the later one."""
-    pairs = pairwise(zip(seconds, sums, strict=True))
-    return [(t2, max(0.0, (s2 - s1) / (t2 - t1))) for (t1, s1), (t2, s2) in pairs if t2 > t1]
+def rates(sums: Sequence[Point]) -> list[Point]:
+    """What a growing sum gains a second between each two points, at the later one. Of points closer together
+    than `LEAST_S` the later counts: what happens to be booked in a moment is no rate."""
+    kept: list[Point] = []
+    for point in sums:
+        if len(kept) > 1 and point[0] - kept[-1][0] < LEAST_S:
+            kept.pop()
+        kept.append(point)
+    return [(t2, max(0.0, (s2 - s1) / (t2 - t1))) for (t1, s1), (t2, s2) in pairwise(kept) if t2 > t1]
 
 
 def _chart(title: str, lines: Mapping[str, Sequence[Point]], unit: str, most: float | None = None) -> str:
@@ -130,42 +129,47 @@ def _chart(title: str, lines: Mapping[str, Sequence[Point]], unit: str, most: fl
     return f"<h2>{escape(title)}</h2>\n{drawn}" if drawn else ""
 
 
-def _stages(stages: Mapping[str, Any] | None) -> str:
+def _stages(stages: Mapping[str, Stats]) -> str:
     if not stages:
         return ""
     rows = []
     for name, stats in stages.items():
-        waits = stats.get("waits") or {}
-        _, words = WAITS.get(name, ("", {}))
-        told = ", ".join(
-            f"{_number(s, 1)} s {words.get(on, f'for {on}')}" for on, s in waits.items() if s >= 0.05
-        )
-        calls = stats.get("calls") or {}
-        inside = ", ".join(f"{_number(c['seconds'], 1)} s in {call}" for call, c in calls.items())
-        rows.append([STAGE_NAMES.get(name, name), f"{_number(stats.get('busy_s'), 1)} s",
-                     f"{_number(stats.get('cpu_s'), 1)} s", inside, told])  # fmt: skip
+        words = WAITS.get(name, {})
+        waited = [f"{words.get(on, on)} {_number(s, 1)} s" for on, s in stats.waits.items() if s >= 0.05]
+        calls = [f"{call} {_number(each.seconds, 1)} s" for call, each in stats.calls.items()]
+        rows.append([STAGE_NAMES.get(name, name), f"{_number(stats.busy_s, 1)} s",
+                     f"{_number(stats.cpu_s, 1)} s", ", ".join(calls), ", ".join(waited)])  # fmt: skip
     return "<h2>Stages, whole run, all processes of a stage together</h2>\n" + _table(
-        ["stage", "busy", "processor", "inside calls", "waited"], rows, words=(3, 4)
+        ["stage", "busy", "processor", "inside calls", "idle"], rows, words=(3, 4)
     )
 
 
-def _memory(memory: Mapping[str, Any] | None, peaks: Mapping[str, Any] | None) -> str:
-    if not memory:
+def _memory(summary: Summary) -> str:
+    memory = summary.memory
+    if not memory.limit_bytes:
         return ""
-    plan = memory.get("plan") or {}
-    parts, peaks = plan.get("parts") or {}, peaks or {}
-    names = list(dict.fromkeys([*parts, *(name for name in peaks if name != "total")]))
-    rows = [[name, _mebibytes(parts.get(name)), _mebibytes(peaks.get(name))] for name in names]
-    rows.append(["together", _mebibytes(sum(parts.values()) or None), _mebibytes(peaks.get("total"))])
-    limit = f"at most {_mebibytes(memory.get('limit_bytes'))} ({memory.get('limit_source')})"
-    return f"<h2>Memory: {escape(limit)}</h2>\n" + _table(["part", "planned", "highest PSS"], rows)
+    parts = memory.plan.parts if memory.plan else {}
+    peaks = {"in flight": summary.peak_in_flight_bytes, **summary.peak_pss_bytes}
+    whole, most = sum(parts.values()) or None, peaks.pop("total", None)
+    rows = [(name, parts.get(name), peaks.get(name)) for name in dict.fromkeys([*parts, *peaks])]
+    rows.append(("together", whole, most))
+    limit = f"at most {_mebibytes(memory.limit_bytes)} ({memory.limit_source})"
+    return f"<h2>Memory: {escape(limit)}</h2>\n" + _table(
+        ["part", "planned", "highest", ""],
+        ([name, _mebibytes(plan), _mebibytes(peak), _remark(plan, peak)] for name, plan, peak in rows),
+        words=(3,),
+    )
 
 
-def _files(summary: Mapping[str, Any]) -> str:
-    files, chunks = summary.get("files") or {}, summary.get("chunks") or {}
-    rows = [[f"files {name}", _number(count, 0)] for name, count in files.items() if count]
-    rows += [[f"chunks {name}", _number(count, 0)] for name, count in chunks.items() if count]
-    return "<h2>Files and chunks</h2>\n" + _table(["what", "count"], rows) if rows else ""
+def _remark(planned: int | None, peak: int | None) -> str:
+    """Where what a part took is far from what was planned."""
+    if planned is None or peak is None:
+        return ""
+    if peak > planned:
+        return f"{_mebibytes(peak - planned)} more than planned"
+    if peak < MUCH_LESS * planned and planned - peak > LITTLE:
+        return f"{100 * peak / planned:.0f} % of the plan, which is for larger files and batches"
+    return ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = ()) -> str:

@@ -92,7 +92,7 @@ class MemoryBudget:
         self._credits.resize(made.buffer, self._shares)
         for line in made.lines(self.limit):
             log.info("%s", line)
-            if first and not self._config.run.quiet:
+            if first and self._config.run.verbose:
                 self._say(line)
 
     def _costs(self) -> Costs:

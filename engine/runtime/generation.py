@@ -108,10 +108,17 @@ class Generation:
             return
         config, index = self._config, index_url(self._config.database.adapter)
         raise UsageError(
-            f"--adapter {index}: the index that this run directory filled {what};"
-            f" repair it with: python -m engine.verify --run-dir {config.run_dir}"
-            f" --adapter {index} --repair (or index anew with --full, or another --run-dir)"
+            f"--adapter {index}: the index that this run directory filled {what}; {how_to_repair(config)}"
         )
+
+
+def how_to_repair(config: Config) -> str:
+    """What a user can do about an index that lacks what the ledger has booked."""
+    index = index_url(config.database.adapter)
+    return (
+        f"repair it with: python -m engine.verify --run-dir {config.run_dir} --adapter {index} --repair"
+        " (or index anew with --full, or another --run-dir)"
+    )
 
 
 def text_generation(chunker: str, digest: str) -> str:

@@ -28,9 +28,11 @@ from engine.runtime.limits.stop import DatabaseWait, StopRequest
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process.descriptors import open_many_files
 from engine.runtime.report import run_directory as rundir
-from engine.runtime.report import summary as report
+from engine.runtime.report.gauge import Gauge
+from engine.runtime.report.progress import ProgressLine
 from engine.runtime.report.reporter import Reporter
 from engine.runtime.report.throughput import Speed
+from engine.runtime.report.total import total_of
 from engine.sources.base import Found
 
 
@@ -76,9 +78,11 @@ class Parts:
             self.pipeline.tell_indexer(request)
 
 
-def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | None = None) -> Parts:
+def put_together(
+    config: Config, stack: ExitStack, repair: Iterable[Found] | None = None, command: str = ""
+) -> Parts:
     """The parts of a run, each of which the stack takes apart again. A `repair` makes these items instead of
-    what the inputs hold.
+    what the inputs hold. `command` is the command line, where one began the run.
 
     Raises `UsageError` for options that can't work, `RunStoppedError` where a signal comes meanwhile.
     """
@@ -89,7 +93,7 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     buffer = config.memory.buffer or default_buffer(workers, len(lanes))
     in_flight = InFlight()
     credit = Credits(buffer, share_out(workers, lanes), in_flight)
-    progress = report.ProgressLine(config.run.quiet)
+    progress = ProgressLine(config.run.quiet)
     stack.callback(progress.close)
     generation = Generation(config, progress.say)
     # From here on a signal drains; before, while a model may be fetched, it simply ends the command.
@@ -97,6 +101,8 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     lock = rundir.claim(config.run_dir, progress.say, stop.check_asked)
     stack.callback(lock.release)
     stack.callback(rundir.remove_status, config.run_dir)
+    if command:
+        rundir.write_command(config.run_dir, command)
     stack.callback(rundir.log_to(config.run_dir, config.run.log_level))
     ledger = Ledger(config.run_dir)
     stack.callback(ledger.close)
@@ -121,8 +127,12 @@ def put_together(config: Config, stack: ExitStack, repair: Iterable[Found] | Non
     trace = stack.enter_context(rundir.open_trace(config.run.memory_trace))
     memory = MemorySampler(pipeline.pids, limit.size, trace)
     budget = MemoryBudget(config, workers, limit, pipeline, credit, progress.say)
+    total = total_of(config, narrowed=repair is not None)
+    stack.callback(total.stop)
+    total.start()
+    gauge = Gauge(accounts, intake, pipeline, total)
     reporter = Reporter(
-        config, invocation, progress, accounts, pipeline, credit, memory, budget, speed, started
+        config, invocation, progress, gauge, accounts, pipeline, credit, memory, budget, speed, started
     )
     memory.start()
     stack.callback(memory.stop)

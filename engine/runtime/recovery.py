@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from engine.errors import EXIT_USAGE, EngineError, UsageError
+from engine.errors import EXIT_USAGE, EngineError, IndexLostError, UsageError
 from engine.runtime.flow.lanes import Lane, LaneState, ParserSlot
 from engine.runtime.limits.deaths import LANE_DEATHS, StageDiedError
 from engine.runtime.limits.stop import RunStoppedError
@@ -59,6 +59,8 @@ class Recovery:
         """A process says why it ends: that is the end of the run, of its lane, or of a parser's file."""
         if message.traceback:
             log.error("%s: %s\n%s", child.name, message.message, message.traceback)
+        if message.index_lost:
+            raise IndexLostError(message.message)
         if message.exit_code == EXIT_USAGE:
             raise UsageError(message.message)
         lane = self._parts.pipeline.lane_of(child)

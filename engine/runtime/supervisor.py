@@ -22,21 +22,24 @@ from engine.errors import (
     EXIT_STOPPED,
     EngineError,
     HandOverError,
+    IndexLostError,
     UsageError,
 )
 from engine.runtime.bookkeeping import Bookkeeping
 from engine.runtime.ending import Ending
 from engine.runtime.flow.intake import check_corpus
 from engine.runtime.flow.lanes import LaneState
+from engine.runtime.generation import how_to_repair
 from engine.runtime.limits.deaths import Away, StageDiedError, verdict
-from engine.runtime.limits.stop import RunStoppedError
+from engine.runtime.limits.stop import RunStoppedError, what_goes_on
 from engine.runtime.parts import Parts, put_together
 from engine.runtime.preflight import Preflight
 from engine.runtime.process import messages as m
 from engine.runtime.process.child import Child
 from engine.runtime.process.mailbox import AWAY_S
 from engine.runtime.recovery import Recovery
-from engine.runtime.report import summary as report
+from engine.runtime.report.run_directory import write_lines
+from engine.runtime.report.summary import Totals
 from engine.runtime.router import Router
 from engine.sources.base import Found
 
@@ -80,11 +83,13 @@ ENDS = (Phase.DRAINING, Phase.CLOSING)
 
 class Supervisor:
     """One run, from preflight to summary. A `repair` makes these items instead of what the inputs
-    hold, and leaves the options in the ledger as they are."""
+    hold, and leaves the options in the ledger as they are. `command` is the command line, where one began
+    the run."""
 
-    def __init__(self, config: Config, repair: Iterable[Found] | None = None) -> None:
+    def __init__(self, config: Config, repair: Iterable[Found] | None = None, command: str = "") -> None:
         self._config = config
         self._repair = repair
+        self._command = command
         self._phase = Phase.RESTING
         #: When the indexer may be started, by the monotonic clock.
         self._begin_at = 0.0
@@ -100,7 +105,7 @@ class Supervisor:
             with ExitStack() as stack:
                 check_corpus(self._config)
                 parsers.check()
-                self._use(put_together(self._config, stack, self._repair))
+                self._use(put_together(self._config, stack, self._repair, self._command))
                 return self._run_to_end()
         except (sqlite3.DatabaseError, OSError) as error:
             # Before the first file; or at the very end, where files are closed on a disk that is full.
@@ -124,17 +129,22 @@ class Supervisor:
         try:
             self._loop()
         except RunStoppedError as error:
-            return self._end("stopped", EXIT_STOPPED, str(error))
+            return self._end("stopped", EXIT_STOPPED, str(error), what_goes_on())
         except (sqlite3.DatabaseError, OSError) as error:
             log.exception("the run directory")
-            return self._end("stopped", EXIT_STOPPED, f"{self._config.run_dir} can't be written ({error})")
+            why = f"{self._config.run_dir} can't be written ({error})"
+            return self._end("stopped", EXIT_STOPPED, why, what_goes_on())
         except EngineError as error:
             if isinstance(error, UsageError) and not self._parts.begun:
                 raise
             log.error("%s", error)
-            return self._end("error", EXIT_ENGINE_FAILED, str(error))
+            # What a user has to mend would only end the same command, too.
+            then = "" if isinstance(error, UsageError) else what_goes_on()
+            if isinstance(error, IndexLostError):
+                then = how_to_repair(self._config)
+            return self._end("error", EXIT_ENGINE_FAILED, str(error), then)
         if not self._complete:
-            return self._end("stopped", EXIT_STOPPED, self._parts.stop.why)
+            return self._end("stopped", EXIT_STOPPED, self._parts.stop.why, what_goes_on())
         return self._end("complete", EXIT_DONE)
 
     def _loop(self) -> None:
@@ -330,7 +340,7 @@ class Supervisor:
 
     # The end
 
-    def _end(self, status: str, code: int, why: str = "") -> int:
+    def _end(self, status: str, code: int, why: str = "", then: str = "") -> int:
         """Book how the run ended and tell it; where it can't be written, on the last line alone."""
         parts, run_dir = self._parts, self._config.run_dir
         try:
@@ -341,12 +351,18 @@ class Supervisor:
             parts.ledger.commit()
             # Failures of files that have left the corpus are told no more, where that can be known.
             lines = parts.ledger.items.failures(parts.invocation if parts.intake.whole else 0)
-            failures = report.write_lines(run_dir / "failures.jsonl", lines)
+            failures = write_lines(run_dir / "failures.jsonl", lines)
             if code == EXIT_DONE and failures:
                 status, code = "complete_with_failures", EXIT_FAILURES
-            totals = parts.ledger.audit.totals()
-            parts.reporter.end(status, code, why, totals, failures, parts.restarts.counts)
+            totals = Totals(**parts.ledger.audit.totals())
+            parts.reporter.end(status, code, why, totals, failures, parts.restarts.counts, then)
             return code
         except (sqlite3.DatabaseError, OSError) as error:
+            if not (run_dir / "ledger.sqlite").exists():
+                parts.say(
+                    f"error: {run_dir} was deleted during the run, and the ledger with it; what was written"
+                    " stays in the index, and engine.verify --adopt makes a ledger of it"
+                )
+                return EXIT_ENGINE_FAILED
             parts.say(f"{status}: {why}; {run_dir} can't be written ({error})")
             return EXIT_STOPPED if code in (EXIT_DONE, EXIT_FAILURES) else code

@@ -17,6 +17,7 @@ from engine.config import Config
 from engine.errors import EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_STOPPED, UsageError
 from engine.fleet.shards import SHARDS_PER_TASK, heaviest_first, work_of_shards
 from engine.machine.batch_job import SlurmError, call, settings
+from engine.runtime.report.summary import SUMMARY_FILE, read_summary
 from engine.slurm import client, fleet
 from engine.slurm.fleet import Fleet
 from engine.slurm.script import FLEET, Requested
@@ -142,13 +143,11 @@ def _stay(submitted: Fleet) -> None:
 
 def _code_in_summary(submitted: Fleet) -> int:
     """The exit code where SLURM has forgotten the job: that of its summary, if it is no older one."""
-    path = submitted.run_dir / "summary.json"
-    try:
-        if path.stat().st_mtime >= submitted.submitted:
-            return int(json.loads(path.read_text(encoding="utf-8"))["exit_code"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return EXIT_ENGINE_FAILED
+    path = submitted.run_dir / SUMMARY_FILE
+    summary = read_summary(submitted.run_dir)
+    if summary is None or summary.exit_code is None or path.stat().st_mtime < submitted.submitted:
+        return EXIT_ENGINE_FAILED
+    return summary.exit_code
 
 
 def _harmless_lines(text: str) -> str:

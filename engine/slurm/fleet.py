@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.machine.batch_job import SlurmError, call, settings
-from engine.runtime.report import run_directory as rundir
+from engine.runtime.report.summary import read_summary, write_summary
 from engine.slurm import script
 from engine.slurm.script import ORDER, Place, Requested
 
@@ -163,12 +163,9 @@ def submit(fleet: Fleet, shards: Sequence[int], now: float) -> Fleet:
 
 
 def _begin_again(shard: Path) -> None:
-    """What the task came to before is no word on this start: one that never comes to run is not done."""
-    try:
-        summary = json.loads((shard / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return
-    rundir.write_summary(shard, {**summary, "run": 0})
+    """Mark the summary of an earlier start as such: a task that never starts now must not count as done."""
+    if (summary := read_summary(shard)) is not None:
+        write_summary(shard, replace(summary, run=0))
 
 
 def _sbatch(*words: str) -> str:

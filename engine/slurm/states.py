@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.runtime.limits.lock import owner_of
-from engine.runtime.report.reading import read_object, read_only
+from engine.runtime.report.reading import read_only
+from engine.runtime.report.summary import Status, Summary, read_status, read_summary
 from engine.slurm.fleet import Fleet
 
 #: Exit codes of a task after which it is done.
@@ -34,27 +34,25 @@ def task_states(fleet: Fleet, queue: Mapping[str, str]) -> Iterator[Task]:
     waiting = {shard: places[str(place)] for place, shard in enumerate(fleet.begun) if str(place) in places}
     for number in range(fleet.tasks):
         folder = fleet.shard(number)
-        summary = read_object(folder / "summary.json") or {}
+        summary = read_summary(folder) or Summary()
         state, done = _rest(folder, summary)
         if not done and owner_of(folder) is not None:
             state = "running"
         state = waiting.get(number, state)
-        now = (read_object(folder / "status.json") or {}) if state == "running" else {}
-        files = now.get("files") or summary.get("files") or {}
-        records = (summary.get("totals") or {}).get("records", 0)
-        chunks = now.get("chunks") or {}
-        records += chunks.get("indexed", 0) - chunks.get("deleted", 0)
-        yield Task(number, state, done, max(0, records), files.get("failed", 0) + files.get("partial", 0))
+        now = (read_status(folder) if state == "running" else None) or Status()
+        files = (now if now.pid else summary).files
+        records = summary.totals.records + now.chunks.indexed - now.chunks.deleted
+        yield Task(number, state, done, max(0, records), files.failed + files.partial)
 
 
-def _rest(folder: Path, summary: Mapping[str, Any]) -> tuple[str, bool]:
+def _rest(folder: Path, summary: Summary) -> tuple[str, bool]:
     """What a task that is not in the queue came to, and whether that is all there is to do."""
     if not (folder / "ledger.sqlite").is_file():
         return "not begun", False
-    if not summary or summary.get("run") != _starts(folder):
+    if summary.run is None or summary.run != _starts(folder):
         # Killed, so that its last start has left no summary, whatever an earlier one has left.
         return "cut off", False
-    return str(summary.get("status")), summary.get("exit_code") in DONE
+    return summary.status, summary.exit_code in DONE
 
 
 def _starts(folder: Path) -> int | None:

@@ -12,7 +12,11 @@ from engine.sources.base import Found, Item, Listing, OpenedItem, Rules, Source
 from engine.sources.manifest import check_manifest, listed
 
 #: The sources by URL scheme; a name without a scheme is a local path.
-REGISTRY = Registry("sources", {"file": "engine.sources.local:LocalSource"}, base=Source)
+REGISTRY = Registry(
+    "sources",
+    {"file": "engine.sources.local:LocalSource", "memory": "engine.sources.memory:MemorySource"},
+    base=Source,
+)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 

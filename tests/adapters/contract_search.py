@@ -109,13 +109,16 @@ class SearchContract(IndexFixtures):
         self, index: Adapter, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.be_impatient(monkeypatch)
+        index.check_writer()
         index.prepare()
         write(index, make_records(3))
         with adapters_closed(url) as other:
             if index.capabilities.single_writer:
-                with pytest.raises(UsageError, match="another process writes"):
-                    other.prepare()
+                for refused in (other.check_writer, other.prepare):
+                    with pytest.raises(UsageError, match="another process writes"):
+                        refused()
             else:
+                other.check_writer()
                 other.prepare()
                 write(other, make_records(3, seed=1))
                 write(index, make_records(3, seed=2))

@@ -68,6 +68,22 @@ def test_a_command_that_resumes_only_stops_where_a_disk_or_a_database_fails(
     assert capsys.readouterr().err == f"engine.test: away{GOES_ON}\n"
 
 
+def test_a_working_directory_that_is_gone_is_told_and_nothing_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    line = "engine.test: the working directory is gone; change into one that exists\n"
+    for resumes in (False, True):
+        assert ended(FileNotFoundError(2, "No such file or directory"), resumes) == EXIT_USAGE
+        assert capsys.readouterr().err == line
+    assert ended(RunStoppedError("by a signal")) == EXIT_STOPPED
+    assert capsys.readouterr().err == (
+        "engine.test: stopped: by a signal; the working directory is gone, and the same command needs one\n"
+    )
+
+
 def test_the_codes_are_those_that_are_documented() -> None:
     codes = (EXIT_DONE, EXIT_ENGINE_FAILED, EXIT_USAGE, EXIT_FAILURES, EXIT_STOPPED)
     assert codes == (0, 1, 2, 3, 75)

@@ -68,7 +68,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         " --bulk-bytes 1MiB --bulk-concurrency 4 --full"
         " --database-deadline 20 --grace 0.5 --include *.txt --include *.md --exclude x --hidden --no-images"
         " --exact-images --no-dedupe --tolerate-truncated --prune --skip-failed --limit 7 --dry-run"
-        f" --field b=2 --field a=1=1 --quiet --log-level debug --run-dir {tmp_path}/run".split()
+        f" --field b=2 --field a=1=1 --quiet --verbose --log-level debug --run-dir {tmp_path}/run".split()
     )
     assert config == Config(
         CorpusConfig(
@@ -112,7 +112,9 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         ),
         MemoryConfig(workers=3, buffer=64 * 2**20, max_ram=8 * 2**30, parser_memory=2 * 2**30),
         TaskConfig(shard=(2, 4)),
-        RunConfig(grace=0.5, dry_run=True, quiet=True, log_level="debug", memory_trace="trace.jsonl"),
+        RunConfig(
+            grace=0.5, dry_run=True, quiet=True, verbose=True, log_level="debug", memory_trace="trace.jsonl"
+        ),
         tmp_path / "run/shards/2-of-4",
     )
 
@@ -247,6 +249,9 @@ def test_inputs_that_are_not_utf8_have_a_run_directory() -> None:
         ("--chunk-overlap=-1", "argument --chunk-overlap: '-1' is not a whole number of at least 0"),
         ("--limit 0", "argument --limit: '0' is not a whole number of at least 1"),
         ("--buffer lots", "argument --buffer: 'lots' is not a size such as 256MiB or 8GiB"),
+        ("--max-ram 4", "argument --max-ram: '4' is 4 bytes; sizes take a unit, such as 4GiB"),
+        ("--buffer 256", "argument --buffer: '256' is 256 bytes; sizes take a unit, such as 256MiB"),
+        ("--parser-memory 1", "argument --parser-memory: '1' is 1 bytes; sizes take a unit, such as 1GiB"),
         ("--buffer 0", "argument --buffer: '0' is not a size of at least 1 byte"),
         ("--max-ram 0MiB", "argument --max-ram: '0MiB' is not a size of at least 1 byte"),
         ("--max-ram " + "9" * 400, f"argument --max-ram: '{'9' * 400}' is not a size such as 256MiB or 8GiB"),

@@ -11,6 +11,8 @@ from engine.cli.options import parse
 from engine.fleet.census import Census, class_of, take_census
 from engine.fleet.estimate import Estimate, estimate
 from engine.fleet.trial import Trial, Yield, _sample
+from engine.runtime.process.stats import Calls, Stats
+from engine.runtime.report.summary import Chunks, SpeedOfLight, Summary
 
 #: Records of a kilobyte of a file, by whether it is large.
 RATES = {False: 2.0, True: 1.0}
@@ -43,11 +45,11 @@ def guessed(census: Census, work: Path, share: float) -> Estimate:
         size = sizes.get(source, 2**20)
         seen = yields.setdefault(key, Yield())
         seen.files, seen.size, seen.texts = seen.files + 1, seen.size + size, seen.texts + records_of(size)
-    summary = {
-        "tokens": 25_600, "chunks": {"text": 100, "image": 0, "indexed": 100}, "seconds": 12.0, "memory": {},
-        "stages": {"infer": {"calls": {"text": {"seconds": 8.0}}}},
-        "speed_of_light": {"window_s": 10.0, "device": "cpu"},
-    }  # fmt: skip
+    summary = Summary(
+        tokens=25_600, chunks=Chunks(text=100, indexed=100), seconds=12.0,
+        stages={"infer": Stats(calls={"text": Calls(8.0)})},
+        speed_of_light=SpeedOfLight(window_s=10.0, device="cpu"),
+    )  # fmt: skip
     return estimate(census, Trial(summary, 10_000, yields, {"text/plain": 256.0}))
 
 

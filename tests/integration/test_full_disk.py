@@ -27,9 +27,7 @@ IMPATIENT = ("--database-deadline", "3")
 REASON = re.compile(r"no space left|disk is full|disk I/O error", re.IGNORECASE)
 
 #: The other lines of a run: those at its end, and the one that a long run prints now and then.
-ORDINARY = re.compile(
-    r"^((files|skipped|chunks|index|failures|memory|speed|advice): |waited in |  \w)| files found so far, "
-)
+ORDINARY = re.compile(r"^((files|skipped|chunks|index|failures|memory|speed|idle|advice): |  \w)| files( |$)")
 
 Records = dict[str, dict[str, object]]
 

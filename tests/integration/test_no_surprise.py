@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
-from tests.integration.runs import HANG_S, Corpus
+from tests.integration.runs import HANG_S, Corpus, wait_until
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -98,3 +99,111 @@ def test_a_ledger_of_an_engine_that_knew_only_times_makes_nothing_anew(tmp_path:
     with closing(sqlite3.connect(corpus.run_dir / "ledger.sqlite")) as ledger:
         versions = [version for (version,) in ledger.execute("SELECT version FROM items")]
     assert all(version.count(";") == 2 for version in versions)
+
+
+def test_a_closed_standard_error_is_as_good_as_an_open_one(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.write("a.txt", "a text")
+    (corpus.files / "b.pdf").write_bytes(b"%PDF-1.4 and nothing more")
+    (corpus.files / "c.png").write_bytes(b"")
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *corpus.command()]
+    assert subprocess.run(command, timeout=HANG_S, check=False).returncode == 3
+    result = corpus.run("--run-dir", str(tmp_path / "other"), url=f"lancedb://{tmp_path}/other-db")
+    assert result.code == 3
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("run", "other")]
+    assert summaries[0]["files"] == summaries[1]["files"] == {
+        "discovered": 3, "indexed": 1, "partial": 0, "unchanged": 0, "skipped": 1, "failed": 1, "removed": 0,
+        "pending": 0,
+    }  # fmt: skip
+    refused = ["sh", "-c", 'exec "$@" 2>&-', "sh", *corpus.command("--nonsense")]
+    assert subprocess.run(refused, timeout=HANG_S, check=False).returncode == 2
+
+
+# How a run ends
+
+
+def begun(corpus: Corpus) -> None:
+    """Enough to write for some seconds at the rate that the tests below ask for."""
+    for number in range(40):
+        corpus.write(f"{number}.txt", f"{number} words " * 2000)
+
+
+SLOW_MODEL = "stand-in:16@20000"
+
+
+def written(corpus: Corpus) -> bool:
+    return any((corpus.root / "db/chunks.lance/data").glob("*"))
+
+
+def test_a_table_that_is_deleted_during_a_run_ends_it_with_what_repairs_it(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    begun(corpus)
+    with corpus.started(text_model=SLOW_MODEL) as process:
+        wait_until(lambda: written(corpus))
+        shutil.rmtree(tmp_path / "db")
+        assert process.wait(HANG_S) == 1
+        last = process.stderr.read().splitlines()[-1]
+    assert "the index was deleted or replaced during the run; repair it with: python -m engine.verify" in last
+    assert "same command" not in last
+    # What it promises is true.
+    repair = last.partition("repair it with: ")[2].partition(" (or")[0].split()
+    assert subprocess.run([sys.executable, *repair[1:]], timeout=HANG_S, check=False).returncode == 0
+    assert corpus.run(text_model="stand-in:16@2000000").code in (0, 2)
+
+
+def test_a_run_directory_that_is_deleted_during_a_run_ends_it_with_what_is_left(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    begun(corpus)
+    with corpus.started(text_model=SLOW_MODEL) as process:
+        wait_until(lambda: written(corpus))
+        shutil.rmtree(tmp_path / "run")
+        assert process.wait(HANG_S) == 1
+        last = process.stderr.read().splitlines()[-1]
+    assert "run was deleted during the run, and the ledger with it" in last
+    assert "same command" not in last
+
+
+def test_a_working_directory_that_is_gone_is_named_before_anything_is_done(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.write("a.txt", "a text")
+    (tmp_path / "gone").mkdir()
+    script = f'cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *corpus.command()],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        2, "engine.run: the working directory is gone; change into one that exists\n"
+    )  # fmt: skip
+
+
+def test_a_second_writer_ends_at_once_as_one_that_was_started_wrongly(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    begun(corpus)
+    with corpus.started(text_model=SLOW_MODEL) as process:
+        wait_until(lambda: written(corpus))
+        second = corpus.run("--run-dir", str(tmp_path / "second"))
+        assert process.poll() is None
+    assert second.code == 2
+    assert second.err.endswith("wait for that run, or name another directory\n")
+    assert not (tmp_path / "second/summary.json").exists()
+
+
+def test_no_rate_is_above_what_was_computed_or_contradicts_another(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    text = "the same words in every file " * 4000
+    for number in range(6):
+        corpus.write(f"{number}.txt", text)
+    result = corpus.run(text_model="stand-in:16@20000")
+    speed, summary = result.summary["speed_of_light"], result.summary
+    computed = summary["tokens"] / 6
+    assert summary["throughput"]["tokens_per_s"] <= computed / summary["seconds"] * 1.001
+    assert speed["end_to_end"] * speed["window_s"] <= computed * 1.01
+    assert speed["end_to_end"] <= speed["bound"] <= speed["forward_only"]
+    assert speed["ratio"] <= 1
+    assert result.err.count("tokens/s") == 1
+    series = json.loads((corpus.run_dir / "series.json").read_text())
+    assert series["points"][-1][series["columns"].index("tokens")] <= computed  # what the chart is made of

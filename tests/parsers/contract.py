@@ -89,16 +89,20 @@ class ParserContract:
         assert done.stdout.strip() == "[]"
 
     def test_units_grow_and_progress_is_told(self, file: LocalFile) -> None:
-        signs = 0
+        signs, shares = 0, [0.0]
 
-        def progress() -> None:
+        def progress(share: float | None = None) -> None:
             nonlocal signs
             signs += 1
+            if share is not None:
+                shares.append(share)
 
         units = [section.unit for section in self.parsed(file, progress=progress)]
         assert units
         assert units == sorted(set(units))
         assert signs
+        assert shares == sorted(shares)
+        assert shares[-1] <= 1
 
     def test_text_is_bounded_storable_and_lies_where_its_offsets_say(self, file: LocalFile) -> None:
         ends: dict[tuple[str | None, int | None], int] = {}

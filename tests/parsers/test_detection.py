@@ -76,6 +76,14 @@ def test_a_picture_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
     assert detect(_write(tmp_path, "picture.txt", out.getvalue())) == f"image/{kind}"
 
 
+@pytest.mark.parametrize("kind", ["bmp", "tiff"])
+@pytest.mark.parametrize("colour", ["white", "black", (141, 129, 127), (6, 189, 21), (148, 152, 148)])
+def test_uncompressed_pixels_of_one_colour_are_no_text(tmp_path: Path, kind: str, colour: str) -> None:
+    path = tmp_path / f"flat.{kind}"
+    Image.new("RGB", (800, 600), colour).save(path)
+    assert detect(str(path)) == f"image/{kind}"
+
+
 def test_a_file_without_bytes_is_skipped_as_empty(tmp_path: Path) -> None:
     with pytest.raises(SkipFileError) as error:
         detect(_write(tmp_path, "a.txt", b""))

@@ -171,7 +171,7 @@ def test_a_page_of_any_size_passes_in_the_same_memory(
     release()
     before, grown, last = resident_bytes(), 0, ""
 
-    def look() -> None:
+    def look(share: float | None = None) -> None:
         nonlocal grown
         grown = max(grown, resident_bytes() - before)
 

@@ -238,13 +238,13 @@ def test_a_draft_is_decoded_at_no_less_than_its_factor_times_the_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    to_rgb = image_parser._to_rgb
+    to_rgb = image_parser.to_rgb
 
     def look(image: Image.Image) -> Image.Image:
         seen.append(image.size)
         return to_rgb(image)
 
-    monkeypatch.setattr(image_parser, "_to_rgb", look)
+    monkeypatch.setattr(image_parser, "to_rgb", look)
     path = _save(tmp_path, _photo(1600, 800), "jpeg")
     _pixels(path, "jpeg", exact=False)
     _pixels(path, "jpeg", exact=True)

@@ -77,7 +77,7 @@ def test_a_ledger_is_read_no_oftener_where_more_files_have_left(
         count = 0
         merged = merge(folder, URL, prune=True)
         opened.append(count)
-        assert (merged.exit_code, merged.summary["files"]["removed"]) == (0, TASKS * files // 2)
+        assert (merged.summary.exit_code, merged.summary.files.removed) == (0, TASKS * files // 2)
         assert len(stored(adapters.connect(URL))) == TASKS * files // 2
         memory.drop("merge")
         adapters.connect(URL).ensure_schema(make_schema())
@@ -90,7 +90,7 @@ def test_tasks_that_are_at_work_are_not_held_up_and_those_that_were_killed_at_on
     done(tmp_path, 3)
     shards = tmp_path / "shards"
     (shards / "0-of-3" / "ledger.sqlite").write_bytes(b"")
-    assert merge(tmp_path, URL, prune=False).unfinished == ["shards/0-of-3: never began"]
+    assert merge(tmp_path, URL, prune=False).summary.not_done == ("shards/0-of-3: never began",)
     assert json.loads((tmp_path / "summary.json").read_text())["not_done"] == ["shards/0-of-3: never began"]
     ledger = Ledger(shards / "1-of-3")
     ledger.set("listed", "3")  # a change that is not committed yet
@@ -112,7 +112,7 @@ def test_a_failure_of_a_file_that_has_left_the_corpus_is_told_no_more(tmp_path: 
         assert row is not None
         ledger.items.fail(FailureRow(row.id, -1, None, "parse", "damaged", f"file {file}"))
     ledger.commit()
-    assert merge(tmp_path, URL, prune=False).exit_code == 3
+    assert merge(tmp_path, URL, prune=False).summary.exit_code == 3
     lines = (tmp_path / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["message"] for line in lines] == ["file 1"]
     ledger.set("listed", "1")
@@ -126,7 +126,7 @@ def test_there_may_be_more_tasks_than_files_that_a_process_opens_by_default(tmp_
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
     try:
-        assert merge(tmp_path, URL, prune=False).exit_code == 0
+        assert merge(tmp_path, URL, prune=False).summary.exit_code == 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

@@ -53,7 +53,7 @@ def signs(path: Path, known_hash: str | None = None) -> int:
     """How often the stage tells of progress."""
     count = 0
 
-    def on_progress() -> None:
+    def on_progress(share: float | None = None) -> None:
         nonlocal count
         count += 1
 
@@ -91,6 +91,30 @@ def test_every_page_frame_and_block_is_a_sign_of_progress_whatever_comes_of_it(
         (tmp_path / name).write_bytes(make(size))
         counts.append(signs(tmp_path / name))
     assert counts[1] - counts[0] == 5 * each
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("book.pdf", lambda: pdf([Page().text(72, 700, "words")] * 10)),
+        ("long.txt", lambda: b"words\n" * 2**18),
+    ],
+)
+def test_texts_and_pdfs_say_what_share_has_been_read(
+    tmp_path: Path, name: str, make: Callable[[], bytes]
+) -> None:
+    shares: list[float] = []
+
+    def on_progress(share: float | None = None) -> None:
+        if share is not None:
+            shares.append(share)
+
+    (tmp_path / name).write_bytes(make())
+    parsed(tmp_path / name, on_progress=on_progress)
+    assert len(shares) >= 10
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert shares[-1] >= 0.9
 
 
 def test_a_file_of_known_content_shows_progress_while_it_is_hashed(tmp_path: Path) -> None:
@@ -241,7 +265,7 @@ def test_a_resumed_text_is_not_read_from_its_start(tmp_path: Path) -> None:
     path.write_text("".join(f"line {number} of the log\n" for number in range(200_000)))
     *segments, _ = parsed(path)
     reads: list[int] = []
-    parsed(path, segments[-2], on_progress=lambda: reads.append(1))
+    parsed(path, segments[-2], on_progress=lambda share=None: reads.append(1))
     whole = signs(path)
     hashed = -(-path.stat().st_size // 2**20)
     assert len(reads) - hashed <= 4 < whole - hashed

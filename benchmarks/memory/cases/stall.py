@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, bench: Bench) -> Outcome:
         plain = bench.run("no stall", [corpus], *options, adapter=server.adapter("plain"))
         outcome.add("no stall", plain)
         server.delete("plain-*")
-        begin = BEGIN * plain.summary["totals"]["records"]
+        begin = BEGIN * plain.summary.totals.records
 
         def stop(process: subprocess.Popen[bytes], run_dir: Path) -> None:
             while status_of(run_dir).get("chunks", {}).get("indexed", 0) < begin and process.poll() is None:

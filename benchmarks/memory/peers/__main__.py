@@ -101,7 +101,7 @@ def _one(
         options = ["--text-model", str(cache / args.model), "--no-images", *args.ours]
         run = bench.run(title, [corpus], *options, adapter=server.adapter(index))
         server.delete(f"{index}-*")
-        return run.measured, f"{run.summary['totals']['records']:,}"
+        return run.measured, f"{run.summary.totals.records:,}"
     arguments = [str(corpus), server.url, index]
     python, env = embed_anything(cache)
     if system == "plain":

@@ -9,20 +9,19 @@ or not there are cores enough here to keep the device busy; those of a stand-in 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.command import BenchError
+from benchmarks.command import BenchError, summary_of
 from benchmarks.speed import debian
 from benchmarks.speed.bench import Outcome
 from benchmarks.speed.cases import parse
 from engine.models.resolve import DEFAULT_TEXT_MODEL
+from engine.runtime.report.summary import Summary
 
 #: End to end ÷ what the device does alone.
 GOAL = 0.95
@@ -59,46 +58,46 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
     corpora = [(args.corpus.name, args.corpus)] if args.corpus else _corpora(args, work)
     for kind, corpus in corpora:
         summary = _run(args, corpus, work / f"run-{kind}")
-        devices.add(str(summary["speed_of_light"]["device"]))
+        devices.add(str(summary.speed_of_light.device))
         _tell(kind, summary, outcome)
     if not any(device.startswith("cuda") for device in devices):
         outcome.said.append(f"this has not been run on a GPU: the device is {args.text_model}")
     return outcome
 
 
-def _tell(kind: str, summary: dict[str, Any], outcome: Outcome) -> None:
+def _tell(kind: str, summary: Summary, outcome: Outcome) -> None:
     """What one run has shown: a row, and its figure."""
-    light, stages, tokens = summary["speed_of_light"], summary["stages"], summary["tokens"]
-    if light["ratio"] is None:
-        raise BenchError(f"{kind}: {light['advice']}; give more --megabytes")
-    spent = {name: stages[name]["cpu_s"] for name in STAGES}
+    speed, tokens = summary.speed_of_light, summary.tokens
+    alone, reached = speed.forward_only, speed.end_to_end
+    if alone is None or reached is None:
+        raise BenchError(f"{kind}: {speed.advice}; give more --megabytes")
+    spent = {name: summary.stage(name).cpu_s for name in STAGES}
     # What the database does once, at the end, feeds no device.
-    spent["index"] -= stages["index"]["calls"].get("publish", {}).get("cpu_s", 0.0)
+    spent["index"] -= summary.stage("index").call("publish").cpu_s
     each = {name: 1e6 * seconds / tokens for name, seconds in spent.items()}
-    needed = sum(each.values()) * light["forward_only"] / 1e6
-    cores = light["cores"]
+    needed = sum(each.values()) * alone / 1e6
     outcome.rows.append(
         {
             "files": kind,
             "tokens": f"{tokens:,}",
-            "device alone, tokens/s": f"{light['forward_only']:,.0f}",
-            "end to end": f"{light['end_to_end']:,.0f}",
-            "÷": f"{light['end_to_end'] / light['forward_only']:.3f}",
-            "tokens/s a core of parsing": f"{tokens / stages['parse']['cpu_s']:,.0f}",
+            "device alone, tokens/s": f"{alone:,.0f}",
+            "end to end": f"{reached:,.0f}",
+            "÷": f"{reached / alone:.3f}",
+            "tokens/s a core of parsing": f"{tokens / summary.stage('parse').cpu_s:,.0f}",
             **{f"{STAGES[name]}, core s/M tokens": f"{seconds:.2f}" for name, seconds in each.items()},
             "cores to feed it": f"{needed:.1f}",
         }
     )
     what = f"end to end ÷ device alone, {kind}"
-    if needed <= cores:
-        outcome.goal(what, light["end_to_end"] / light["forward_only"], GOAL)
+    if needed <= speed.cores:
+        outcome.goal(what, reached / alone, GOAL)
     else:
-        ratio = light["end_to_end"] / light["forward_only"]
-        outcome.said.append(f"{what}: {ratio:.2f} with {cores:g} cores, where {needed:.1f} are needed")
-    outcome.said.append(f"  {light['advice']}")
+        have = f"{speed.cores:g} cores, where {needed:.1f} are needed"
+        outcome.said.append(f"{what}: {reached / alone:.2f} with {have}")
+    outcome.said.append(f"  {speed.advice}")
 
 
-def _run(args: argparse.Namespace, corpus: Path, folder: Path) -> dict[str, Any]:
+def _run(args: argparse.Namespace, corpus: Path, folder: Path) -> Summary:
     """The summary of a run over the corpus."""
     shutil.rmtree(folder, ignore_errors=True)
     stand_in = args.text_model.startswith("stand-in:")
@@ -111,8 +110,7 @@ def _run(args: argparse.Namespace, corpus: Path, folder: Path) -> dict[str, Any]
     if done.returncode:
         raise BenchError(f"engine.run ended with {done.returncode}: {done.stderr[-600:]}")
     shutil.rmtree(folder / "db")
-    summary: dict[str, Any] = json.loads((folder / "run" / "summary.json").read_text(encoding="utf-8"))
-    return summary
+    return summary_of(folder / "run")
 
 
 def _corpora(args: argparse.Namespace, work: Path) -> list[tuple[str, Path]]:

@@ -101,18 +101,18 @@ def _rounds(engine: Engine, corpus: Path, chunks: Path, peak: Worker, count: int
     for _ in range(count):
         flops = PEAK_TIMES * 2 * PEAK_SIZE**3 / peak.run("uniform 256")["seconds"]
         ours = engine.run(corpus)
-        if abs(ours.summary["tokens"] - tokens) > TOLERANCE * tokens:
-            raise BenchError(f"{ours.summary['tokens']} tokens were embedded, the chunks have {tokens}")
+        if abs(ours.summary.tokens - tokens) > TOLERANCE * tokens:
+            raise BenchError(f"{ours.summary.tokens} tokens were embedded, the chunks have {tokens}")
         their_wall, printed = timed(encode)
         theirs = answer(printed)
-        rate = float(ours.light["end_to_end"])
+        rate = ours.rate
         found.ours.append(rate)
         found.theirs.append(tokens / theirs["seconds"])
-        found.bound.append(float(ours.light["ratio"]))
+        found.bound.append(ours.bound)
         found.share.append(rate * work / tokens / flops)
         found.our_wall.append(ours.wall_s)
         found.their_wall.append(their_wall)
-        found.our_start.append(float(ours.light["start_s"]))
+        found.our_start.append(ours.start_s)
         found.their_load.append(theirs["load_s"])
     return found, tokens / len(lengths)
 

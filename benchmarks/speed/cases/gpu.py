@@ -19,6 +19,7 @@ from benchmarks.speed import photographs, prose, shapes
 from benchmarks.speed.bench import Outcome, spread
 from benchmarks.speed.runs import Engine, Run, answer, folder_of, timed
 from engine.records import Kind
+from engine.runtime.report.summary import Summary
 
 #: End to end ÷ the model alone, with as many cores as feed it.
 GOAL = 0.95
@@ -84,9 +85,9 @@ def _corpus(kind: Kind, args: argparse.Namespace, work: Path) -> Path:
 
 def _tell(outcome: Outcome, kind: Kind, shape: str, alone: dict[str, Any], runs: list[Run]) -> None:
     rate = float(alone["rate"])
-    ends = [float(one.light["end_to_end"]) for one in runs]
+    ends = [one.rate for one in runs]
     feeding = [rate * _parsing_s(kind, one.summary) for one in runs]
-    bounds = [float(one.light["ratio"]) for one in runs]
+    bounds = [one.bound for one in runs]
     outcome.rows.append({
         "model": shape,
         "device": f"{alone['device']}, {str(alone['dtype']).removeprefix('torch.')}",
@@ -99,10 +100,10 @@ def _tell(outcome: Outcome, kind: Kind, shape: str, alone: dict[str, Any], runs:
     })  # fmt: skip
     ratios = [end / rate for end in ends]
     outcome.goal(f"{kind}, {shape}: end to end ÷ the model alone", statistics.median(ratios), GOAL, ".3f")
-    outcome.said.append(f"  of {spread(ratios, '.3f')}; {runs[-1].light['advice']}")
+    outcome.said.append(f"  of {spread(ratios, '.3f')}; {runs[-1].speed.advice}")
 
 
-def _parsing_s(kind: Kind, summary: dict[str, Any]) -> float:
+def _parsing_s(kind: Kind, summary: Summary) -> float:
     """Core-seconds of parsing for a token or picture."""
-    items = summary["tokens"] if kind == "text" else summary["chunks"]["image"]
-    return float(summary["stages"]["parse"]["calls"]["parse"]["cpu_s"]) / float(items)
+    items = summary.tokens if kind == "text" else summary.chunks.image
+    return summary.stage("parse").call("parse").cpu_s / items

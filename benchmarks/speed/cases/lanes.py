@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
                 folder, "--device", devices, "--text-model", f"stand-in:64@{args.rate}", "--no-images",
                 "--workers", str(count), "--no-dedupe",
             )  # fmt: skip
-            rates[count].append(float(found.light["end_to_end"]))
+            rates[count].append(found.rate)
     for count, found_rates in rates.items():
         shares = [rate / (count * args.rate) for rate in found_rates]
         row = {"devices": count, "tokens/s": spread(found_rates), "of their rate": spread(shares, ".3f")}

@@ -148,7 +148,7 @@ def _corpus(work: Path, name: str, make: Maker, kilobytes: int) -> Corpus:
 
 def _ours(engine: Engine, corpus: Corpus) -> Result:
     made = engine.run(corpus.folder)
-    return Result(corpus.characters / made.working_s, made.wall_s, made.summary["totals"]["records"])
+    return Result(corpus.characters / made.working_s, made.wall_s, made.summary.totals.records)
 
 
 def _embed_anything(cache: Path, work: Path, backend: str, batch: int, corpus: Corpus) -> Result:

@@ -50,16 +50,16 @@ def run(args: argparse.Namespace, work: Path) -> Outcome:
         wall, printed = timed(plain)
         told = answer(printed)
         theirs.append((told["items"] / told["seconds"], wall, told["load_s"]))
-    rates = [float(one.light["end_to_end"]) for one in ours]
-    starts = [float(one.light["start_s"]) for one in ours]
+    rates = [one.rate for one in ours]
+    starts = [one.start_s for one in ours]
     _tell(outcome, args.shape, "engine, files to LanceDB", rates, [one.wall_s for one in ours], starts)
     _tell(outcome, args.shape, "open_clip, plain loop", *map(list, zip(*theirs, strict=True)))
-    bound = [float(one.light["ratio"]) for one in ours]
+    bound = [one.bound for one in ours]
     outcome.goal("end to end ÷ the bound", statistics.median(bound), GOAL_BOUND, ".3f")
     outcome.said.append(f"  of {spread(bound, '.3f')}")
     gains = [mine / one[0] for mine, one in zip(rates, theirs, strict=True)]
     outcome.said.append(f"images/s ÷ the plain loop's: {spread(gains, '.2f')}")
-    outcome.said.append(str(ours[-1].light["advice"]))
+    outcome.said.append(ours[-1].speed.advice)
     return outcome
 
 

@@ -29,11 +29,12 @@ from typing import Any
 import lancedb
 import numpy as np
 
-from benchmarks.command import BenchError
+from benchmarks.command import BenchError, summary_of
 from benchmarks.memory.figures import megabytes
 from benchmarks.speed.bench import Outcome
 from benchmarks.speed.ready import CHARACTERS, first_id
 from benchmarks.speed.traced import Sample
+from engine.runtime.report.summary import Summary
 
 #: Share of the first tenth's rate that the last one shall have.
 GOAL = 0.9
@@ -65,12 +66,12 @@ class Load:
     samples: list[Sample] = field(default_factory=list)
     struck: list[tuple[float, str]] = field(default_factory=list)
     seconds: float = 0.0
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: Summary = field(default_factory=Summary)
 
     @property
     def publish_s(self) -> float:
         """Seconds that the database took to put everything in order."""
-        return float(self.summary["stages"]["index"]["calls"].get("publish", {}).get("seconds", 0.0))
+        return self.summary.stage("index").call("publish").seconds
 
     @property
     def last(self) -> float:
@@ -241,7 +242,7 @@ class _Bench:
         if code:
             raise BenchError(f"engine.run ended with {code}: {self._stderr.read_text()[-600:]}")
         load.seconds = time.monotonic() - began
-        load.summary = json.loads((self.folder / "run" / "summary.json").read_text(encoding="utf-8"))
+        load.summary = summary_of(self.folder / "run")
         return load
 
     def check(self) -> None:

@@ -19,6 +19,15 @@ def _is_tiff(head: Head) -> bool:
     return head.data.startswith((b"II*\0", b"MM\0*")) and len(head.data) > 9 and head.data[8:10] != b"CR"
 
 
+def _is_bmp(head: Head) -> bool:
+    # Reserved zeros, and a size of the header that follows which there is: more than two letters say.
+    return head.data.startswith(b"BM") and head.data[6:10] == bytes(4) and head.data[14:18] in _BMP_HEADERS
+
+
+# BITMAPCOREHEADER to BITMAPV5HEADER, little-endian (Microsoft, "Bitmap Header Types").
+_BMP_HEADERS = [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
+
+
 class ImageParser(Parser):
     """Pictures at the image model's own size; a TIFF may have several, each a page."""
 
@@ -29,8 +38,11 @@ class ImageParser(Parser):
         Format("image/png", ("png",), (Magic(b"\x89PNG"),)),
         Format("image/webp", ("webp",), (Magic(found=_is_webp),)),
         Format("image/gif", ("gif",), (Magic(b"GIF"),)),
-        Format("image/tiff", ("tif", "tiff"), (Magic(found=_is_tiff),)),
-        Format("image/bmp", ("bmp",), (Magic(b"BM"),)),
+        # Uncompressed pixels of one colour would else be UTF-16.
+        Format(
+            "image/tiff", ("tif", "tiff"), (Magic(found=_is_tiff, where="anything"), Magic(found=_is_tiff))
+        ),
+        Format("image/bmp", ("bmp",), (Magic(found=_is_bmp, where="anything"), Magic(b"BM"))),
     )
     kinds = frozenset({"image"})
 

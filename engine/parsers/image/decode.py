@@ -127,7 +127,7 @@ def prepare(image: Image, spec: ImageSpec) -> Pixels:
 
     Source: open_clip 3, `transform.py`, `image_transform(is_train=False)`, without its normalisation.
     """
-    return _fit(_to_rgb(image), spec)
+    return _fit(to_rgb(image), spec)
 
 
 def _open(file: BinaryIO, media_type: str) -> ImageFile.ImageFile:
@@ -168,7 +168,7 @@ def _decode(
     # After loading: a TIFF turns itself and forgets its orientation then.
     orientation = image.getexif().get(_ORIENTATION, 1)
     upright = _UPRIGHT.get(orientation)
-    picture = _to_rgb(image)
+    picture = to_rgb(image)
     if box is not None:
         # Resized before it is turned: the box, which ends inside the last pixels, is in stored coordinates.
         picture = picture.resize(_stored_size(size, orientation, spec), _resampling(spec), box)
@@ -249,7 +249,8 @@ def _stored_size(size: tuple[int, int], orientation: int, spec: ImageSpec) -> tu
     return _resized_size(size, spec)
 
 
-def _to_rgb(image: Image) -> Image:
+def to_rgb(image: Image) -> Image:
+    """RGB of a picture in any mode. What the picture says of its transparent colour is forgotten."""
     if image.mode.startswith(("I", "F")):
         image = fromarray(_to_8_bit(np.asarray(image)))
     if image.mode == "RGB":

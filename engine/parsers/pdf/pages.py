@@ -67,14 +67,14 @@ def sections(
     with open(opened.path, "rb") as file:
         check_streams(file.fileno(), progress)
         with closing(_open(file)) as document:
-            title, marks = title_of(document), bookmarks(document, progress)
+            title, marks, pages = title_of(document), bookmarks(document, progress), len(document)
         outline = Outline()
         for index in sorted(index for index in marks if index < first):
             for level, heading in marks[index]:
                 outline.add(0, level, heading)
         outline.take(0, 1)
         for index, text in _page_texts(file, first):
-            progress()
+            progress(min(1.0, index / max(1, pages)))
             # By the page's number alone, so that a page that fails now and then moves no other page's units.
             unit = max(unit, index * UNITS_OF_A_PAGE)
             readable = text if isinstance(text, str) else ""

@@ -13,6 +13,7 @@ from typing import IO
 
 from engine.records import SectionFailure
 from engine.runtime.ledger.counts import Counts
+from engine.runtime.ledger.embedded import EmbeddedBytes
 from engine.runtime.ledger.in_flight import InFlight
 from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow
 from engine.runtime.ledger.leftovers import Doubt
@@ -60,6 +61,10 @@ class Accounts:
         self.shared = False
         #: Items on their way.
         self.active = 0
+        #: What is embedded of items on their way; and the last item of which the database got something, with
+        #: the page.
+        self.embedded_bytes = EmbeddedBytes()
+        self.latest: tuple[str, int | None] = ("", None)
         #: Items that changed while they were read, to be dispatched once more.
         self.again: deque[Item] = deque()
 
@@ -72,6 +77,9 @@ class Accounts:
             return None
         next_item_state(found.uri, ItemState.FOUND, ItemEvent.ADMITTED, state)
         self.counts.discovered += 1
+        if isinstance(found, Item):
+            self.counts.bytes_found += found.size
+            self.counts.bytes_done += found.size if state is not ItemState.WAITING else 0
         return found if isinstance(found, Item) and state is ItemState.WAITING else None
 
     def _admitted(self, found: Found) -> ItemState | None:
@@ -157,6 +165,7 @@ class Accounts:
         self._attempts[attempt] = work
         work.attempts.append(attempt)
         work.end, work.arrived, work.arrived_chunks = None, 0, 0
+        self.embedded_bytes.forget(work)
         self.flush()
         row = work.row
         if work.failures:
@@ -201,6 +210,8 @@ class Accounts:
     def embedded(self, message: m.Embedded) -> None:
         """A segment has its vectors."""
         self.in_flight.embedded(message.attempt, message.ordinal)
+        if (work := self._attempts.get(message.attempt)) is not None:
+            self.embedded_bytes.add(work, message.vectors)
         if message.kind == "text":
             self.counts.text_chunks += message.vectors
         else:
@@ -221,6 +232,7 @@ class Accounts:
         self.in_flight.answered(uri, lane, message.attempt, message.ordinal, message.size, chunks)
         self._settling.begin(work)
         self.counts.records += len(message.ids) // ID_BYTES
+        self.latest = uri, message.page
         if message.refused:
             work.failures += 1
             position, reason = next(iter(message.refused.items()))
@@ -326,6 +338,8 @@ class Accounts:
     def _settle(self, work: Work) -> None:
         self.flush()
         again = self._settling.settle(work)
+        self.embedded_bytes.forget(work)
+        self.counts.bytes_done += work.item.size if again is None else 0
         for attempt in work.attempts:
             del self._attempts[attempt]
         self.active -= 1

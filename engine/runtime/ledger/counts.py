@@ -34,6 +34,9 @@ class Counts:
     spared_tokens: int = 0
     spared_pictures: int = 0
     bytes_read: int = 0
+    #: Bytes of the items that were found, and of those that came to an end.
+    bytes_found: int = 0
+    bytes_done: int = 0
     #: Characters that could not be decoded, and pictures that end early, taken all the same.
     replaced_characters: int = 0
     truncated_images: int = 0
@@ -56,6 +59,21 @@ class Counts:
             if word not in self.unread and len(self.unread) >= MOST_TYPES:
                 word = "other"
             self.unread[word] = self.unread.get(word, 0) + 1
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens that a model computed: those of texts whose vector was at hand are not among them."""
+        return self.tokens - self.spared_tokens
+
+    @property
+    def computed_images(self) -> int:
+        """Pictures that a model computed."""
+        return self.image_chunks - self.spared_pictures
+
+    @property
+    def computed_chunks(self) -> int:
+        """Chunks of both kinds that a model computed."""
+        return self.text_chunks + self.image_chunks - self.deduplicated
 
     @property
     def pending(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -35,6 +36,22 @@ log = logging.getLogger("engine")
 
 class RunStoppedError(EngineError):
     """The run ends early in a state from which the same command goes on (exit code 75)."""
+
+
+def what_goes_on() -> str:
+    """What a user may count on after an early end."""
+    if working_directory_is_gone():
+        return "the working directory is gone, and the same command needs one"
+    return "the same command goes on from here"
+
+
+def working_directory_is_gone() -> bool:
+    """Whether it was deleted, so that no relative path and no new process can be had."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 class StopRequest:

@@ -17,7 +17,7 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from engine.errors import DeviceLostError, EngineError, UsageError
+from engine.errors import DeviceLostError, EngineError, IndexLostError, UsageError
 from engine.runtime.limits.lock import hold_as_child
 from engine.runtime.process import messages as m
 from engine.runtime.process.shared_pictures import PlacedPicture, SharedPictureBuffer
@@ -269,7 +269,7 @@ def run_child(control: Connection, run_dir: str, body: Callable[[Mailbox], None]
     try:
         body(mailbox)
     except UsageError as error:
-        mailbox.send(m.Failed(2, str(error)))
+        mailbox.send(m.Failed(2, str(error), index_lost=isinstance(error, IndexLostError)))
     except DeviceLostError as error:
         mailbox.send(m.Failed(1, str(error), again=True))
     except EngineError as error:

@@ -340,13 +340,14 @@ class Note:
 class Failed:
     """From any process, its last word: one line, the exit code it asks for, and a traceback as text.
 
-    `again`: a new process in its place may well succeed.
+    `again`: a new process in its place may well succeed. `index_lost`: the index is gone, or another one.
     """
 
     exit_code: int
     message: str
     traceback: str = field(default="")
     again: bool = False
+    index_lost: bool = False
 
 
 #: What the supervisor may read a moment later, along with more of it: nobody waits for an answer.

@@ -33,9 +33,9 @@ class Stats:
     the adapter's writes and deletions; `publish`, what the database does once at the end.
     """
 
-    busy_s: float
-    wait_in_s: float
-    wait_out_s: float
+    busy_s: float = 0.0
+    wait_in_s: float = 0.0
+    wait_out_s: float = 0.0
     cpu_s: float = 0.0
     waits: Mapping[str, float] = field(default_factory=dict)
     calls: Mapping[str, Calls] = field(default_factory=dict)

@@ -1,49 +1,62 @@
-"""The last lines of a run: what became of the files, how fast it was, and how it ended."""
+"""The last lines of a run for its user: totals, failures, speed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from engine.runtime.ledger.counts import UNKNOWN_TYPE, Counts
 from engine.runtime.report.efficiency import UNITS, Observed
-from engine.runtime.report.summary import file_counts
+from engine.runtime.report.summary import Files, SpeedOfLight, Summary
 
-#: Types that are told of what no parser reads; the rest is told as one.
+#: The most types without a parser that are named; the others are counted together.
 MOST_TYPES = 8
+
+#: What the stages are called for people, and what each waits for by the names in its `Stats`.
+STAGE_NAMES = {"parse": "parsers", "infer": "inference", "index": "indexer", "supervise": "supervisor"}
+WAITS = {
+    "parse": {
+        "files": "no files",
+        "credits": "buffer full",
+        "inference": "inference busy",
+        "image model": "loading the image model",
+    },
+    "infer": {"parsers": "waiting for parsers"},
+    "index": {"inference": "waiting for vectors", "database": "waiting for the database"},
+}
+
+
+def files_line(files: Files) -> str:
+    """How many files were found, and what became of them."""
+    parts = [f"{n:,} {name}" for name, n in vars(files).items() if n and name != "discovered"]
+    return f"files: {files.discovered:,} found: {', '.join(parts) or 'nothing to do'}"
 
 
 def closing_lines(
-    counts: Counts,
-    seconds: float,
-    totals: Mapping[str, int],
-    failures: int,
-    run_dir: Path,
-    prune: str = "--prune",
+    summary: Summary, counts: Counts, failures: int, run_dir: Path, prune: str = "--prune"
 ) -> list[str]:
-    """The last lines of a run: totals, what was left out and why, what failed and where to read of it, and
-    what is gone, with the option that would `prune` it."""
-    parts = [f"{n:,} {name}" for name, n in file_counts(counts).items() if n and name != "discovered"]
-    lines = [f"files: {counts.discovered:,} found: {', '.join(parts) or 'nothing to do'}"]
+    """Totals, files skipped and why, damage repaired, how many failures there are, and how many files are
+    gone, with the option that would `prune` them."""
+    chunks, salvaged = summary.chunks, summary.salvaged
+    lines = [files_line(summary.files)]
     if counts.rules:
         lines.append(f"skipped: {skipped(counts)}; each in {run_dir / 'skipped.jsonl'}")
-    if counts.records or counts.deleted:
+    if chunks.indexed or chunks.deleted:
+        known = f" ({chunks.deduplicated:,} of them by a known vector)" if chunks.deduplicated else ""
         lines.append(
-            f"chunks: {counts.text_chunks:,} text ({counts.tokens / seconds:,.0f} tokens/s) and"
-            f" {counts.image_chunks:,} image ({counts.image_chunks / seconds:,.1f} images/s) embedded,"
-            f" {counts.records:,} records written, {counts.deleted:,} deleted"
+            f"chunks: {chunks.text:,} text and {chunks.image:,} image embedded{known},"
+            f" {chunks.indexed:,} records written, {chunks.deleted:,} deleted"
         )
-    lines.append(f"index: {totals['records']:,} records of {totals['files']:,} files")
-    salvaged = [
+    lines.append(f"index: {summary.totals.records:,} records of {summary.totals.files:,} files")
+    damage = [
         f"{count:,} {what}"
         for count, what in (
-            (counts.replaced_characters, "characters that could not be decoded"),
-            (counts.truncated_images, "pictures that end early"),
+            (salvaged.replaced_characters, "characters that could not be decoded"),
+            (salvaged.truncated_images, "truncated pictures"),
         )
         if count
     ]
-    if salvaged:
-        lines.append(f"salvaged: {' and '.join(salvaged)}, taken all the same")
+    if damage:
+        lines.append(f"damaged: {' and '.join(damage)}; indexed all the same")
     if failures:
         lines.append(f"failures: {failures:,}, each with its reason in {run_dir / 'failures.jsonl'}")
     if counts.gone:
@@ -79,54 +92,40 @@ def nothing_indexed(counts: Counts) -> str:
     return f"nothing could be indexed: of {counts.discovered:,} found, {' and '.join(parts)}"
 
 
-def speed_lines(seen: Observed, light: Mapping[str, object]) -> list[str]:
-    """How near the run came to the speed of light, who waited for whom, and what would help; none for a run
-    that embedded nothing."""
+def speed_lines(seen: Observed, speed: SpeedOfLight) -> list[str]:
+    """How near the run came to what is possible, which stages were idle and why, and what would help; none
+    for a run that embedded nothing."""
     if not any(seen.items.values()):
         return []
-    lines = [_speed_line(light), _waits_line(seen), f"advice: {light['advice']}"]
-    return [line for line in lines if line is not None]
+    lines = []
+    if speed.ratio is not None:
+        digits = 0 if speed.unit == UNITS["text"] else 1
+        lines.append(
+            f"speed: {100 * speed.ratio:.0f} % of what is possible ({speed.end_to_end:,.{digits}f} of"
+            f" {speed.bound:,.{digits}f} {speed.unit} by {device_of(speed)})"
+        )
+    if seen.window_s:
+        lines.append(f"idle: {', '.join(_idle(seen, stage) for stage in WAITS)}")
+    return [*lines, f"advice: {speed.advice}"]
 
 
-#: In what words each stage waits for what, in the order in which they are told.
-WAITS = {
-    "parse": ("each parser", {
-        "files": "for files", "credits": "for room in the buffer", "inference": "for the model to take more",
-        "image model": "for the image model",
-    }),
-    "infer": ("the model", {"parsers": "for the parsers"}),
-    "index": ("the indexer", {"inference": "for the model", "database": "for the database"}),
-}  # fmt: skip
+def device_of(speed: SpeedOfLight) -> str:
+    """What computed: so many cores, or a device."""
+    return f"{speed.cores:g} cores" if speed.device == "cpu" else f"{speed.device} alone"
 
 
-def _waits_line(seen: Observed) -> str | None:
-    """How long each stage waited for which neighbour in the window; None where nothing was embedded."""
-    if not seen.window_s:
-        return None
-    parts = []
-    for stage, (who, words) in WAITS.items():
-        processes = seen.parsers if stage == "parse" else seen.mean_number(stage)
-        waits = {
-            words[on]: min(s / processes, seen.window_s)
-            for on, s in seen.stage(stage).waits.items()
-            if on in words
-        }
-        if stage == "index":
-            waits["for the database"] = seen.busy["database"]
-        told = [f"{seconds:.1f} s {word}" for word, seconds in waits.items() if seconds >= 0.05]
-        parts.append(f"{who} {' and '.join(told) or 'not at all'}")
-    return f"waited in {seen.window_s:.1f} s: {'; '.join(parts)}"
-
-
-def _speed_line(light: Mapping[str, object]) -> str | None:
-    """End to end ÷ bound as a line; None where there is none."""
-    ratio, reached, bound = light["ratio"], light["end_to_end"], light["bound"]
-    if not isinstance(ratio, float) or not isinstance(reached, float) or not isinstance(bound, float):
-        return None
-    digits = 0 if light["unit"] == UNITS["text"] else 1
-    device = light["device"]
-    what = f"{light['cores']:g} cores" if device == "cpu" else f"{device} alone"
-    return (
-        f"speed: {100 * ratio:.0f} % of what is possible ({reached:,.{digits}f} of"
-        f" {bound:,.{digits}f} {light['unit']} by {what})"
-    )
+def _idle(seen: Observed, stage: str) -> str:
+    """The share of the window in which a stage's processes waited, by reason."""
+    processes = seen.parsers if stage == "parse" else seen.mean_number(stage)
+    waits = {on: seconds / processes for on, seconds in seen.stage(stage).waits.items()}
+    if stage == "index":
+        waits["database"] = seen.busy["database"]
+    shares = {
+        why: min(100.0, 100 * waits[on] / seen.window_s)
+        for on, why in WAITS[stage].items()
+        if waits.get(on, 0.0) >= 0.005 * seen.window_s
+    }
+    whole = f"{STAGE_NAMES[stage]} {min(100.0, sum(shares.values())):.0f} %"
+    if len(shares) < 2:
+        return f"{whole} ({next(iter(shares))})" if shares else whole
+    return f"{whole} ({', '.join(f'{why} {share:.0f} %' for why, share in shares.items())})"

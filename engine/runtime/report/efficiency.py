@@ -20,22 +20,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.records import Kind
 from engine.runtime.process.stats import NOTHING, Stats
+from engine.runtime.report.summary import SpeedOfLight
 
 #: Shares of the window: below the first the busiest stage limits nothing; above the second all cores are
-#: taken; above the third a run is as good as it gets.
+#: in use; above the third a run can hardly be faster.
 IDLE_SHARE, FULL_SHARE, GOOD_SHARE = 0.5, 0.9, 0.9
 
-#: Share of the whole run that start-up or the end has to take to be what a user should know.
+#: Share of the whole run above which start-up or the end is what limits it.
 EDGE_SHARE = 0.5
 
-#: Share of the parsers' time without a file from which their number isn't what lacks.
+#: Share of the parsers' time without a file above which more parsers would not help.
 NO_FILES_SHARE = 0.25
 
-#: Seconds of a window below which a rate would say nothing.
+#: Seconds of a window below which a rate means nothing.
 LEAST_WINDOW_S = 0.2
 
 #: Units by kind of chunk.
@@ -44,7 +45,7 @@ UNITS: dict[Kind, str] = {"text": "tokens/s", "image": "images/s"}
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a run was seen to do.
+    """What was measured of a run.
 
     `seconds` is the whole run, `first_s` and `last_s` when the first batch began and the last acknowledgement
     came, counted from its start (None: neither did), all without what timing a model took in between.
@@ -134,74 +135,68 @@ def least_seconds(seen: Observed) -> float:
     return total
 
 
-def speed_of_light(seen: Observed) -> dict[str, object]:
-    """For `summary.json`: `forward_only`, `bound` and `end_to_end` in `unit`, `ratio` = end to end ÷ bound,
-    `bottleneck` (parsers, model, database, supervisor, start-up, end; None), `advice`, and what they were
-    computed from: `window_s`, `start_s` before it, `cores`, `device`, `calibrated` (None: it was not), and
-    `busy_s`, T by stage. Figures are None where a run was too short or embedded nothing."""
+def speed_of_light(seen: Observed) -> SpeedOfLight:
+    """The figures for `summary.json`, with what limits the run and what would help."""
     kind = _dominant(seen)
-    told: dict[str, object] = {
-        "forward_only": None,
-        "end_to_end": None,
-        "ratio": None,
-        "unit": UNITS[kind],
-        "bottleneck": None,
-        "advice": "nothing was embedded, so there is no speed to speak of",
-        "bound": None,
-        "calibrated": _rounded(seen.rates.get(kind)),
-        "window_s": round(seen.window_s, 3),
-        "start_s": None if seen.first_s is None else round(seen.first_s, 3),
-        "cores": round(seen.cores, 2),
-        "device": seen.devices.get(kind),
-        "busy_s": {name: round(seconds, 3) for name, seconds in seen.busy.items()},
-    }
+    known = SpeedOfLight(
+        unit=UNITS[kind],
+        advice="nothing was embedded, so there is no speed to measure",
+        calibrated=_rounded(seen.rates.get(kind)),
+        window_s=round(seen.window_s, 3),
+        start_s=_rounded(seen.first_s),
+        cores=round(seen.cores, 2),
+        device=seen.devices.get(kind),
+        busy_s={name: round(seconds, 3) for name, seconds in seen.busy.items()},
+    )
     least, count = least_seconds(seen), seen.items.get(kind, 0)
     if not count:
-        return told
+        return known
     if seen.window_s < LEAST_WINDOW_S or not least:
-        told["advice"] = f"the run was too short to measure its speed: {seen.window_s:.2f} s of embedding"
-        return told
+        short = f"the run was too short to measure its speed: {seen.window_s:.2f} s of embedding"
+        return replace(known, advice=short)
+    # What was reached is possible: a bound that is below it was measured a little wrong.
+    least = min(least, seen.window_s)
     ratio = least / seen.window_s
     if seen.devices.get(kind, "cpu") == "cpu":
         forward_cpu_s = seen.stage("infer").call(kind).cpu_s
         alone = count * seen.cores / forward_cpu_s if forward_cpu_s else None
     else:
         alone = device_rate(seen, kind)
-    bottleneck, advice = judged(seen, ratio)
-    return told | {
-        "forward_only": _rounded(alone),
-        "end_to_end": _rounded(count / seen.window_s),
-        "bound": _rounded(count / least),
-        "ratio": round(ratio, 4),
-        "bottleneck": bottleneck,
-        "advice": advice,
-    }
+    if alone is not None:
+        alone = max(alone, count / seen.window_s)
+    bottleneck, advice = find_bottleneck(seen, ratio)
+    return replace(
+        known,
+        forward_only=_rounded(alone),
+        end_to_end=_rounded(count / seen.window_s),
+        bound=_rounded(count / least),
+        ratio=round(ratio, 4),
+        bottleneck=bottleneck,
+        advice=advice,
+    )
 
 
-def judged(seen: Observed, ratio: float) -> tuple[str | None, str]:
+def find_bottleneck(seen: Observed, ratio: float) -> tuple[str | None, str]:
     """What limits the run, and one sentence that says so with a number; see the module's text."""
     start, whole = seen.first_s or 0.0, seen.seconds
-    # Not all that follows the last acknowledgement: files that need nothing may be looked at until the end.
+    # Not all that follows the last acknowledgement: unchanged files may be listed until the end.
     end = seen.stage("index").call("publish").seconds
     if start > EDGE_SHARE * whole:
-        return (
-            "start-up",
-            f"it took {_of(start, whole)} until something was to be embedded, with starting up and files that"
-            " need nothing: with more that is new it would not matter",
+        return "start-up", (
+            f"start-up took {_of(start, whole)}: loading models, and files that need no embedding; it matters"
+            " less with more new files"
         )
     if end > EDGE_SHARE * whole:
-        return "end", f"putting the index in order took {_of(end, whole)}, after all was written"
+        return "end", f"the database took {_of(end, whole)} to build its index after all records were written"
     busy, window = seen.busy, seen.window_s
     limit = max(busy, key=lambda name: busy[name])
     if busy[limit] < IDLE_SHARE * window:
-        return None, (
-            f"no stage limits: the busiest, the {limit}, worked {_percent(busy[limit] / window)} of the time;"
-            " the rest went by between the stages"
-        )
+        share = _percent(busy[limit] / window)
+        return None, f"no stage limits the speed: the busiest, the {limit}, worked {share} of the time"
     advice = {
         "parsers": _of_parsers, "model": _of_model, "database": _of_database, "supervisor": _of_supervisor,
     }[limit]  # fmt: skip
-    return limit, advice(seen, ratio)
+    return limit, f"the {limit} {'limit' if limit == 'parsers' else 'limits'} the speed{advice(seen, ratio)}"
 
 
 def _of_parsers(seen: Observed, ratio: float) -> str:
@@ -209,42 +204,36 @@ def _of_parsers(seen: Observed, ratio: float) -> str:
     if parse.waits.get("files", 0.0) > NO_FILES_SHARE * parse.seconds:
         idle = _percent(parse.waits["files"] / parse.seconds)
         return (
-            f"the parsers limit, but had no file for {idle} of their time: a file is parsed by one worker, so"
-            " more workers need more files at once"
+            f", but had no file for {idle} of their time: one worker parses a file, so more workers need more"
+            " files at once"
         )
     if seen.cpu_s > FULL_SHARE * seen.cores * window:
         used = _percent(seen.cpu_s / seen.cores / window)
-        return (
-            f"the parsers limit, and {used} of {_cores(seen)} are in use:"
-            " more cores would help, more workers would not"
-        )
+        return f", and {used} of {_cores(seen)} are in use: more cores would help, more workers would not"
     if seen.workers is not None and parsers < seen.workers:
-        reached = _percent(ratio)
         return (
-            f"the parsers limit: there were {parsers} of at most {seen.workers} on average, because they are"
-            f" added while the model waits: a longer run comes nearer to what is possible than {reached}"
+            f": on average {parsers} of at most {seen.workers} ran, because more start only while the model"
+            f" waits; a longer run reaches more than {_percent(ratio)}"
         )
     others = _largest_without("parsers", seen)
     more = max(1, math.ceil(parse.busy_s / max(others, 1e-9) - 1e-6) - parsers)
     after = _after(ratio, seen, "parsers", parse.busy_s / (parsers + more))
     workers = "1 more worker" if more == 1 else f"{more} more workers"
-    return f"the parsers limit: {workers} would raise {_percent(ratio)} to {_percent(after)}"
+    return f": {workers} would raise it from {_percent(ratio)} to {_percent(after)}"
 
 
 def _of_model(seen: Observed, ratio: float) -> str:
     if seen.on_device:
-        at_work = _percent(seen.busy["model"] / seen.window_s)
-        return (
-            f"the model limits: at {_percent(ratio)} of what its device can do, at work {at_work} of the time"
-        )
-    told = f"the model limits: at {_percent(ratio)} of what this machine's {_cores(seen)} can do"
+        busy = _percent(seen.busy["model"] / seen.window_s)
+        return f": it reached {_percent(ratio)} of what its device can do, and was busy {busy} of the time"
+    reached = f": it reached {_percent(ratio)} of what this machine's {_cores(seen)} can do"
     if ratio >= GOOD_SHARE:
-        return told
+        return reached
     ours = seen.cpu_s / (seen.cores * seen.window_s)
     others = min(seen.others_share, max(0.0, 1 - ours))
     return (
-        f"{told}; other programs had {_percent(others)} of them, {_percent(max(0.0, 1 - ours - others))} were"
-        f" idle, and {_percent(max(0.0, ours - ratio))} handed over and wrote"
+        f"{reached}; other programs used {_percent(others)} of them, {_percent(max(0.0, 1 - ours - others))}"
+        f" were idle, {_percent(max(0.0, ours - ratio))} passed data on and wrote it"
     )
 
 
@@ -252,7 +241,7 @@ def _of_database(seen: Observed, ratio: float) -> str:
     took = seen.busy["database"]
     after = _after(ratio, seen, "database", took / 2)
     return (
-        f"the database limits: it took {took:.0f} of {seen.window_s:.0f} s; one twice as fast would raise"
+        f": it took {took:.0f} of {seen.window_s:.0f} s; one twice as fast would raise it from"
         f" {_percent(ratio)} to {_percent(after)}"
     )
 
@@ -261,8 +250,8 @@ def _of_supervisor(seen: Observed, ratio: float) -> str:
     each = 1000 * seen.busy["supervisor"] / max(1, seen.files)
     after = _after(ratio, seen, "supervisor", 0.0)
     return (
-        f"the supervisor limits: it takes {each:.1f} ms for each of {seen.files:,} files; the same text in"
-        f" few large files would raise {_percent(ratio)} to at most {_percent(after)}"
+        f": it takes {each:.1f} ms for each of {seen.files:,} files; the same text in fewer, larger files"
+        f" would raise it from {_percent(ratio)} to at most {_percent(after)}"
     )
 
 

@@ -1,11 +1,9 @@
-"""What a run writes, for others than the run: read while it writes, without a trace."""
+"""Reads the ledger of a run that may be writing it, and leaves no file behind."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from engine.runtime.ledger import tables
 
@@ -36,12 +34,3 @@ def uses_log(path: Path) -> bool:
     """Whether the ledger is written through a log, so that its readers never hold up its writer."""
     with open(path, "rb") as file:
         return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] == bytes([WAL])
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object that a run wrote; None where there is none, or nothing of this form."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,32 +1,37 @@
-"""What a run has left of its last invocation, read back for a page."""
+"""The last invocation of a run, read from its directory for a page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.errors import UsageError
 from engine.runtime.limits.lock import owner_of
 from engine.runtime.report.run_directory import shard_folders
-from engine.runtime.report.series import GROWING, LEVELS, SERIES_FILE
+from engine.runtime.report.series import SERIES_FILE, Sample
+from engine.runtime.report.summary import SUMMARY_FILE, Status, Summary, read_status, read_summary
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """The last invocation in a run directory: its number, `summary` where it came to an end (None: it is
-    `running`, or was killed), its points in time by column, the bytes that could be on their way, and when it
-    began, in seconds since 1970."""
+    """The last invocation in a run directory: its number, its `summary` (None: it is `running`, or was
+    killed; then `status` is what it said last), its samples, the bytes that could be in flight, and when it
+    began, in seconds since 1970. `failures` are counted by reason, `skipped` files by rule."""
 
     run_dir: str
     run: int | None
     running: bool
-    summary: dict[str, Any] | None
-    columns: dict[str, list[float]]
+    summary: Summary | None
+    samples: Sequence[Sample] = ()
     buffer: int | None = None
     began: float | None = None
+    status: Status | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -37,37 +42,40 @@ def read_run(folder: Path) -> RunRecord:
             raise UsageError(f"--run-dir {folder}: {many}")
         what = "no ledger.sqlite there" if folder.is_dir() else "no such directory"
         raise UsageError(f"--run-dir {folder}: {what}; name the directory of a run")
-    summary, series = _json(folder / "summary.json"), _json(folder / SERIES_FILE)
-    if summary is None and series is None:
-        raise UsageError(
-            f"--run-dir {folder}: neither {SERIES_FILE} nor summary.json there; the run is just beginning, or"
-            " ended before it did anything"
-        )
-    running = owner_of(folder) is not None
-    if series is None:
-        return RunRecord(str(folder), (summary or {}).get("run"), running, summary, {})
+    summary, running = read_summary(folder), owner_of(folder) is not None
+    failures = _counted(folder / "failures.jsonl", "stage", "error_type")
+    skipped = _counted(folder / "skipped.jsonl", "rule")
+    path = folder / SERIES_FILE
     try:
-        names, points = [str(name) for name in series["columns"]], series["points"]
-        columns = {name: [float(point[place]) for point in points] for place, name in enumerate(names)}
+        series = json.loads(path.read_text(encoding="utf-8"))
+        places = [series["columns"].index(name) for name in Sample._fields]
+        samples = [Sample(*(float(point[place]) for place in places)) for point in series["points"]]
         run, buffer, began = int(series["run"]), series["buffer"], float(series["began"])
-        if not {*GROWING, *LEVELS} <= set(names) or not isinstance(buffer, int | None):
-            raise ValueError(names)
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise UsageError(f"{folder / SERIES_FILE}: not the series of a run of this engine") from None
-    if summary is not None and (running or summary.get("run") != run):
+        if not isinstance(buffer, int | None):
+            raise TypeError(buffer)
+    except FileNotFoundError:
+        if summary is None:
+            raise UsageError(
+                f"--run-dir {folder}: neither {SERIES_FILE} nor a readable {SUMMARY_FILE} there; the run is"
+                " just starting, or ended before it did anything"
+            ) from None
+        return RunRecord(str(folder), summary.run, running, summary, failures=failures, skipped=skipped)
+    except (OSError, AttributeError, LookupError, TypeError, ValueError):
+        raise UsageError(f"{path}: not the series of a run of this engine") from None
+    if summary is not None and (running or summary.run != run):
         # It is of an earlier invocation.
         summary = None
-    return RunRecord(str(folder), run, running, summary, columns, buffer, began)
+    status = read_status(folder) if summary is None else None
+    place = (str(folder), run, running, summary, samples, buffer, began)
+    return RunRecord(*place, status, failures, skipped)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    """An object that the run wrote; None where there is none. Raises `UsageError` for anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: can't be read ({error})") from None
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{path}: not what a run writes")
-    return dict(value)
+def _counted(path: Path, *names: str) -> dict[str, int]:
+    """How many lines have each value of these fields; a line that is not whole yet is passed over."""
+    counts: Counter[str] = Counter()
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(ValueError, TypeError, KeyError):
+                found = json.loads(line)
+                counts[": ".join(str(found[name]) for name in names)] += 1
+    return dict(counts)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +16,9 @@ from engine.errors import DISK_FULL, UsageError
 from engine.runtime.limits.lock import RunLock
 from engine.runtime.limits.stop import RunStoppedError
 from engine.sources import outputs
+
+#: The file with the command line of a run.
+COMMAND_FILE = "command"
 
 #: The name of a shard's folder in `shards/`.
 _SHARD = re.compile(r"(\d+)-of-(\d+)")
@@ -101,27 +104,36 @@ def open_trace(name: str | None) -> Iterator[TextIO | None]:
             file.close()
 
 
-def write_status(run_dir: Path, status: Mapping[str, object]) -> None:
-    """Replace `status.json`, which readers may read at any time. It ends with the run."""
-    temporary = run_dir / "status.json.new"
-    text = json.dumps({"status": "running", "pid": os.getpid(), **status})
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(run_dir / "status.json")
+def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> int:
+    """Replace a file by one JSON object a line, streamed; returns their number."""
+    temporary = path.with_name(path.name + ".new")
+    count = 0
+    with open(temporary, "w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return count
+
+
+def write_command(run_dir: Path, command: str) -> None:
+    """Replace the file with the command line that began the run. Raises `OSError`."""
+    (run_dir / COMMAND_FILE).write_text(f"{command}\n", encoding="utf-8", errors="surrogateescape")
+
+
+def read_command(run_dir: Path) -> str | None:
+    """The command line of the last run; None for one that was begun in another way, or by an older engine."""
+    try:
+        return (run_dir / COMMAND_FILE).read_text(encoding="utf-8", errors="backslashreplace").strip()
+    except OSError:
+        return None
 
 
 def remove_status(run_dir: Path) -> None:
     """The run is over: `status.json` tells of running ones alone."""
     (run_dir / "status.json").unlink(missing_ok=True)
-
-
-def write_summary(run_dir: Path, summary: Mapping[str, object]) -> None:
-    """Replace `summary.json`: a reader sees the old or the new one whole, also after a power cut."""
-    temporary = run_dir / "summary.json.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(summary, indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(run_dir / "summary.json")
 
 
 def shard_folders(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from engine.errors import (
     DatabaseUnavailableError,
     DiskFullError,
     EngineError,
+    IndexLostError,
     SchemaMismatchError,
     UsageError,
 )
@@ -76,6 +77,7 @@ def _open(mailbox: Mailbox, retry: _Retry, options: IndexerOptions) -> Adapter:
 
     def open_once() -> tuple[Adapter, m.Opened]:
         adapter = adapters.connect(options.url, options.adapter)
+        adapter.check_writer()
         known = options.identity
         resumed = known is not None and adapter.resume(known)
         identity, state = adapter.identity(), adapter.state()
@@ -117,7 +119,7 @@ class _Retry:
                 with self._mailbox.waiting("out", "database"):
                     time.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, LONGEST_RETRY_S)
-            except SchemaMismatchError:
+            except (SchemaMismatchError, IndexLostError):
                 raise
             except UsageError as error:
                 raise EngineError(str(error)) if self.wrote else error from None

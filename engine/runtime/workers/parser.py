@@ -70,7 +70,9 @@ def main(
         parser = Parser(mailbox, output, current_item)
         cutter = chunkers.make(text_spec, chunker)
         parser.run(
-            ParseStage(text_spec, cutter, parser.image_spec, exact_images, tolerate_truncated, mailbox.step)
+            ParseStage(
+                text_spec, cutter, parser.image_spec, exact_images, tolerate_truncated, parser.came_along
+            )
         )
 
     run_child(control, run_dir, body, OOM_SCORE)
@@ -117,6 +119,12 @@ class Parser:
         with suppress(_CancelledError):
             self._flush()
 
+    def came_along(self, share: float | None = None) -> None:
+        """Reading came along a little; this part of the file has been read, where that is known."""
+        self._mailbox.step()
+        if share is not None:
+            self._at_work.came_to(share)
+
     def _parse(self, stage: Parses, job: FileJob) -> None:
         self._mailbox.step()
         self._at_work.begin(job.attempt)
@@ -157,6 +165,7 @@ class Parser:
                 self._take(block=True, side="out", on="credits")
                 self._check_cancelled()
         self._credit -= segment.size
+        self._at_work.emitted(segment.page)
         picture_buffer = self._mailbox.picture_buffer(current_process().name)
         if picture_buffer is not None and isinstance(segment, PictureSegment):
             self._outbox.add(placed(segment, picture_buffer))

@@ -66,7 +66,8 @@ randoms = st.integers(0, 2**32).map(Random)
 def fits(counts: Counts, corpus: dict[str, Content]) -> bool:
     """Whether each file is counted in one state."""
     done = counts.indexed + counts.partial + counts.unchanged + counts.skipped + counts.failed
-    return counts.discovered == len(corpus) == done and counts.pending == 0
+    whole = counts.bytes_done == counts.bytes_found == sum(content.size for content in corpus.values())
+    return counts.discovered == len(corpus) == done and counts.pending == 0 and whole
 
 
 def expected(corpus: dict[str, Content]) -> set[str]:

@@ -27,6 +27,19 @@ def test_what_a_process_has_begun_and_ended_is_seen_though_it_was_killed(
         assert (current_item.current, current_item.last) == expected
 
 
+def test_where_in_its_file_a_process_is_starts_anew_with_each_file() -> None:
+    current_item = CurrentItem()
+    current_item.begin(1)
+    current_item.came_to(0.25)
+    current_item.emitted(212)
+    assert (current_item.share, current_item.page) == (0.25, 212)
+    current_item.came_to(1)
+    current_item.emitted(None)
+    assert (current_item.share, current_item.page) == (1.0, None)
+    current_item.begin(2)
+    assert (current_item.current, current_item.share, current_item.page) == (2, 0.0, None)
+
+
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="only Linux shows the files that are open")
 def test_its_descriptors_are_closed_with_it() -> None:
     before = len(os.listdir(OPEN_FILES))

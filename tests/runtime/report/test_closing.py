@@ -8,16 +8,21 @@ from engine.runtime.ledger.counts import MOST_TYPES, Counts
 from engine.runtime.process.stats import Calls, Stats
 from engine.runtime.report.closing import closing_lines, gone, nothing_indexed, skipped, speed_lines
 from engine.runtime.report.efficiency import Observed, speed_of_light
+from engine.runtime.report.summary import Summary, Totals, figures
 from tests.runtime.report.test_summary import COUNTS
 
 
+def last_lines(counts: Counts, seconds: float, totals: Totals, failures: int, run_dir: Path) -> list[str]:
+    summary = Summary(**vars(figures(counts, {}, seconds)), totals=totals)
+    return closing_lines(summary, counts, failures, run_dir)
+
+
 def test_the_last_lines_tell_totals_rules_and_where_failures_are(tmp_path: Path) -> None:
-    lines = closing_lines(COUNTS, 8.0, {"files": 1101, "records": 4900}, 3, tmp_path)
-    assert lines == [
+    assert last_lines(COUNTS, 8.0, Totals(files=1101, records=4900), 3, tmp_path) == [
         "files: 1,200 found: 1,000 indexed, 1 partial, 100 unchanged, 60 skipped, 2 failed, 5 removed,"
         " 37 pending",
         f"skipped: 10 empty, 50 hidden; each in {tmp_path}/skipped.jsonl",
-        "chunks: 4,000 text (100,000 tokens/s) and 30 image (3.8 images/s) embedded, 4,030 records written,"
+        "chunks: 4,000 text and 30 image embedded (12 of them by a known vector), 4,030 records written,"
         " 7 deleted",
         "index: 4,900 records of 1,101 files",
         f"failures: 3, each with its reason in {tmp_path}/failures.jsonl",
@@ -25,17 +30,17 @@ def test_the_last_lines_tell_totals_rules_and_where_failures_are(tmp_path: Path)
 
 
 def test_a_run_with_nothing_to_do_says_so_in_two_lines(tmp_path: Path) -> None:
-    assert closing_lines(Counts(), 1.0, {"files": 0, "records": 0}, 0, tmp_path) == [
+    assert last_lines(Counts(), 1.0, Totals(), 0, tmp_path) == [
         "files: 0 found: nothing to do",
         "index: 0 records of 0 files",
     ]
 
 
-def test_what_was_salvaged_is_told(tmp_path: Path) -> None:
+def test_repaired_damage_is_counted(tmp_path: Path) -> None:
     counts = Counts(discovered=3, indexed=3, replaced_characters=1200, truncated_images=1)
-    lines = closing_lines(counts, 1.0, {"records": 3, "files": 3}, 0, tmp_path)
-    told = "1,200 characters that could not be decoded and 1 pictures that end early"
-    assert f"salvaged: {told}, taken all the same" in lines
+    lines = last_lines(counts, 1.0, Totals(3, 3), 0, tmp_path)
+    damage = "1,200 characters that could not be decoded and 1 truncated pictures"
+    assert f"damaged: {damage}; indexed all the same" in lines
 
 
 # What was left out, and what is gone
@@ -74,7 +79,7 @@ def test_files_that_are_gone_are_told_with_what_deletes_their_records(tmp_path: 
     assert gone(1, "engine.merge --prune") == (
         "1 file is gone from the corpus; engine.merge --prune deletes its records"
     )
-    lines = closing_lines(Counts(gone=2), 1.0, {"records": 3, "files": 3}, 0, tmp_path)
+    lines = last_lines(Counts(gone=2), 1.0, Totals(3, 3), 0, tmp_path)
     assert lines[-1] == "2 files are gone from the corpus; --prune deletes their records"
 
 
@@ -102,9 +107,9 @@ def test_the_last_lines_tell_speed_waits_and_advice() -> None:
     )  # fmt: skip
     assert speed_lines(seen, speed_of_light(seen)) == [
         "speed: 95 % of what is possible (5,000 of 5,263 tokens/s by 2 cores)",
-        "waited in 100.0 s: each parser 4.0 s for files and 90.0 s for room in the buffer; the model 2.0 s"
-        " for the parsers; the indexer 95.0 s for the model and 4.5 s for the database",
-        "advice: the model limits: at 95 % of what this machine's 2 cores can do",
+        "idle: parsers 94 % (no files 4 %, buffer full 90 %), inference 2 % (waiting for parsers), indexer"
+        " 100 % (waiting for vectors 95 %, waiting for the database 4 %)",
+        "advice: the model limits the speed: it reached 95 % of what this machine's 2 cores can do",
     ]
 
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.runtime.report.series import GROWING, LEVELS, MOST_POINTS, SERIES_FILE, WRITE_INTERVAL_S, Series
+from engine.runtime.report.series import GROWING, MOST_POINTS, SERIES_FILE, WRITE_INTERVAL_S, Sample, Series
 
 
-def point(seconds: float, level: float = 0.0) -> dict[str, float]:
-    grown = dict.fromkeys(GROWING, 10.0 * seconds) | {"seconds": seconds}
-    return grown | dict.fromkeys(LEVELS, level)
+def point(seconds: float, level: float = 0.0) -> Sample:
+    grown = [10.0 * seconds] * (GROWING - 1)
+    return Sample(seconds, *grown, *[level] * (len(Sample._fields) - GROWING))
 
 
 def read(run_dir: Path) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def test_a_short_run_has_its_points_when_it_ends(tmp_path: Path) -> None:
     series.add(point(4.2, level=7.0), last=True)
     found = read(tmp_path)
     assert (found["run"], found["buffer"], found["interval_s"]) == (3, 1000, 1.0)
-    assert found["columns"] == [*GROWING, *LEVELS]
+    assert found["columns"] == [*Sample._fields]
     assert [each[0] for each in found["points"]] == [0.0, 1.0, 2.0, 3.0, 4.0, 4.2]
     assert found["points"][-1][-1] == 7.0
     assert [path.name for path in tmp_path.iterdir()] == [SERIES_FILE]
