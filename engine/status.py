@@ -117,7 +117,7 @@ def _progress(status: Status, which: str) -> Iterator[str]:
         f" {chunks.indexed:,} records written, {chunks.deleted:,} deleted"
     )
     yield (
-        f"rates: {rates.chunks_per_s:,.1f} chunks/s, {rates.tokens_per_s:,.0f} tokens/s,"
+        f"rates since the start: {rates.chunks_per_s:,.1f} chunks/s, {rates.tokens_per_s:,.0f} tokens/s,"
         f" {rates.images_per_s:,.1f} images/s"
     )
     now = "" if in_flight is None else f"{in_flight / 2**20:,.1f} MiB, "
@@ -129,7 +129,7 @@ def _summary(summary: Summary) -> str:
     rates = summary.throughput
     return (
         f"{summary.seconds:,.1f} s; files: {_counts(vars(summary.files)) or 'none'};"
-        f" {rates.chunks_per_s:,.1f} chunks/s, {rates.tokens_per_s:,.0f} tokens/s"
+        f" {rates.chunks_per_s:,.1f} chunks/s, {rates.tokens_per_s:,.0f} tokens/s over the whole run"
     )
 
 

@@ -82,7 +82,8 @@ def test_a_run_that_has_ended_is_told_by_its_summary_and_its_ledger(
     assert lines[0].startswith(f"{folder}: not running; {ended}, ")
     assert lines[1:] == [
         "adapter: lancedb:///db",
-        "last run: 12.5 s; files: 3 discovered, 2 indexed, 1 failed; 4.2 chunks/s, 1,000 tokens/s",
+        "last run: 12.5 s; files: 3 discovered, 2 indexed, 1 failed; 4.2 chunks/s, 1,000 tokens/s"
+        " over the whole run",
         "ledger: 2 indexed, 1 partial; 6 records acknowledged",
         "failures: 3, by reason:",
         "       2  parse: damaged-page, such as /c \\x1b[31m (page 1): font 0",
@@ -101,7 +102,7 @@ def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.Capt
     assert lines[2:7] == [
         "this run: 61 s; files: 30 discovered, 20 indexed, 10 pending",
         "chunks: 4,000 text and 5 image embedded, 3,900 records written, 7 deleted",
-        "rates: 65.5 chunks/s, 12,345 tokens/s, 0.1 images/s",
+        "rates since the start: 65.5 chunks/s, 12,345 tokens/s, 0.1 images/s",
         "in flight: at most 3.0 MiB so far",
         "database: it does not answer",
     ]

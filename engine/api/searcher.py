@@ -129,6 +129,9 @@ class IndexSearch:
             with self._lock:
                 shared = self._adapter.search_words(query, wide, filters)
         for kind, model in models.items():
+            if filters != NO_FILTERS and model.loaded is None and not self._passes(model.info, kind, filters):
+                yield kind, []
+                continue
             vector = model.vector(query)
             merge = hybrid and kind == "text"
             with self._lock:
@@ -172,11 +175,16 @@ class IndexSearch:
     def _holds(self, info: ModelInfo, kind: Kind) -> bool:
         """Whether the index holds any record of the kind; an index of pictures may name a text model too."""
         if (kind, info.digest) not in self._held:
-            any_direction = np.full(info.dimensions, info.dimensions**-0.5, dtype=np.float32)
-            if not self._adapter.search(kind, any_direction, 1):
+            if not self._passes(info, kind, NO_FILTERS):
                 return False
             self._held.add((kind, info.digest))
         return True
+
+    def _passes(self, info: ModelInfo, kind: Kind, filters: Filters) -> bool:
+        """Whether any record of the kind passes, told without its model."""
+        any_direction = np.full(info.dimensions, info.dimensions**-0.5, dtype=np.float32)
+        with self._lock:
+            return bool(self._adapter.search(kind, any_direction, 1, filters))
 
     def _model_of(self, info: ModelInfo, kind: Kind) -> _Model:
         known = self._models.get(kind)

@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from PIL import Image
 import adapters
 import engine
 from adapters import memory
+from adapters.base import NO_FILTERS, Filters
+from adapters.memory import MemoryAdapter
 from engine.api import embedding, searcher
 from engine.errors import ModelNotFoundError, UsageError
 from engine.models import load
+from engine.records import Hit
 
 
 @pytest.fixture
@@ -68,6 +72,31 @@ def test_filters_narrow_a_search(index: str, folder: Path, monkeypatch: pytest.M
     assert len(hits.text) == 10 and not hits.image
     assert all(hit.source.startswith(str(folder / "note 1")) for hit in hits)
     assert not found.search("Note 7.", media_type="image/png").text
+
+
+def test_a_hybrid_search_merges_words_and_nearness(index: str, folder: Path) -> None:
+    asked: list[tuple[str, int, Filters]] = []
+
+    class Wordy(MemoryAdapter):
+        capabilities = replace(MemoryAdapter.capabilities, words=True)
+
+        def search_words(self, words: str, k: int, filters: Filters = NO_FILTERS) -> list[Hit]:
+            asked.append((words, k, filters))
+            return [hit for hit in self.search("text", near, 20) if hit.text == "Note 3."]
+
+    near = engine.embed_query("Note 3.", "stand-in:16")
+    found = engine.Searcher(Wordy(index.removeprefix("memory://")))
+    hits = found.search("Note 7.", k=2, hybrid=True, media_type="text/plain")
+    # The third note is in both lists, the seventh is the first of one of them.
+    assert [Path(hit.source).name for hit in hits.text] == ["note 3.txt", "note 7.txt"]
+    assert asked == [("Note 7.", searcher.FUSED_RANKS, Filters(media_type="text/plain"))]
+    assert not found.search("red", kind="image", hybrid=True).text and len(asked) == 1
+
+
+def test_no_model_is_loaded_where_nothing_passes(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searcher, "load_text", None)
+    monkeypatch.setattr(searcher, "load_caption", None)
+    assert not engine.Searcher(index).search("Note 7.", media_type="application/pdf")
 
 
 def test_models_are_loaded_once_for_all_threads(

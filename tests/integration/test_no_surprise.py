@@ -190,3 +190,20 @@ def test_a_second_writer_ends_at_once_as_one_that_was_started_wrongly(tmp_path: 
     assert second.code == 2
     assert second.err.endswith("wait for that run, or name another directory\n")
     assert not (tmp_path / "second/summary.json").exists()
+
+
+def test_no_rate_is_above_what_was_computed_or_contradicts_another(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    text = "the same words in every file " * 4000
+    for number in range(6):
+        corpus.write(f"{number}.txt", text)
+    result = corpus.run(text_model="stand-in:16@20000")
+    speed, summary = result.summary["speed_of_light"], result.summary
+    computed = summary["tokens"] / 6
+    assert summary["throughput"]["tokens_per_s"] <= computed / summary["seconds"] * 1.001
+    assert speed["end_to_end"] * speed["window_s"] <= computed * 1.01
+    assert speed["end_to_end"] <= speed["bound"] <= speed["forward_only"]
+    assert speed["ratio"] <= 1
+    assert result.err.count("tokens/s") == 1
+    series = json.loads((corpus.run_dir / "series.json").read_text())
+    assert series["points"][-1][series["columns"].index("tokens")] <= computed  # what the chart is made of

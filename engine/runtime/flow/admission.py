@@ -132,9 +132,9 @@ class Admission:
     def _most_room(self, without: Collection[str], path: str, size: int) -> Lane | None:
         """The lane that gets this file now, `without` those of these names: the one with the least to do.
 
-        None where that one takes no file at this moment: it will in the next one. A lane with more to do is
-        given one meanwhile only where its device would soon have nothing, so that at the end of the corpus no
-        device has much left that another could do.
+        None where that one takes none now: it will in a moment, or once it is started again. A lane with more
+        to do is given one meanwhile only where its device would soon have nothing, so that at the end of the
+        corpus no device has much left that another could do.
         """
         lanes = [lane for lane in self._pipeline.lanes if lane.name not in without]
         roomy = [lane for lane in lanes if lane.has_room(path, size)]
@@ -143,7 +143,7 @@ class Admission:
         loads = {
             lane.name: self._credits.load(lane.name, lane.queued)
             for lane in lanes
-            if lane in roomy or lane.state is LaneState.READY
+            if lane.back_at is not None
         }
         best = min(roomy, key=lambda lane: loads[lane.name])
         return best if loads[best.name] <= min(loads.values()) or self._has_little(best) else None

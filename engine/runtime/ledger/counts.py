@@ -61,6 +61,21 @@ class Counts:
             self.unread[word] = self.unread.get(word, 0) + 1
 
     @property
+    def computed_tokens(self) -> int:
+        """Tokens that a model computed: those of texts whose vector was at hand are not among them."""
+        return self.tokens - self.spared_tokens
+
+    @property
+    def computed_images(self) -> int:
+        """Pictures that a model computed."""
+        return self.image_chunks - self.spared_pictures
+
+    @property
+    def computed_chunks(self) -> int:
+        """Chunks of both kinds that a model computed."""
+        return self.text_chunks + self.image_chunks - self.deduplicated
+
+    @property
     def pending(self) -> int:
         """Items that were found and not brought to an end."""
         done = self.indexed + self.partial + self.unchanged + self.skipped + self.failed

@@ -36,14 +36,14 @@ def closing_lines(
 ) -> list[str]:
     """Totals, files skipped and why, damage repaired, how many failures there are, and how many files are
     gone, with the option that would `prune` them."""
-    chunks, rates, salvaged = summary.chunks, summary.throughput, summary.salvaged
+    chunks, salvaged = summary.chunks, summary.salvaged
     lines = [files_line(summary.files)]
     if counts.rules:
         lines.append(f"skipped: {skipped(counts)}; each in {run_dir / 'skipped.jsonl'}")
     if chunks.indexed or chunks.deleted:
+        known = f" ({chunks.deduplicated:,} of them by a known vector)" if chunks.deduplicated else ""
         lines.append(
-            f"chunks: {chunks.text:,} text ({rates.tokens_per_s:,.0f} tokens/s) and"
-            f" {chunks.image:,} image ({rates.images_per_s:,.1f} images/s) embedded,"
+            f"chunks: {chunks.text:,} text and {chunks.image:,} image embedded{known},"
             f" {chunks.indexed:,} records written, {chunks.deleted:,} deleted"
         )
     lines.append(f"index: {summary.totals.records:,} records of {summary.totals.files:,} files")

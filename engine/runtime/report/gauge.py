@@ -71,7 +71,7 @@ class Gauge:
         """Tokens and pictures computed a second within the window, and seconds that are left at the rate at
         which bytes were done there."""
         counts, now, window = self._accounts.counts, time.monotonic(), self._window
-        tokens, images = counts.tokens - counts.spared_tokens, counts.image_chunks - counts.spared_pictures
+        tokens, images = counts.computed_tokens, counts.computed_images
         if not (tokens or images):
             # Before the first vector nothing is worth measuring: models are loaded.
             window.clear()

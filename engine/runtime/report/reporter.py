@@ -129,8 +129,8 @@ class Reporter:
             self._series.buffer = self._budget.plan.buffer
         sample = Sample(
             seconds=round(self._seconds, 3),
-            tokens=counts.tokens,
-            images=counts.image_chunks,
+            tokens=counts.computed_tokens,
+            images=counts.computed_images,
             records=counts.records,
             parsers_s=stages["parse"].busy_s,
             model_s=sum(stages["infer"].call(kind).seconds for kind in UNITS),

@@ -76,7 +76,7 @@ class Salvaged:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Rates over the whole run."""
+    """What the models computed ÷ the seconds of the whole run, start-up included."""
 
     chunks_per_s: float = 0.0
     tokens_per_s: float = 0.0
@@ -230,7 +230,7 @@ class FleetSummary:
 
 def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float, peak_in_flight: int = 0) -> Figures:
     """The figures of a run after so many seconds."""
-    computed = counts.tokens - counts.spared_tokens
+    computed = counts.computed_tokens
     return Figures(
         files=Files(**{each.name: getattr(counts, each.name) for each in fields(Files)}),
         chunks=Chunks(
@@ -242,9 +242,9 @@ def figures(counts: Counts, stages: Mapping[str, Stats], seconds: float, peak_in
         salvaged=Salvaged(counts.replaced_characters, counts.truncated_images),
         seconds=round(seconds, 3),
         throughput=Throughput(
-            round((counts.text_chunks + counts.image_chunks) / seconds, 3),
-            round(counts.tokens / seconds, 3),
-            round(counts.image_chunks / seconds, 3),
+            round(counts.computed_chunks / seconds, 3),
+            round(computed / seconds, 3),
+            round(counts.computed_images / seconds, 3),
         ),
         stages=stages,
         peak_in_flight_bytes=peak_in_flight,

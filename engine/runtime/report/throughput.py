@@ -79,8 +79,8 @@ class Speed:
             last_s=None if self._last is None else self._last - self._started,
             cores=self._cores,
             items={
-                "text": counts.tokens - counts.spared_tokens,
-                "image": counts.image_chunks - counts.spared_pictures,
+                "text": counts.computed_tokens,
+                "image": counts.computed_images,
             },
             stages=stages,
             devices=self._by_kind(self._devices, lambda names: ", ".join(sorted({*names}))),

@@ -22,7 +22,7 @@ def test_the_last_lines_tell_totals_rules_and_where_failures_are(tmp_path: Path)
         "files: 1,200 found: 1,000 indexed, 1 partial, 100 unchanged, 60 skipped, 2 failed, 5 removed,"
         " 37 pending",
         f"skipped: 10 empty, 50 hidden; each in {tmp_path}/skipped.jsonl",
-        "chunks: 4,000 text (100,000 tokens/s) and 30 image (3.8 images/s) embedded, 4,030 records written,"
+        "chunks: 4,000 text and 30 image embedded (12 of them by a known vector), 4,030 records written,"
         " 7 deleted",
         "index: 4,900 records of 1,101 files",
         f"failures: 3, each with its reason in {tmp_path}/failures.jsonl",

@@ -76,6 +76,17 @@ def test_on_cores_the_bound_is_cores_by_core_seconds_of_parsing_and_forward() ->
     )
 
 
+def test_what_was_reached_is_possible() -> None:
+    # A stand-in that slept a little too short, and cores that a burst gave more time than they have.
+    stand_in = replace(on_device(70.0, 300_000), devices={"text": "stand-in"}, rates={"text": 200_000})
+    cores = replace(ON_CORES, stages={**ON_CORES.stages, "infer": infer(98.0, 203.0)})
+    for seen, reached in ((stand_in, 210_000), (cores, 5_000)):
+        told = speed_of_light(seen)
+        assert (told.ratio, told.end_to_end, told.bound) == (1.0, reached, reached)
+        assert told.forward_only is not None
+        assert told.forward_only >= reached
+
+
 def test_half_a_core_is_half_of_one() -> None:
     half = replace(ON_CORES, cores=0.5, items={"text": 1000, "image": 0},
                    stages={"parse": parse(4.0, 5.0), "infer": infer(99.0, 40.0)})  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from engine.runtime.ledger.counts import Counts
@@ -58,7 +58,8 @@ def test_the_counts_of_files_add_up() -> None:
 def test_rates_are_those_of_the_whole_run() -> None:
     parse = Stats(3.0, 2.0, 1.0, 2.5, {"files": 2.0, "credits": 1.0}, {"parse": Calls(2.75, 2.25)})
     made = figures(COUNTS, {"parse": parse}, 8.0)
-    assert made.throughput == Throughput(503.75, 100_000.0, 3.75)
+    # Of 4,030 chunks 12 were not computed.
+    assert made.throughput == Throughput(502.25, 100_000.0, 3.75)
     assert made.chunks == Chunks(4000, 30, 12, 4030, 7)
     assert (made.tokens, made.bytes_read, made.seconds) == (800_000, 10**9, 8.0)
     assert made.padding == Padding(200_000, 0.8)
@@ -67,6 +68,12 @@ def test_rates_are_those_of_the_whole_run() -> None:
         "waits": {"files": 2.0, "credits": 1.0},
         "calls": {"parse": {"seconds": 2.75, "cpu_s": 2.25}},
     }}  # fmt: skip
+
+
+def test_rates_are_of_what_was_computed_and_of_nothing_else() -> None:
+    counts = replace(COUNTS, spared_tokens=300_000, spared_pictures=10)
+    assert figures(counts, {}, 10.0).throughput == Throughput(401.8, 50_000.0, 2.0)
+    assert figures(counts, {}, 10.0).tokens == 800_000
 
 
 def test_the_environment_names_versions() -> None:
