@@ -83,6 +83,7 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         task=TaskConfig(),
         run=RunConfig(quiet=True),
         run_dir=work / "run",
+        models=replace(config.models, calibrate=True),  # as the models will run in the long run
     )
     try:
         _run(trial, seconds, work)
