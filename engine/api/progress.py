@@ -32,6 +32,8 @@ class Progress:
     def __init__(self, shown: bool, ahead: Iterable[Found] | None = None, delay: float = 0.0) -> None:
         self._shown, self._ahead, self._delay = shown, ahead, delay
         self._bar: Any = None
+        #: Bytes of all items, once they are listed.
+        self.total: int | None = None
         self._files = 0
         self._since = time.monotonic()
         self._ended = threading.Event()
@@ -56,11 +58,6 @@ class Progress:
                 threading.Thread(target=self._look_ahead, args=(self._ahead,), daemon=True).start()
         return self
 
-    @property
-    def total(self) -> int | None:
-        """Bytes of all items, once they are listed."""
-        return None if self._bar is None else self._bar.total
-
     def on(self, item: Item, tokens: int) -> None:
         """That item comes next, when so many tokens have been embedded."""
         if self._bar is not None:
@@ -72,7 +69,16 @@ class Progress:
         """That item is parsed."""
         self._files += 1
         if self._bar is not None:
+            if self.total is not None and self._bar.total is None:
+                self._show_total(self.total)
             self._bar.update(item.size)
+
+    def _show_total(self, total: int) -> None:
+        self._bar.total = total
+        if container := getattr(self._bar, "container", None):
+            # tqdm gives a widget the total that it begins with, and 1 where that is none.
+            widget = container.children[1]
+            widget.max, widget.bar_style = max(total, 1), ""
 
     def _look_ahead(self, found: Iterable[Found]) -> None:
         size = 0
@@ -81,7 +87,7 @@ class Progress:
                 if self._ended.is_set():
                     return
                 size += each.size if isinstance(each, Item) else 0
-            self._bar.total = size
+        self.total = size
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

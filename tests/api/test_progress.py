@@ -109,6 +109,16 @@ def test_the_total_comes_from_a_listing_ahead(monkeypatch: pytest.MonkeyPatch) -
     assert "\x1b[31m" not in terminal.getvalue()
 
 
+def test_a_notebooks_widget_learns_the_total_late() -> None:
+    with progress.Progress(True, [held(b"12345", "a")]) as bar:
+        while bar.total is None:
+            time.sleep(0.01)
+        widget = SimpleNamespace(max=1, bar_style="info")
+        bar._bar.container = SimpleNamespace(children=[None, widget, None])
+        bar.done(held(b"12345", "a"))
+    assert (widget.max, widget.bar_style) == (5, "")
+
+
 def test_a_notebook_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
