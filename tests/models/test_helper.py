@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from engine.models import helper
 from engine.models.helper import HelperError, ask
 from engine.models.resolve import resolve_text
+from engine.models.spec import to_json
+from tests.integration.runs import wait_until
 
 #: Answers with the model's name; by its arguments it leaves a fork behind, dies or sleeps before.
 MODULE = """
@@ -68,3 +72,17 @@ def test_a_process_that_takes_too_long_is_ended(module: str, monkeypatch: pytest
     monkeypatch.setattr(helper, "DEADLINE_S", 2.0)
     with pytest.raises(HelperError, match="took longer than 2 s"):
         ask(module, SPEC, "sleep")
+
+
+def test_what_a_process_has_forked_ends_with_it_when_its_caller_is_killed(
+    module: str, tmp_path: Path
+) -> None:
+    left = tmp_path / "pid"
+    script = "import sys; from engine.models.helper import ask; from engine.models.spec import from_json"
+    script += "; ask(sys.argv[1], from_json(sys.argv[2]), 'fork', sys.argv[3], 'sleep')"
+    caller = subprocess.Popen([sys.executable, "-c", script, module, to_json(SPEC), str(left)])
+    wait_until(lambda: left.exists() and left.read_text())
+    forked = psutil.Process(int(left.read_text()))
+    caller.kill()
+    caller.wait()
+    wait_until(lambda: not forked.is_running() or forked.status() == psutil.STATUS_ZOMBIE)
