@@ -90,7 +90,8 @@ class MemorySampler:
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
     def start(self) -> None:
-        """Begin sampling."""
+        """Begin sampling, with one sample now: a run may end before the next."""
+        self.sample()
         self._thread.start()
 
     def sample(self, exact: bool = True) -> None:
