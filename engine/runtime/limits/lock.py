@@ -68,9 +68,9 @@ class RunLock:
     """Hold `DIR/lock` while the run lives: host, pid, boot id, and a heartbeat by the file's own time.
 
     On one host the kernel's lock on the file decides, and ends with its process. Hosts that share the
-    directory without sharing kernel locks use the heartbeat: this waits until a beat shows that the holder on
-    the other host is alive, or until there was none for `FOREIGN_LOCK_EXPIRY_S`, so that a task whose node was
-    lost can continue on another one. `say` reports that wait; `check` is called meanwhile and ends it by
+    directory without sharing kernel locks use the heartbeat: this waits until a beat shows that the holder
+    on the other host is alive, or until there was none for `FOREIGN_LOCK_EXPIRY_S`, so that a task whose node
+    was lost can continue on another one. `say` reports that wait; `check` is called meanwhile and ends it by
     raising. Raises `UsageError` where held.
     """
 
