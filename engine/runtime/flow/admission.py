@@ -22,7 +22,7 @@ from engine.stages.parse import FileJob
 from engine.stages.segment import SUBS_PER_UNIT
 
 #: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
-ACTIVE_FILES = 4096
+ACTIVE_FILES = 8192
 
 #: Bytes beyond its limit that a parser may have mapped: libraries, a picture buffer, the file it reads.
 MAPPED_ROOM = 256 * 2**20
@@ -66,6 +66,11 @@ class Admission:
     def idle(self) -> bool:
         """Whether no file waits for a parser or is with one."""
         return not self._intake.waiting and not self._again and not self._suspects and self._pipeline.idle
+
+    @property
+    def full(self) -> bool:
+        """Whether so many files are on their way that no other may be begun before the database answers."""
+        return self._accounts.active >= ACTIVE_FILES
 
     def step(self) -> list[tuple[ParserSlot, FileJob]]:
         """Look for files while there is room; the parsers' next ones."""
