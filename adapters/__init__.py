@@ -57,6 +57,12 @@ def connect(url: str, options: AdapterOptions | None = None) -> Adapter:
         raise UsageError(f"--adapter {index}: {error}; {database.install}") from None
 
 
+def left_as(url: str) -> str | None:
+    """A word that changes with every change of the index, where its database has one that needs no client."""
+    database, _ = _parsed(url)
+    return database.left_as(index_url(url))
+
+
 def help_text(scheme: str) -> str:
     """What `engine.run --help-adapter SCHEME` prints. Raises `UsageError` for an unknown scheme."""
     name = scheme.removesuffix("://")

@@ -75,7 +75,9 @@ class Database:
 
     A database that keeps an index in local files says which, and no run ever lists them: `files` are the
     absolute paths of what the index behind a URL takes, there or not yet; `is_index` knows any index that a
-    walk meets, and looks at the name first, because it is asked of each file and folder.
+    walk meets, and looks at the name first, because it is asked of each file and folder. `left_as` gives, of
+    the URL of an index, a word that changes with every change of it, at once and without the client; None
+    where there is no such word.
     """
 
     form: str
@@ -88,6 +90,7 @@ class Database:
     secrets: str = ""
     files: Callable[[str], tuple[str, ...]] = lambda url: ()
     is_index: IsIndex | None = None
+    left_as: Callable[[str], str | None] = lambda url: None
 
     def parse(self, url: str, query: str) -> dict[str, Any]:
         """The options in a URL's query, defaults filled in; `url`, without the query, is for the errors.

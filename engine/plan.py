@@ -37,7 +37,7 @@ def plan(config: Config, args: argparse.Namespace) -> int:
     guess = None
     if args.calibrate_seconds and census.size:
         if not args.quiet:
-            text = f"calibrating: the engine runs over a sample, for {args.calibrate_seconds:g} s at most"
+            text = f"the engine runs over a sample, {args.calibrate_seconds:g} s from its first batch on"
             say("plan", text)
         with tempfile.TemporaryDirectory(prefix="engine-plan-") as folder:
             guess = estimates.estimate(census, try_out(config, census, args.calibrate_seconds, Path(folder)))

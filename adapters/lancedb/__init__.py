@@ -31,6 +31,9 @@ BESIDE_TABLE = (".writer", ".creation", "staging")
 #: Bytes that the library reads ahead where its threads are bounded; its own default grows with the cores.
 READ_AHEAD_BYTES = 16 << 20
 
+#: Where in the directory the versions of the table are, by the format of Lance.
+VERSIONS = "chunks.lance/_versions"
+
 
 def _connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> Adapter:
     """The library reads its environment when it is imported; variables that the user has set stay."""
@@ -76,6 +79,15 @@ def _holds_nothing_else(directory: str) -> bool:
     return all(name in BESIDE_TABLE or name.endswith(".lance") for name in names)
 
 
+def _left_as(url: str) -> str | None:
+    """By the folder of the table's versions, in which each commit makes a file."""
+    try:
+        found = os.stat(os.path.join(url.partition("://")[2], VERSIONS))
+    except OSError:
+        return None
+    return f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
 DATABASE = Database(
     form="lancedb://DIRECTORY",
     about="LanceDB, embedded: a directory of column files, without a server",
@@ -83,6 +95,7 @@ DATABASE = Database(
     packages=("lancedb",),
     capabilities=Capabilities(exact_search=True, single_writer=True),
     connect=_connect,
+    left_as=_left_as,
     files=_files,
     is_index=_is_index,
     options=(

@@ -150,7 +150,7 @@ OPTIONS = (
     Option("models.dtype", "text", "precision of the models; int8 needs --backend onnx, and is for texts",
         choices=DTYPES),
     Option("models.calibrate", "on",
-        "time the models alone at first, on chunks of this corpus's lengths, and keep it"),
+        "before the first batch export the models, compare the backends, and time the models alone; keep it"),
 
     Option("database.adapter", "text",
         ", ".join(adapters.schemes()) + "; options of the database as ?NAME=VALUE", "URL"),

@@ -10,7 +10,7 @@ does for them. A task takes that, and what starting and ending took.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,8 +43,10 @@ class Estimate:
     edge_s: float
     bytes_per_record: float
     memory: Memory
+    peak_bytes: int
     measured_s: float
     measured_files: int
+    measured_bytes: int
     device: str
 
     @property
@@ -92,7 +94,10 @@ def estimate(census: Census, trial: Trial) -> Estimate:
     window, tokens, pictures = speed.window_s, summary.tokens, summary.chunks.image
     in_model = {"text": calls("text").seconds, "image": calls("image").seconds}
     if not window or not (tokens or pictures):
-        raise EngineError("the calibration embedded nothing, so there is nothing to reckon with")
+        raise EngineError(
+            f"nothing of the sample's {summary.files.discovered:,} files could be embedded, so that there is"
+            " nothing to reckon with; engine.run --dry-run says what would be done with them"
+        )
     # A stand-in without a rate takes no time at all: then by the number of chunks.
     if not sum(in_model.values()):
         in_model = {"text": summary.chunks.text, "image": pictures}
@@ -105,8 +110,10 @@ def estimate(census: Census, trial: Trial) -> Estimate:
         edge_s=max(0.0, summary.seconds - window),
         bytes_per_record=(trial.index_bytes or 0) / max(1, records),
         memory=summary.memory,
+        peak_bytes=summary.peak_pss_bytes.get("total", 0),
         measured_s=window,
         measured_files=sum(each.files for each in trial.yields.values()),
+        measured_bytes=sum(each.size for each in trial.yields.values()),
         device=str(speed.device),
     )
 
@@ -147,45 +154,59 @@ def _sum(yields: Iterable[Yield]) -> Yield:
 
 
 def lines(census: Census, guess: Estimate | None, tasks: int) -> list[str]:
-    """The lines that a person reads."""
-    out = [
+    """The lines that a person reads: the answers, what they rest on, and the corpus by type."""
+    corpus = (
         f"corpus     {census.files:,} files, {_bytes(census.size)}; {census.left_out:,} paths left out,"
         f" {census.unreadable:,} unreadable"
-    ]
-    if guess is not None:
-        heads = f"{'files':>12}{'size':>12}{'tokens':>16}{'pictures':>12}{'records':>14}"
-        out.append(f"           {'type':<24}{heads}")
-        for each in guess.types:
-            records = each.texts + each.pictures
-            out.append(
-                f"           {each.type or '(by its content)':<24}{each.files:>12,}{_bytes(each.bytes):>12}"
-                f"{each.tokens:>16,.0f}{each.pictures:>12,.0f}{records:>14,.0f}"
-            )
-        rates = [f"{guess.tokens_per_s:,.0f} tokens/s"] if guess.tokens else []
-        rates += [f"{guess.pictures_per_s:,.1f} pictures/s"] if guess.pictures else []
-        out.append(
-            f"speed      {', '.join(rates)} ({guess.device}), measured here in {guess.measured_s:.0f} s"
-            f" over {guess.measured_files:,} files"
+    )
+    if guess is None:
+        return [corpus]
+    return [*_answers(guess, tasks), *_basis(census, guess), corpus, *_table(guess)]
+
+
+def _answers(guess: Estimate, tasks: int) -> Iterator[str]:
+    edge = f"{_duration(guess.edge_s)} of it to start and end"
+    whole = f"about {_duration(guess.task_s(1))} on this machine"
+    each = f"about {_duration(guess.task_s(tasks))} for each of {tasks:,} tasks, {edge}"
+    yield f"time       {each}; {whole} alone" if tasks > 1 else f"time       {whole}, {edge}"
+    yield f"memory     {_memory(guess.memory)}; over the sample {_bytes(guess.peak_bytes)} were taken"
+    records = f"{guess.records:,.0f} records"
+    if guess.bytes_per_record:
+        size = f"about {_bytes(guess.index_bytes)} in this database"
+        yield f"index      {size}: {records} of {_bytes(guess.bytes_per_record)}"
+    else:
+        yield f"index      {records}; this database does not say how large it is"
+
+
+def _basis(census: Census, guess: Estimate) -> Iterator[str]:
+    rates = [f"{guess.tokens_per_s:,.0f} tokens/s"] if guess.tokens else []
+    rates += [f"{guess.pictures_per_s:,.1f} pictures/s"] if guess.pictures else []
+    share = 100 * guess.measured_bytes / max(1, census.size)
+    yield (
+        f"measured   files and bytes; over {guess.measured_files:,} of them, {min(100.0, share):.0f} % of the"
+        f" bytes, in {guess.measured_s:.0f} s {', '.join(rates)} ({guess.device}), and memory"
+    )
+    yield "guessed    tokens, records, time, index: as if the rest were like the sample of its type and size"
+
+
+def _table(guess: Estimate) -> Iterator[str]:
+    yield (f"           {'type':<24}{'files':>12}{'size':>12}{'tokens':>16}{'pictures':>12}{'records':>14}")
+    for each in guess.types:
+        records = each.texts + each.pictures
+        yield (
+            f"           {each.type or '(by its content)':<24}{each.files:>12,}{_bytes(each.bytes):>12}"
+            f"{each.tokens:>16,.0f}{each.pictures:>12,.0f}{records:>14,.0f}"
         )
-        each_takes = f"; each of {tasks:,} tasks {_duration(guess.task_s(tasks))}" if tasks > 1 else ""
-        out.append(
-            f"time       {_duration(guess.work_s)} for one task{each_takes}, of which"
-            f" {_duration(guess.edge_s)} to start and end"
-        )
-        out.append(f"memory     {_memory(guess.memory)}")
-        stored = f" of {guess.bytes_per_record:,.0f} bytes, {_bytes(guess.index_bytes)} in this database"
-        out.append(f"index      {guess.records:,.0f} records{stored if guess.bytes_per_record else ''}")
-    return out
 
 
 def _memory(memory: Memory) -> str:
     plan = memory.plan
     if plan is None:
         return "nothing was parsed, so nothing was planned"
+    parsers = f"{plan.workers} parser{'s' if plan.workers > 1 else ''}"
     return (
-        f"{sum(plan.parts.values()) / 2**20:,.0f} MiB planned for each task, {plan.workers} parsers"
-        f" with {plan.parser_memory / 2**20:,.0f} MiB each; at most"
-        f" {memory.limit_bytes / 2**20:,.0f} MiB ({memory.limit_source})"
+        f"{_bytes(sum(plan.parts.values()))} planned for a task, {parsers} with {_bytes(plan.parser_memory)}"
+        f" each, of at most {_bytes(memory.limit_bytes)} ({memory.limit_source})"
     )
 
 

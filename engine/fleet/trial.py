@@ -89,6 +89,7 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
         fields=(),
         quiet=True,
         memory_trace=None,
+        calibrate=True,  # as the models will run in the long run
     )
     try:
         _run(trial, seconds, work)

@@ -80,7 +80,7 @@ def why_none(work: Work, spec: Spec, device: str, dtype: str, backend: str) -> s
     reasons = [
         f"--backend {part.name}: {part.refusal(work, spec, device, fixed_dtype(spec, dtype))}"
         for part in _asked(backend, spec)
-        if not (backend == AUTO and part.only_own)
+        if not (backend == AUTO and (part.only_own or work not in part.work))
     ]
     return "; ".join(reasons)
 

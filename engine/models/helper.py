@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,19 @@ from engine.models.spec import ImageSpec, TextSpec, from_json, to_json
 DEADLINE_S = 900.0
 
 
+#: How much the processes give way to others (`nice`): where nobody waits for the answer, so much that work
+#: beside them gets three times as much of a core, and that they still come to an end.
+BESIDE = 5
+niceness: ContextVar[int] = ContextVar("niceness", default=0)
+
+
 class HelperError(Exception):
     """The process gave no answer; the text says why. That may be another next time."""
 
 
 def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, Any]:
-    """What `python -m MODULE ARGUMENT...` answers of the model, which it reads from its standard input.
+    """What `python -m MODULE ARGUMENT...` answers of the model, which it reads from its standard input; and
+    `cpu_s`, the processor seconds that this took.
 
     Raises `HelperError` where it dies, or takes longer than `DEADLINE_S`.
     """
@@ -51,6 +60,8 @@ def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, A
         )
         os.close(theirs)
         try:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PGRP, process.pid, niceness.get())
             with suppress(BrokenPipeError):
                 life.write((to_json(spec) + "\n").encode())
             process.wait(DEADLINE_S)
@@ -77,7 +88,8 @@ def answer_with(answer: Callable[[TextSpec | ImageSpec], dict[str, Any]]) -> Non
     # Whatever models and libraries print, also from C++, must not come between.
     with os.fdopen(os.dup(1), "w") as said:
         os.dup2(2, 1)
-        said.write(json.dumps(answer(spec)) + "\n")
+        found = answer(spec)
+        said.write(json.dumps({**found, "cpu_s": round(time.process_time(), 1)}) + "\n")
     sys.stderr.flush()
     # Threads of the libraries must not keep the process.
     os._exit(0)

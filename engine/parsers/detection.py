@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from engine.errors import SkipFileError
-from engine.parsers.base import Format, Head, Where
+from engine.parsers.base import Format, Head, Magic, Where
 from engine.parsers.encoding import HEAD_BYTES, looks_like_text
 from engine.parsers.reading import Opened
 
@@ -21,10 +21,13 @@ class Detector:
     """Finds the media type among these formats; of two that fit, the later is taken."""
 
     def __init__(self, formats: Iterable[Format]) -> None:
-        self._formats = list(reversed(list(formats)))
-        self._by_suffix = {
-            f".{suffix}": known for known in reversed(self._formats) for suffix in known.suffixes
-        }
+        known_formats = list(formats)
+        self._by_suffix = {f".{suffix}": known for known in known_formats for suffix in known.suffixes}
+        #: By where they count, in the order in which they are looked for.
+        self._magic: dict[Where, list[tuple[Magic, str]]] = {}
+        for known in reversed(known_formats):
+            for magic in known.magic:
+                self._magic.setdefault(magic.where, []).append((magic, known.media_type))
 
     def type_by_name(self, name: str) -> str:
         """The media type that a name promises; "" where it promises none."""
@@ -44,9 +47,9 @@ class Detector:
         return self._text_type(head) if looks_like_text(head.data) else self._binary_type(head)
 
     def _by_magic(self, head: Head, where: Where) -> str:
-        for known in self._formats:
-            if any(magic.where == where and magic.matches(head) for magic in known.magic):
-                return known.media_type
+        for magic, media_type in self._magic.get(where, ()):
+            if magic.matches(head):
+                return media_type
         return ""
 
     def _text_type(self, head: Head) -> str:

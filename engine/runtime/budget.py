@@ -13,6 +13,7 @@ from engine.runtime.flow.credits import Credits
 from engine.runtime.limits.memory_plan import Costs, Limit, Plan, Requested, plan
 from engine.runtime.limits.stop import RamGuard
 from engine.runtime.pipeline import Pipeline
+from engine.runtime.process import messages as m
 
 log = logging.getLogger("engine")
 
@@ -90,6 +91,9 @@ class MemoryBudget:
         first, self.plan = self.plan is None, made
         self._pipeline.limit(made.workers, made.parser_memory)
         self._credits.resize(made.buffer, self._shares)
+        for lane in self._pipeline.lanes:
+            if lane.inference is not None:
+                lane.inference.send(m.Spare((self.limit.size - made.total) // len(self._pipeline.lanes)))
         for line in made.lines(self.limit):
             log.info("%s", line)
             if first and self._config.run.verbose:

@@ -204,7 +204,7 @@ class Pipeline:
     @property
     def alone(self) -> bool:
         """Whether a file is at work beside which nothing else may be begun."""
-        return any(job.alone for _, slot in self.slots for job in slot.jobs)
+        return any(slot.jobs[0].alone for _, slot in self.slots if slot.jobs)  # it has a parser of its own
 
     # How many parsers
 

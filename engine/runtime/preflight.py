@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 
+import adapters
 from engine.errors import UsageError
 from engine.machine import batch_job as batch
 from engine.models.spec import ImageSpec
@@ -48,6 +49,21 @@ class Preflight:
         would write the very ids that are still to be deleted.
         """
         return self.fits and self._parts.cleaner.idle
+
+    def is_needless(self) -> bool:
+        """Whether the run can end before any process is started: index and options are as an earlier run left
+        them that came to its end, and so is all that the inputs hold."""
+        parts = self._parts
+        config, ledger = parts.config, parts.ledger
+        left_as = None if self._repair else adapters.left_as(config.database.adapter)
+        return (
+            left_as is not None
+            and left_as == ledger.get("left_as")
+            and json.dumps(config.as_dict()) == ledger.get("config")
+            and not (config.database.full or config.task.fleet or ledger.get("unpublished"))
+            and parts.intake.nothing_to_do()
+            and parts.cleaner.idle
+        )
 
     def begin(self) -> None:
         """Start the indexer, which opens the database.

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from enum import Enum
 
+import adapters
 from engine import parsers
 from engine.config import Config
 from engine.errors import (
@@ -127,7 +128,9 @@ class Supervisor:
 
     def _run_to_end(self) -> int:
         try:
-            self._loop()
+            self._complete = self._preflight.is_needless()
+            if not self._complete:
+                self._loop()
         except RunStoppedError as error:
             return self._end("stopped", EXIT_STOPPED, str(error), what_goes_on())
         except (sqlite3.DatabaseError, OSError) as error:
@@ -296,7 +299,7 @@ class Supervisor:
         if share < 1:
             parts.admission.recycle(parts.memory.processes)
         now = time.monotonic()
-        wanted = parts.credits.wants_flush(parts.admission.idle)
+        wanted = parts.admission.full or parts.credits.wants_flush(parts.admission.idle)
         if wanted and now - self._last_flush > FLUSH_INTERVAL_S:
             self._last_flush = now
             parts.pipeline.tell_indexer(m.Flush())
@@ -348,6 +351,8 @@ class Supervisor:
             parts.accounts.count_gone(parts.intake.covered())
             if parts.intake.whole:
                 parts.ledger.set("listed", str(parts.invocation))
+            if self._complete:
+                parts.ledger.set("left_as", adapters.left_as(self._config.database.adapter) or "")
             parts.ledger.commit()
             # Failures of files that have left the corpus are told no more, where that can be known.
             lines = parts.ledger.items.failures(parts.invocation if parts.intake.whole else 0)

@@ -12,6 +12,9 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from engine import plan
+from engine.fleet.census import Census, Class
+from engine.fleet.estimate import Estimate, TypeEstimate, lines
+from engine.runtime.report.summary import Memory, PlannedMemory
 from tests.integration.runs import HANG_S, Corpus
 from tests.servers import free_port
 
@@ -51,6 +54,43 @@ def test_a_corpus_is_only_listed_where_no_time_is_given(
 ) -> None:
     assert plan.main([str(corpus.files), "--calibrate-seconds", "0"]) == 0
     assert capsys.readouterr().out.startswith("corpus     41 files, ")
+
+
+GUESS = Estimate(
+    types=[TypeEstimate("text/plain", 41, 4_000_000, 900_000.0, 4000.0, 0.0)],
+    tokens_per_s=10_000.0,
+    pictures_per_s=0.0,
+    edge_s=5.0,
+    bytes_per_record=2500.0,
+    memory=Memory(8 * 10**9, "--max-ram", PlannedMemory(2, 10**9, 2**28, {"parsers": 2 * 10**9})),
+    peak_bytes=400_000_000,
+    measured_s=20.0,
+    measured_files=10,
+    measured_bytes=1_000_000,
+    device="cpu",
+)
+
+
+def test_the_answers_come_first_then_what_was_measured_and_what_is_a_guess() -> None:
+    census = Census(classes={("text/plain", 10): Class(41, 4_000_000)})
+    answers = [
+        "memory     2.0 GB planned for a task, 2 parsers with 1.0 GB each, of at most 8.0 GB (--max-ram);"
+        " over the sample 400.0 MB were taken",
+        "index      about 10.0 MB in this database: 4,000 records of 2.5 kB",
+        "measured   files and bytes; over 10 of them, 25 % of the bytes, in 20 s 10,000 tokens/s (cpu), and"
+        " memory",
+        "guessed    tokens, records, time, index: as if the rest were like the sample of its type and size",
+        "corpus     41 files, 4.0 MB; 0 paths left out, 0 unreadable",
+    ]
+    told = lines(census, GUESS, 1)
+    assert told[:6] == ["time       about 2 min on this machine, 5.0 s of it to start and end", *answers]
+    assert len(told) == 8
+    told = lines(census, GUESS, 4)
+    assert told[0] == (
+        "time       about 27.5 s for each of 4 tasks, 5.0 s of it to start and end;"
+        " about 2 min on this machine alone"
+    )
+    assert lines(census, None, 1) == answers[-1:]
 
 
 @pytest.mark.parametrize("option", [("--shard", "0/2"), ("--prune",), ("--limit", "3"), ("--dry-run",)])

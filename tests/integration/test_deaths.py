@@ -21,6 +21,10 @@ from tests.integration.test_run import (
     wait_for_records,
 )
 
+#: For a single file that doesn't fit the buffer, while the model is done with what does in some 20 s: small
+#: chunks take many bytes for each of their tokens.
+SMALL_CHUNKS = ("--chunk-size", "32", "--buffer", "8MiB")
+
 
 def log_of(corpus: Corpus) -> str:
     """The run's log so far."""
@@ -54,7 +58,7 @@ def test_the_death_of_a_later_stage_is_made_good_within_the_run(
 ) -> None:
     corpus = big_corpus(tmp_path)
     score = {"inference": "200", "indexer": "100"}[stage]
-    with corpus.started(text_model="stand-in:16@80000") as process:
+    with corpus.started(text_model="stand-in:16@60000") as process:
         wait_for_records(corpus, 1)
         (victim,) = children_by_score(process, score)
         os.kill(victim, how)
@@ -81,7 +85,7 @@ def test_a_parser_that_is_stopped_is_replaced_and_its_file_not_blamed(tmp_path: 
 
 def test_a_run_that_was_stopped_as_a_whole_goes_on_and_blames_nobody(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started("--file-timeout", "2", text_model="stand-in:16@80000") as process:
+    with corpus.started("--file-timeout", "2", text_model="stand-in:16@60000") as process:
         wait_for_records(corpus, 1)
         os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(8)  # longer than a process takes for its own pause
@@ -94,8 +98,8 @@ def test_a_run_that_was_stopped_as_a_whole_goes_on_and_blames_nobody(tmp_path: P
 
 def test_a_file_that_crashes_its_parsers_is_tried_alone_at_last_and_then_is_poison(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
-    corpus.write("poison.txt", "".join(f"{line}: {PROSE}" for line in range(60_000)))
-    with corpus.started("--workers", "2", "--buffer", "8MiB", text_model="stand-in:16@15000") as process:
+    corpus.write("poison.txt", "".join(f"{line}: {PROSE}" for line in range(30_000)))
+    with corpus.started(*SMALL_CHUNKS, "--workers", "2", text_model="stand-in:16@15000") as process:
         kill_each_parser(process, corpus, signal.SIGSEGV, 3)
         assert process.wait(HANG_S) == 3
     (failure,) = (json.loads(line) for line in (corpus.run_dir / "failures.jsonl").read_text().splitlines())
@@ -107,26 +111,26 @@ def test_a_file_that_crashes_its_parsers_is_tried_alone_at_last_and_then_is_pois
     assert summary["files"]["partial"] == 1  # what came before the crash is in the index
     assert summary["restarts"]["parser"] == 3
     # It is tried again by the next run, goes on after what was acknowledged, and is whole then.
-    again = corpus.run()
+    again = corpus.run(*SMALL_CHUNKS)
     assert again.code == 0, again.err
     assert 0 < again.summary["chunks"]["indexed"] < again.summary["totals"]["records"]
-    assert same_vectors(corpus.records(), undisturbed(corpus))
+    assert same_vectors(corpus.records(), undisturbed(corpus, *SMALL_CHUNKS))
 
 
 def test_a_file_whose_parsers_are_killed_from_outside_is_simply_parsed_again(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
-    corpus.write("innocent.txt", "".join(f"{line}: {PROSE}" for line in range(60_000)))
-    with corpus.started("--buffer", "8MiB", text_model="stand-in:16@20000") as process:
+    corpus.write("innocent.txt", "".join(f"{line}: {PROSE}" for line in range(30_000)))
+    with corpus.started(*SMALL_CHUNKS, text_model="stand-in:16@20000") as process:
         kill_each_parser(process, corpus, signal.SIGKILL, 4)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(HANG_S) == 75
-    assert corpus.run().code == 0
-    assert same_vectors(corpus.records(), undisturbed(corpus))
+    assert corpus.run(*SMALL_CHUNKS).code == 0
+    assert same_vectors(corpus.records(), undisturbed(corpus, *SMALL_CHUNKS))
 
 
 def test_an_inference_process_that_dies_again_and_again_ends_the_run_resumable(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@80000") as process:
+    with corpus.started(text_model="stand-in:16@60000") as process:
         wait_until(lambda: children_by_score(process, "200"))
         while process.poll() is None:
             for pid in children_by_score(process, "200"):
@@ -159,7 +163,7 @@ def test_a_stage_that_dies_while_the_run_drains_leaves_it_resumable(tmp_path: Pa
 
 def test_a_second_ctrl_c_ends_a_run_whose_processes_are_stopped(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@80000") as process:
+    with corpus.started(text_model="stand-in:16@60000") as process:
         wait_for_records(corpus, 1)
         scores = ("800", "200", "100")
         children = [psutil.Process(pid) for score in scores for pid in children_by_score(process, score)]

@@ -47,7 +47,7 @@ def test_a_device_whose_process_dies_is_started_again_and_the_other_goes_on(tmp_
 
 def test_a_device_that_keeps_dying_is_given_up_and_the_other_does_it_all(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(*TWO, text_model="stand-in:16@40000") as process:
+    with corpus.started(*TWO, text_model="stand-in:16@20000") as process:
         wait_until(lambda: inference_processes(corpus, 0) and inference_processes(corpus, 1))
         while process.poll() is None and "given up" not in log_of(corpus):
             with suppress(ProcessLookupError):

@@ -31,11 +31,12 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 def big_corpus(tmp_path: Path, lines: int = 1000) -> Corpus:
-    """Enough text that a rate-limited stand-in works on it for some seconds; one file of several segments."""
+    """Enough text that a rate-limited stand-in works on it for some seconds: eight files, the first one of
+    several segments, the others of so many lines. 1,000 lines are some 20,000 tokens in 75 chunks."""
     corpus = Corpus(tmp_path)
     for number in range(8):
-        lines = 15_000 if number == 0 else lines
-        corpus.write(f"big {number}.txt", "".join(f"{number}, {i}: {PROSE}" for i in range(lines)))
+        count = 15_000 if number == 0 else lines
+        corpus.write(f"big {number}.txt", "".join(f"{number}, {i}: {PROSE}" for i in range(count)))
     return corpus
 
 
@@ -229,8 +230,8 @@ def test_a_killed_parser_is_replaced_and_nothing_is_lost_or_doubled(tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_drains_the_run_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    corpus = big_corpus(tmp_path, lines=10_000)
-    with corpus.started("--buffer", "7MiB", text_model="stand-in:16@200000") as process:
+    corpus = big_corpus(tmp_path, lines=5_000)
+    with corpus.started("--buffer", "7MiB", text_model="stand-in:16@150000") as process:
         wait_for_records(corpus, 1)
         process.send_signal(number)
         assert process.wait(HANG_S) == 75
@@ -241,7 +242,7 @@ def test_a_signal_drains_the_run_and_the_same_command_goes_on(tmp_path: Path, nu
 
 
 def test_a_second_ctrl_c_stops_at_once_and_stays_resumable(tmp_path: Path) -> None:
-    corpus = big_corpus(tmp_path, lines=10_000)
+    corpus = big_corpus(tmp_path)
     with corpus.started("--buffer", "7MiB", text_model="stand-in:16@20000") as process:
         wait_for_records(corpus, 1)
         process.send_signal(signal.SIGINT)
@@ -266,7 +267,7 @@ def test_children_die_with_their_supervisor(tmp_path: Path) -> None:
 
 def test_a_second_run_on_the_same_directory_is_refused(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@40000") as process:
+    with corpus.started(text_model="stand-in:16@10000") as process:
         wait_until((corpus.run_dir / "status.json").exists)
         result = corpus.run()
         assert result.code == 2
@@ -306,13 +307,14 @@ def test_two_run_directories_over_one_index_double_nothing(corpus: Corpus) -> No
     assert len(corpus.records()) == len(before) + 1
 
 
-def test_a_second_writer_of_one_lancedb_is_refused(tmp_path: Path) -> None:
+def test_a_second_writer_of_one_lancedb_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@40000") as process:
+    with corpus.started(text_model="stand-in:16@10000") as process:
         wait_for_records(corpus, 1)
         result = corpus.run("--run-dir", str(tmp_path / "other"))
-        assert result.code == 1
+        assert result.code == 2
         assert "another process writes to it" in result.err
+        assert not (tmp_path / "other/summary.json").exists()
         assert process.poll() is None
 
 
@@ -372,7 +374,7 @@ def test_a_dry_run_changes_nothing(corpus: Corpus) -> None:
 
 
 def test_bytes_in_flight_stay_within_the_buffer(tmp_path: Path) -> None:
-    corpus = big_corpus(tmp_path)
+    corpus = big_corpus(tmp_path, lines=10_000)  # which is more than twice that on its way
     result = corpus.run("--buffer", "7MiB")
     assert result.code == 0
     assert 0 < result.summary["peak_in_flight_bytes"] <= 7 * 2**20

@@ -405,7 +405,7 @@ def test_a_repair_that_is_killed_between_two_steps_is_finished_by_the_same_comma
 
 
 def test_a_repair_that_is_killed_while_it_embeds_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    corpus = big_corpus(tmp_path)
+    corpus = big_corpus(tmp_path, lines=15_000)
     assert corpus.run(text_model="stand-in:16@150000").code == 0
     records = corpus.records()
     Lance(tmp_path / "db").drop()
@@ -428,7 +428,7 @@ def test_a_repair_that_is_killed_while_it_embeds_goes_on_where_it_stopped(tmp_pa
 
 
 def test_a_repair_that_is_asked_to_stop_ends_resumable(tmp_path: Path) -> None:
-    corpus = big_corpus(tmp_path)
+    corpus = big_corpus(tmp_path, lines=15_000)
     assert corpus.run(text_model="stand-in:16@150000").code == 0
     Lance(tmp_path / "db").drop()
     process = psutil.Popen(
@@ -505,7 +505,7 @@ def test_what_can_not_be_verified_is_told_in_one_line(corpus: Corpus, lance: Lan
 
 def test_a_run_that_is_at_work_is_left_alone(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
-    with corpus.started(text_model="stand-in:16@40000") as process:
+    with corpus.started(text_model="stand-in:16@10000") as process:
         wait_for_records(corpus, 1)
         told = verify(corpus, corpus.url, "--repair")
         assert told.code == 2

@@ -73,7 +73,9 @@ def test_a_gpu_is_torchs_which_finds_the_number_format_out(work: Work) -> None:
 
 def test_captions_are_of_those_who_declare_them() -> None:
     spec = replace(resolve_image("stand-in:8"), backend=None)
-    assert choices("caption", spec, "cpu") == [TORCH]
+    assert choices("caption", spec, "cpu") == [BackendChoice("numpy", "float32")]
+    assert choices("caption", spec, "cpu", without=["numpy"])[0] == TORCH
+    assert choices("caption", spec, "mps") == [TORCH]
 
 
 def test_8_bit_integers_are_a_matter_of_the_model() -> None:
@@ -104,7 +106,7 @@ def test_the_reasons_why_nothing_can_run_a_model_name_each_backend() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("jax", "cpu", "auto"), "--backend jax: unknown; choose auto, onnx, openvino, torch, stand-in"),
+        (("jax", "cpu", "auto"), "--backend jax: unknown; choose auto, onnx, .*, numpy, stand-in"),
         (("onnx", "cpu", "float16"), "--backend onnx needs --dtype float32 or int8, not float16"),
         (("onnx", "cuda", "auto"), "--backend onnx needs --device cpu, not cuda"),
         (("onnx", "cpu,cuda:1", "auto"), "--backend onnx needs --device cpu, not cuda:1"),

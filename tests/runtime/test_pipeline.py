@@ -182,7 +182,7 @@ def test_an_item_goes_to_the_lane_with_the_most_room() -> None:
     assert [chosen(size) for size in (1, 2, 1, 9, 1)] == [
         "inference-1", "inference-1", "inference-0", "inference-0", "inference-1",
     ]  # fmt: skip
-    lanes[0].state = LaneState.RESTING
+    lanes[0].state, lanes[0].back_at = LaneState.ENDING, None
     assert chosen(1) == "inference-1"
 
 
@@ -225,6 +225,8 @@ def test_a_lane_gets_no_file_while_one_with_less_to_do_takes_none(
     assert admission._most_room((), "a.txt", 100) is None
     assert admission._most_room({full.name}, "a.txt", 100) is free
     full.state = LaneState.RESTING
+    assert admission._most_room((), "a.txt", 100) is None, "it is started again in a moment"
+    full.back_at = None
     assert admission._most_room((), "a.txt", 100) is free
 
 

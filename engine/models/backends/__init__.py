@@ -14,6 +14,7 @@ REGISTRY = Registry(
         "onnx": "engine.models.backends.onnx.backend:OnnxBackend",
         "openvino": "engine.models.backends.openvino:OpenVinoBackend",
         "torch": "engine.models.backends.torch.backend:TorchBackend",
+        "numpy": "engine.models.backends.clip_text:ClipTextBackend",
         "stand-in": "engine.models.backends.stand_in:StandInBackend",
     },
     base=Backend,

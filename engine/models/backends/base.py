@@ -196,6 +196,10 @@ class Backend:
         """As `own_text`, for image models."""
         return None
 
+    def ready(self, spec: Spec) -> bool:
+        """Whether `prepare` has nothing left to make for this model on this machine."""
+        return True
+
     def prepare(self, spec: Spec, memory_limit: int | None = None, say: Say | None = None) -> None:
         """Make what loading the model needs, in at most `memory_limit` bytes; `say` is told what takes long.
 

@@ -18,6 +18,7 @@ from engine.models import backends
 from engine.models.backends.base import BackendChoice, Say, Spec
 from engine.models.cache import cache_folder, locked, recall, remember
 from engine.models.helper import HelperError, ask
+from engine.models.measure import costs
 from engine.models.probes import FAITHFUL_IN_REDUCED_PRECISION
 from engine.models.spec import ImageSpec, TextSpec
 
@@ -60,21 +61,37 @@ def choose(
     It is measured now where it wasn't before, there is memory for that, and the result can be kept; else the
     leanest is taken. `say` gets a line with the reason.
     """
-    leanest = possible[0]
-    if len(possible) == 1 or weight_bytes(spec) < LEAST_WEIGHTS:
-        return leanest
-    name = _name(spec, possible)
-    rows = _recalled(name)
-    fresh = rows is None
-    if rows is None:
-        rows = _measured(spec, possible, name, memory_limit, say)
-    if rows is None:
-        return leanest
-    chosen = best(rows, possible, memory_limit)
+    if not is_worth(spec, possible):
+        return possible[0]
+    if (found := known(spec, possible, memory_limit)) is not None:
+        chosen, why, how = *found, "cached"
+    else:
+        rows = _measured(spec, possible, memory_limit, say)
+        if rows is None:
+            return possible[0]
+        chosen = best(rows, possible, memory_limit)
+        why, how = reason(rows, chosen, possible), "measured"
     if say is not None:
-        kind = "text" if isinstance(spec, TextSpec) else "image"
-        say(f"{kind} model: {reason(rows, chosen, possible)}; {'measured' if fresh else 'cached'}")
+        say(f"{'text' if isinstance(spec, TextSpec) else 'image'} model: {why}; {how}")
     return chosen
+
+
+def is_worth(spec: Spec, possible: Sequence[BackendChoice]) -> bool:
+    """Whether there is anything to measure, of a model that is large enough for it."""
+    return len(possible) > 1 and weight_bytes(spec) >= LEAST_WEIGHTS
+
+
+def known(
+    spec: Spec, possible: Sequence[BackendChoice], memory_limit: int | None
+) -> tuple[BackendChoice, str] | None:
+    """What `choose` would take with what it has measured before, and the reason ("" where there was nothing
+    to measure); None where it has not."""
+    if not is_worth(spec, possible):
+        return possible[0], ""
+    if (rows := _recalled(_name(spec, possible))) is None:
+        return None
+    chosen = best(rows, possible, memory_limit)
+    return chosen, reason(rows, chosen, possible)
 
 
 def best(
@@ -145,28 +162,28 @@ def _recalled(name: str) -> list[Measured] | None:
 
 
 def _measured(
-    spec: Spec,
-    possible: Sequence[BackendChoice],
-    name: str,
-    memory_limit: int | None,
-    say: Say | None,
+    spec: Spec, possible: Sequence[BackendChoice], memory_limit: int | None, say: Say | None
 ) -> list[Measured] | None:
     """Measure and remember. None where there is no memory for it, it fails, or it can't be remembered."""
     needed = sum(backends.get(each.backend).cost.memory + weight_bytes(spec) for each in possible)
     if memory_limit is not None and memory_limit < needed:
         return None
+    name = _name(spec, possible)
     path = cache_folder() / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             return None
         if say is not None:
-            say(f"model {spec.name}: measuring which backend is fastest here, once, in some 20 seconds")
+            seconds = f"{costs.expected('calibration'):.0f} seconds"
+            say(f"model {spec.name}: measuring which backend is fastest here, once, in some {seconds}")
         with locked(path.with_suffix(".lock")):
             # Another process may have measured it in the meantime.
             rows = _recalled(name)
             if rows is None:
-                rows = ask("engine.models.measure.calibrate", spec, *map(str, possible))["choices"]
+                answer = ask("engine.models.measure.calibrate", spec, *map(str, possible))
+                rows = answer["choices"]
+                costs.remember("calibration", answer["cpu_s"])
                 found = {"name": spec.name, "model": spec.digest, "machine": machine(), "choices": rows}
                 remember(name, json.dumps(found, indent=1) + "\n")
     except OSError:

@@ -22,7 +22,7 @@ from engine.stages.parse import FileJob
 from engine.stages.segment import SUBS_PER_UNIT
 
 #: Files on their way at most, so that a corpus of tiny files doesn't fill the supervisor's memory.
-ACTIVE_FILES = 4096
+ACTIVE_FILES = 8192
 
 #: Bytes beyond its limit that a parser may have mapped: libraries, a picture buffer, the file it reads.
 MAPPED_ROOM = 256 * 2**20
@@ -66,6 +66,11 @@ class Admission:
     def idle(self) -> bool:
         """Whether no file waits for a parser or is with one."""
         return not self._intake.waiting and not self._again and not self._suspects and self._pipeline.idle
+
+    @property
+    def full(self) -> bool:
+        """Whether so many files are on their way that no other may be begun before the database answers."""
+        return self._accounts.active >= ACTIVE_FILES
 
     def step(self) -> list[tuple[ParserSlot, FileJob]]:
         """Look for files while there is room; the parsers' next ones."""
@@ -127,9 +132,9 @@ class Admission:
     def _most_room(self, without: Collection[str], path: str, size: int) -> Lane | None:
         """The lane that gets this file now, `without` those of these names: the one with the least to do.
 
-        None where that one takes no file at this moment: it will in the next one. A lane with more to do is
-        given one meanwhile only where its device would soon have nothing, so that at the end of the corpus no
-        device has much left that another could do.
+        None where that one takes none now: it will in a moment, or once it is started again. A lane with more
+        to do is given one meanwhile only where its device would soon have nothing, so that at the end of the
+        corpus no device has much left that another could do.
         """
         lanes = [lane for lane in self._pipeline.lanes if lane.name not in without]
         roomy = [lane for lane in lanes if lane.has_room(path, size)]
@@ -138,7 +143,7 @@ class Admission:
         loads = {
             lane.name: self._credits.load(lane.name, lane.queued)
             for lane in lanes
-            if lane in roomy or lane.state is LaneState.READY
+            if lane.back_at is not None
         }
         best = min(roomy, key=lambda lane: loads[lane.name])
         return best if loads[best.name] <= min(loads.values()) or self._has_little(best) else None

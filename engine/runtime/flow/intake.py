@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import adapters
 from engine.config import Config
@@ -17,6 +18,9 @@ from engine.sources.outputs import Outputs
 
 #: Items looked at in one step, and items that wait at most.
 STEP = 256
+
+#: Items that are looked at before the database is opened: half a second.
+LOOK_AHEAD = 20_000
 
 
 def corpus_of(config: Config, shard: tuple[int, int] | None = None) -> Corpus:
@@ -75,7 +79,7 @@ class Intake:
         self._config = config
         self._accounts = accounts
         self._corpus = corpus_of(config)
-        self._listing = iter(self._corpus if items is None else items)
+        self._listing: Iterator[Found] = iter(self._corpus if items is None else items)
         self._narrowed = items is not None
         self._admitted = 0
         #: Nothing more is to be found.
@@ -105,6 +109,24 @@ class Intake:
                 self.waiting.append(work)
         while self._accounts.again:
             self.waiting.append(self._accounts.again.popleft())
+
+    def nothing_to_do(self) -> bool:
+        """Whether the ledger has all that the inputs hold, as far as a look ahead shows; then that is booked.
+
+        False also where it would take long to say, and where something may have to be deleted.
+        """
+        corpus, ahead = self._config.corpus, list[Found]()
+        if corpus.limit is not None or corpus.prune:
+            return False
+        for found in self._listing:
+            ahead.append(found)
+            if len(ahead) > LOOK_AHEAD or self._accounts.has_work(found):
+                self._listing = chain(ahead, self._listing)
+                return False
+        self._listing = iter(ahead)
+        while not (self.listed or self.waiting):
+            self.step()
+        return not self.waiting
 
     @property
     def whole(self) -> bool:

@@ -17,7 +17,7 @@ from engine.stages.parse import FileJob
 QUEUED_S = 0.2
 
 #: Files with a parser at most; bytes of those that wait.
-QUEUED_FILES, QUEUED_BYTES = 256, 16 * 2**20
+QUEUED_FILES, QUEUED_BYTES = 1024, 16 * 2**20
 
 #: Seconds that a file is thought to take while nothing is known of its kind: few of them wait, and none that
 #: is larger than this.

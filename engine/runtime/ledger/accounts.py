@@ -15,9 +15,9 @@ from engine.records import SectionFailure
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.ledger.embedded import EmbeddedBytes
 from engine.runtime.ledger.in_flight import InFlight
-from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow
+from engine.runtime.ledger.items import WHOLE_ITEM, FailureRow, ItemRow, StoredState
 from engine.runtime.ledger.leftovers import Doubt
-from engine.runtime.ledger.segments import ID_BYTES, Acknowledged
+from engine.runtime.ledger.segments import ID_BYTES, Acknowledged, Progress
 from engine.runtime.ledger.settling import OPTIONAL_RULES, Settling, Work
 from engine.runtime.ledger.states import ItemEvent, ItemState, next_item_state
 from engine.runtime.ledger.store import Ledger
@@ -59,6 +59,8 @@ class Accounts:
         self.in_flight = in_flight or InFlight()
         #: The index holds records that the ledger doesn't know: any record may be there already.
         self.shared = False
+        #: The rows of waiting items that were never met before, by URI.
+        self._new: dict[str, ItemRow] = {}
         #: Items on their way.
         self.active = 0
         #: What is embedded of items on their way; and the last item of which the database got something, with
@@ -99,7 +101,7 @@ class Accounts:
             self.counts.ended("failed")
             return ItemState.FAILED
         if row is None:
-            items.add(found, self._run)
+            self._new[found.uri] = items.add(found, self._run)
             return ItemState.WAITING
         if row.seen == self._run:
             if row.location == found.location:
@@ -110,19 +112,32 @@ class Accounts:
         items.mark_seen(row.id, self._run)
         return self._known(row, found)
 
+    def has_work(self, found: Found) -> bool:
+        """Whether there would be work to do on it, or a failure to book. Books nothing."""
+        if not isinstance(found, Item):
+            return not isinstance(found, LeftOut)
+        row = self._ledger.items.find(found.uri)
+        return row is None or self._stays(row, found) is None
+
+    def _stays(self, row: ItemRow, found: Item) -> StoredState | None:
+        """The state in which an item stays that an earlier run had; None where there is work to do on it."""
+        if not self._is_current(row, found):
+            return None
+        left_out = row.rule not in OPTIONAL_RULES or self._generation("image") is None
+        stays = row.state == "indexed" or (row.state == "skipped" and left_out)
+        return row.state if stays or (row.state in ("failed", "partial") and self._skip_failed) else None
+
     def _known(self, row: ItemRow, found: Item) -> ItemState:
         """What becomes of an item that an earlier run had."""
-        if not self._is_current(row, found):
-            return ItemState.WAITING
-        if row.version != found.version:
+        if row.version != found.version and self._is_current(row, found):
             # An older engine knew less of it.
             self._ledger.items.touch(row.id, found)
-        if row.state in ("failed", "partial") and self._skip_failed:
-            self.counts.ended(row.state)
-            return ItemState(row.state)
-        left_out = row.rule not in OPTIONAL_RULES or self._generation("image") is None
-        if not (row.state == "indexed" or (row.state == "skipped" and left_out)):
+        state = self._stays(row, found)
+        if state is None:
             return ItemState.WAITING
+        if state in ("failed", "partial"):
+            self.counts.ended(state)
+            return ItemState(state)
         # It may have had other content for a while, in a run that was killed.
         self._ledger.leftovers.sweep(row.id, Doubt.OTHER)
         if row.state == "skipped":
@@ -141,12 +156,15 @@ class Accounts:
 
     def dispatch(self, found: Item) -> FileJob | None:
         """A job for the item. Commit the ledger before it is sent. None: it was settled without one."""
-        items, row = self._ledger.items, self._ledger.items.find(found.uri)
+        items, row = self._ledger.items, self._new.pop(found.uri, None)
+        new = row is not None
+        row = row or items.find(found.uri)
         if row is None:
             raise KeyError(found.uri)
         current = self._is_current(row, found)
         if current:
-            items.clear_failures(row.id)
+            if not new:
+                items.clear_failures(row.id)
             items.start_attempt(row.id)
         doubt = self._ledger.leftovers.open_attempt(row.id, known=current)
         # A changed item's revision begins with its first acknowledgement: it may prove to be unchanged.
@@ -172,7 +190,8 @@ class Accounts:
             # What failed is not done, so that it is made again, and fails again where it must.
             work.failures = 0
             self._ledger.items.clear_failures(row.id)
-        progress = self._ledger.segments.progress(row.id, work.revision)
+        unknown = row.kind is None and not (row.attempts or work.revision or attempt != work.attempts[0])
+        progress = Progress() if unknown else self._ledger.segments.progress(row.id, work.revision)
         same_plan = row.kind is not None and self._generation(row.kind) == row.generation
         touched = not work.begun and row.state == "indexed" and same_plan
         return FileJob(

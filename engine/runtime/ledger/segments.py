@@ -31,10 +31,10 @@ class Progress:
     `checkpoint` is where parsing goes on after `last` (None: at the start of the item, `last` is then -1).
     """
 
-    last: int
-    checkpoint: str | None
-    done: tuple[int, ...]
-    chunks: int
+    last: int = -1
+    checkpoint: str | None = None
+    done: tuple[int, ...] = ()
+    chunks: int = 0
 
 
 class Segments:

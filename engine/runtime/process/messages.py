@@ -48,6 +48,14 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Spare:
+    """To the inference process: so many bytes of `--max-ram` are planned for nothing. Another form of a model
+    may be made in them, beside the one that is at work."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """To a parser: leave the file at hand, forget those that wait."""
 

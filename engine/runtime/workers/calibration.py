@@ -24,7 +24,7 @@ class Calibration:
 
     def __init__(self, mailbox: Mailbox, asked: bool) -> None:
         self._mailbox = mailbox
-        self._asked = asked
+        self.asked = asked
         self._gather = False
         self._done: set[Kind] = set()
         self.models: dict[Kind, TextEmbedder | ImageEmbedder] = {}
@@ -66,7 +66,7 @@ class Calibration:
 
     def _wanted(self, kind: Kind) -> bool:
         device = self.device(kind)
-        return device != "stand-in" and (self._asked or device != "cpu")
+        return device != "stand-in" and (self.asked or device != "cpu")
 
     def _measured(self, kind: Kind, lengths: Sequence[int]) -> float:
         model, step = self.models[kind], self._mailbox.step
@@ -76,7 +76,7 @@ class Calibration:
                 return text_throughput(model, lengths, step)
             return image_throughput(model, step)
 
-        return remembered(model, kind, lengths, measure, again=self._asked)
+        return remembered(model, kind, lengths, measure, again=self.asked)
 
     def _tell(self, kind: Kind, rate: float | None, seconds: float) -> None:
         self._done.add(kind)

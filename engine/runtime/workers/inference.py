@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 from engine.errors import EngineError
 from engine.models.load import ImageEmbedder, TextEmbedder, load_image, load_text
 from engine.models.spec import ImageSpec, TextSpec
+from engine.models.swap import SwappingImage, SwappingText
+from engine.records import Kind
 from engine.runtime.process import messages as m
 from engine.runtime.process.mailbox import TOGETHER_BYTES, Mailbox, run_child
 from engine.runtime.router import Router
@@ -64,6 +66,7 @@ class _Inference:
         self._router: Router[[]] = Router()
         self._router.on(m.UseImages, self._use_images)
         self._router.on(m.Load, self._load)
+        self._router.on(m.Spare, self._spare)
         self._router.on(m.Stop, self._stop)
 
     def run(self) -> None:
@@ -87,20 +90,28 @@ class _Inference:
         """Embed segments of one kind, whose time is then known apart from the other's."""
         self._calibration.run("text", [length for segment in segments for length in segment.lengths])
         self._begin()
+        model = self._calibration.models["text"].choice
         with self._mailbox.calling("text"):
-            return self._stage.embed_texts(segments)
+            done = self._stage.embed_texts(segments)
+        if self._calibration.models["text"].choice != model:
+            self._tell_loaded("text")
+        return done
 
     def _embed_pictures(self, segments: list[PictureSegment]) -> list[Embedded]:
-        first = self._stage.lacks_image_model
-        if first:
-            self._stage.load_images()
+        model = None if self._stage.lacks_image_model else self._calibration.models["image"].choice
+        self._stage.load_images()
         self._calibration.run("image", [])
         self._begin()
         with self._mailbox.calling("image"):
             done = self._stage.embed_pictures(segments)
-        if first:
-            self._mailbox.send(m.Loaded("image", self._calibration.device("image")))
+        if self._calibration.models["image"].choice != model:
+            self._tell_loaded("image")
         return done
+
+    def _tell_loaded(self, kind: Kind) -> None:
+        """A model is there, or another form of it: memory is planned anew."""
+        growth = self._stage.growth if kind == "text" else 0
+        self._mailbox.send(m.Loaded(kind, self._calibration.device(kind), growth))
 
     def _begin(self) -> None:
         if not self._begun:
@@ -139,7 +150,12 @@ class _Inference:
         self._room = message.room
         self._stage.warm_up()
         self._calibration.announce()
-        self._mailbox.send(m.Loaded("text", self._calibration.device("text"), self._stage.growth))
+        self._tell_loaded("text")
+
+    def _spare(self, message: m.Spare) -> None:
+        for model in self._calibration.models.values():
+            if isinstance(model, SwappingText | SwappingImage):
+                model.swap.room = message.size
 
     def _stop(self, message: m.Stop) -> None:
         self._stopped = True
@@ -188,7 +204,9 @@ class _Inference:
             padding = spared = 0
 
     def _load_text(self) -> TextEmbedder:
-        model = load_text(self._text_spec, *self._loading, self._room, self._say)
+        model = load_text(
+            self._text_spec, *self._loading, self._room, self._say, at_once=self._calibration.asked
+        )
         self._tell_notes(model.notes)
         self._calibration.models["text"] = model
         return model
@@ -196,7 +214,9 @@ class _Inference:
     def _load_image(self) -> ImageEmbedder:
         if self._image_spec is None:
             raise EngineError("a picture arrived before its model was named")
-        model = load_image(self._image_spec, *self._loading, self._room, self._say)
+        model = load_image(
+            self._image_spec, *self._loading, self._room, self._say, at_once=self._calibration.asked
+        )
         self._tell_notes(model.notes)
         self._calibration.models["image"] = model
         return model

@@ -96,7 +96,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert module == "engine.models.measure.calibrate"
         assert possible == tuple(map(str, ALL))
         names.append(spec.name)
-        return {"choices": ROWS}
+        return {"choices": ROWS, "cpu_s": 12.0}
 
     monkeypatch.setattr(calibration, "ask", answered)
     monkeypatch.setattr(calibration, "LEAST_WEIGHTS", 0)
@@ -111,7 +111,7 @@ def test_a_model_is_measured_once_until_machine_or_packages_change(
     assert [choose(spec, ALL, None, said.append) for _ in range(2)] == [HALF, HALF]
     assert asked == [spec.name]
     assert said == [
-        f"model {spec.name}: measuring which backend is fastest here, once, in some 20 seconds",
+        f"model {spec.name}: measuring which backend is fastest here, once, in some 15 seconds",
         "text model: torch bfloat16, 1.9 x onnx float32 on this CPU; measured",
         "text model: torch bfloat16, 1.9 x onnx float32 on this CPU; cached",
     ]

@@ -14,7 +14,7 @@ from engine.models.backends.base import (
     Spec,
     TextEmbedder,
 )
-from engine.models.backends.onnx.cache import exported
+from engine.models.backends.onnx.cache import exported, is_exported
 from engine.models.backends.onnx.session import OnnxSession, Session
 from engine.models.spec import ImageSpec, TextSpec
 
@@ -39,12 +39,22 @@ class OnnxBackend(Backend):
         """What makes a session of a graph's path."""
         return OnnxSession
 
+    def ready(self, spec: Spec) -> bool:
+        try:
+            self._check(spec)
+        except CannotRunError:
+            return True
+        return is_exported(spec)
+
     def prepare(self, spec: Spec, memory_limit: int | None = None, say: Say | None = None) -> None:
+        self._check(spec)
+        exported(spec, memory_limit, say)
+
+    def _check(self, spec: Spec) -> None:
         super().prepare(spec)
         if isinstance(spec, TextSpec) and (spec.max_tokens is None or spec.max_tokens > MOST_TOKENS):
             limit = "any number of" if spec.max_tokens is None else f"{spec.max_tokens:,}"
             raise CannotRunError(f"it reads {limit} tokens at once, above {MOST_TOKENS:,}")
-        exported(spec, memory_limit, say)
 
     def load_text(self, spec: TextSpec, device: str, dtype: str) -> TextEmbedder:
         from engine.models.backends.onnx.text import OnnxText

@@ -15,6 +15,7 @@ from engine.models.backends.base import CannotRunError, Say
 from engine.models.cache import cache_folder, locked
 from engine.models.files.digest import file_digest
 from engine.models.helper import HelperError, ask
+from engine.models.measure import costs
 from engine.models.spec import ImageSpec, TextSpec
 
 #: The graph, the weights that it refers to (mapped, not read, so that only what is used takes memory), and
@@ -47,8 +48,7 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
     it would have to be made in a `memory_limit` of fewer bytes than `EXPORT_BYTES`.
     """
     versions = _versions(spec)
-    made_by = hashlib.sha256(json.dumps([FORM, versions]).encode()).hexdigest()
-    folder = cache_folder() / "onnx" / f"{spec.digest[:32]}-{made_by[:8]}"
+    folder = _folder(spec, versions)
     if folder in _failed:
         raise CannotRunError(_failed[folder])
     report = _read(folder)
@@ -60,7 +60,7 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
                 " once with more --max-ram, or choose another --backend"
             )
         if say is not None:
-            say(f"model {spec.name}: exporting to ONNX, once, in some 20 seconds")
+            say(f"model {spec.name}: exporting to ONNX, once, in some {costs.expected('export'):.0f} seconds")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(".lock")):
@@ -71,6 +71,20 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
     if "why" in report:
         raise CannotRunError(str(report["why"]))
     return folder
+
+
+def is_exported(spec: TextSpec | ImageSpec) -> bool:
+    """Whether `exported` would answer at once, be it with the reason why it can't."""
+    try:
+        folder = _folder(spec, _versions(spec))
+    except CannotRunError:
+        return True
+    return folder in _failed or _read(folder) is not None
+
+
+def _folder(spec: TextSpec | ImageSpec, versions: dict[str, str]) -> Path:
+    made_by = hashlib.sha256(json.dumps([FORM, versions]).encode()).hexdigest()
+    return cache_folder() / "onnx" / f"{spec.digest[:32]}-{made_by[:8]}"
 
 
 def _versions(spec: TextSpec | ImageSpec) -> dict[str, str]:
@@ -92,6 +106,8 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _make(spec: TextSpec | ImageSpec, versions: dict[str, str], folder: Path) -> dict[str, Any]:
+    for left in folder.parent.glob(f"{folder.name}.*/"):
+        shutil.rmtree(left, ignore_errors=True)  # by one that was killed: this one has the lock
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         try:
@@ -118,4 +134,6 @@ def _make(spec: TextSpec | ImageSpec, versions: dict[str, str], folder: Path) ->
 
 
 def _export(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
-    return ask("engine.models.backends.onnx.export", spec, str(folder))
+    found = ask("engine.models.backends.onnx.export", spec, str(folder))
+    costs.remember("export", found.pop("cpu_s"))
+    return found

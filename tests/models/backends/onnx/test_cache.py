@@ -65,7 +65,7 @@ def test_a_form_with_other_vectors_is_not_used(
             return shifted
 
     monkeypatch.setattr(onnx_export, "write", lambda module, *rest: write(Shifted(module), *rest))
-    model = load_text(resolve_text(str(bert)), "cpu")
+    model = load_text(resolve_text(str(bert)), "cpu", at_once=True)
     assert isinstance(model, TextModel)
     assert "its ONNX form gives other vectors: least cosine 0.9" in model.notes[0]
 
@@ -179,7 +179,7 @@ from engine.models.load import load_text
 from engine.models.spec import from_json
 make, made = onnx_cache._make, []
 onnx_cache._make = lambda *given: (made.append(1), make(*given))[1]
-model = load_text(from_json(sys.argv[1]), "cpu", "auto", "auto")
+model = load_text(from_json(sys.argv[1]), "cpu", at_once=True)
 vector = model.embed_query("the work of the land").tolist()
 heavy = sorted({"torch", "transformers", "sentence_transformers", "onnx", "open_clip"} & set(sys.modules))
 print(json.dumps([type(model).__name__, made, heavy, list(model.notes), vector]))
@@ -205,7 +205,7 @@ def test_the_demonstration_clip_gives_the_vectors_of_open_clip(exports: list[str
     if not demo_folder().is_dir():
         pytest.skip("the demonstration CLIP is not in this checkout")
     spec = resolve_image("demo-clip")
-    model = load_image(spec, "cpu")
+    model = load_image(spec, "cpu", at_once=True)
     assert isinstance(model, OnnxImage)
     pixels = np.random.default_rng(3).integers(0, 256, (5, *spec.size, 3), dtype=np.uint8)
     by_torch = load_image_model(spec, "cpu")
