@@ -9,10 +9,12 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import adapters
 from adapters.base import Adapter
 from engine.errors import SchemaMismatchError, UsageError
 from engine.records import (
@@ -21,6 +23,9 @@ from engine.records import (
     Kind,
     ModelInfo,
 )
+from engine.sources import Corpus
+from engine.sources.base import Item, Rules
+from engine.sources.outputs import Outputs
 from tests.adapters.contract_fields import FieldsContract
 from tests.adapters.contract_search import SearchContract
 from tests.adapters.harness import OPTIONS, adapters_closed, stored, write
@@ -278,6 +283,15 @@ class AdapterContract(FieldsContract, SearchContract):
         with pytest.raises(UsageError):
             index.write(make_records(1, seed=1), maybe_present=False)
         assert index.identity() is None
+
+    def test_the_local_files_of_an_index_are_never_listed(
+        self, index: Adapter, url: str, tmp_path: Path
+    ) -> None:
+        index.prepare()
+        write(index, make_records(3))
+        index.publish()
+        rules = Rules(hidden=True, outputs=Outputs(adapters.files(url)))
+        assert [each for each in Corpus([str(tmp_path)], rules=rules) if isinstance(each, Item)] == []
 
     def test_a_run_prepares_writes_and_publishes(self, index: Adapter) -> None:
         index.prepare()

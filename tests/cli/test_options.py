@@ -282,7 +282,7 @@ def test_inputs_that_are_not_utf8_have_a_run_directory() -> None:
         (
             "--backend jax",
             "argument --backend: invalid choice: 'jax'"
-            " (choose from 'auto', 'onnx', 'openvino', 'torch', 'stand-in')",
+            " (choose from 'auto', 'onnx', 'openvino', 'torch', 'numpy', 'stand-in')",
         ),
         ("--colour red", "unrecognized arguments: --colour red"),
         ("--work 3", "unrecognized arguments: --work 3"),

@@ -180,18 +180,6 @@ def test_a_working_directory_that_is_gone_is_named_before_anything_is_done(tmp_p
     )  # fmt: skip
 
 
-def test_a_second_writer_ends_at_once_as_one_that_was_started_wrongly(tmp_path: Path) -> None:
-    corpus = Corpus(tmp_path)
-    begun(corpus)
-    with corpus.started(text_model=SLOW_MODEL) as process:
-        wait_until(lambda: written(corpus))
-        second = corpus.run("--run-dir", str(tmp_path / "second"))
-        assert process.poll() is None
-    assert second.code == 2
-    assert second.err.endswith("wait for that run, or name another directory\n")
-    assert not (tmp_path / "second/summary.json").exists()
-
-
 def test_no_rate_is_above_what_was_computed_or_contradicts_another(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     text = "the same words in every file " * 4000

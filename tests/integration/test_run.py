@@ -235,7 +235,7 @@ def test_a_signal_drains_the_run_and_the_same_command_goes_on(tmp_path: Path, nu
         wait_for_records(corpus, 1)
         process.send_signal(number)
         assert process.wait(HANG_S) == 75
-        assert "the same command goes on" in process.stderr.read()
+        assert "run the same command again" in process.stderr.read()
     result = corpus.run()
     assert result.code == 0
     assert len(corpus.records()) == result.summary["totals"]["records"]
@@ -307,13 +307,14 @@ def test_two_run_directories_over_one_index_double_nothing(corpus: Corpus) -> No
     assert len(corpus.records()) == len(before) + 1
 
 
-def test_a_second_writer_of_one_lancedb_is_refused(tmp_path: Path) -> None:
+def test_a_second_writer_of_one_lancedb_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     corpus = big_corpus(tmp_path)
     with corpus.started(text_model="stand-in:16@10000") as process:
         wait_for_records(corpus, 1)
         result = corpus.run("--run-dir", str(tmp_path / "other"))
-        assert result.code == 1
+        assert result.code == 2
         assert "another process writes to it" in result.err
+        assert not (tmp_path / "other/summary.json").exists()
         assert process.poll() is None
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from engine import parsers
 
+#: What follows a suffix whose format the item does not have.
+OTHER_CONTENT = " with other content"
+
 #: The rule of what no parser reads, and the most types of it that are counted each for itself.
 UNKNOWN_TYPE, MOST_TYPES = "unknown-type", 100
 
@@ -84,8 +87,8 @@ class Counts:
 
 def _type_word(uri: str) -> str:
     """What to call the type of an item that no parser reads: its suffix, as far as that is true of it."""
-    suffix = re.search(r"[^/]\.([A-Za-z0-9_+-]{1,12})$", uri)
+    suffix = re.search(r"[^/]\.(?=[0-9]*[A-Za-z])([A-Za-z0-9_+-]{1,12})$", uri)
     if suffix is None:
         return "without a suffix"
     word = suffix[1].lower()
-    return f"{word} with other content" if parsers.type_by_name(uri) else word
+    return word + OTHER_CONTENT if parsers.type_by_name(uri) else word

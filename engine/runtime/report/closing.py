@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.runtime.ledger.counts import UNKNOWN_TYPE, Counts
+from engine.runtime.ledger.counts import OTHER_CONTENT, UNKNOWN_TYPE, Counts
 from engine.runtime.report.efficiency import UNITS, Observed
 from engine.runtime.report.summary import Files, SpeedOfLight, Summary
 
@@ -67,11 +67,13 @@ def closing_lines(
 def skipped(counts: Counts) -> str:
     """How many files were left out, of which type where no parser reads them, else by which rule."""
     unread = sorted(counts.unread.items(), key=lambda each: (-each[1], each[0]))
-    parts = [f"{n:,} {word}" for word, n in unread[:MOST_TYPES]]
+    named = unread[:MOST_TYPES]
+    parts = [f"{n:,} {word}" for word, n in named if not word.endswith(OTHER_CONTENT)]
     if rest := sum(n for _, n in unread[MOST_TYPES:]):
         parts.append(f"{rest:,} of other types")
     if parts:
         parts[-1] += " (no parser)"
+    parts += [f"{n:,} {word}" for word, n in named if word.endswith(OTHER_CONTENT)]
     parts += [f"{n:,} {rule}" for rule, n in sorted(counts.rules.items()) if rule != UNKNOWN_TYPE]
     return ", ".join(parts)
 

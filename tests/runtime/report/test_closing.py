@@ -61,8 +61,18 @@ def test_what_no_parser_reads_is_told_by_its_type() -> None:
 
 
 def test_a_type_is_told_by_the_suffix_as_far_as_it_is_true() -> None:
-    names = ["/a/Makefile", "/a/.hidden", "/b.d/core", "/x.pdf", "/y.not a suffix", "/archive.tar.gz"]
-    assert skips(*names).unread == {"without a suffix": 4, "pdf with other content": 1, "gz": 1}
+    names = [
+        "/a/Makefile",
+        "/a/.hidden",
+        "/b.d/core",
+        "/x.pdf",
+        "/y.not a suffix",
+        "/z.tar.gz",
+        "/python3.11",
+    ]
+    counts = skips(*names, "/a.7z")
+    assert counts.unread == {"without a suffix": 5, "pdf with other content": 1, "gz": 1, "7z": 1}
+    assert skipped(counts) == "5 without a suffix, 1 7z, 1 gz (no parser), 1 pdf with other content"
 
 
 def test_many_types_are_counted_and_told_in_bounds() -> None:
