@@ -1,4 +1,4 @@
-"""What every adapter does alike: keep an `IndexSchema` as JSON, compare two, judge a record beforehand."""
+"""Shared by all adapters: an `IndexSchema` as JSON, comparing two, and checking records before a write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from engine.records import (
 #: Versions of the schema that lack nothing but fields, which are added: document, title and headings.
 UPGRADABLE = frozenset({1})
 
-#: What a 64-bit number holds.
+#: The range of a 64-bit integer.
 INT64 = range(-(2**63), 2**63)
 
 #: The fields of a record that tell where in its file it is from.
@@ -123,9 +123,8 @@ def embedding_field(kind: Kind) -> str:
 
 def refusals(records: Sequence[Record], schema: IndexSchema) -> list[str | None]:
     """For each record why no database could keep it, or None: so that a bad one never spoils a batch."""
-    if _all_fit(records, schema):
-        return [None] * len(records)
-    return [_refusal(record, schema) for record in records]
+    types = dict(schema.fields)
+    return [_refusal(record, schema, types) for record in records]
 
 
 def nearest(
@@ -177,33 +176,7 @@ def as_row(
     return row
 
 
-def _all_fit(records: Sequence[Record], schema: IndexSchema) -> bool:
-    """Whether `_refusal` would find nothing, told by one look at all records, which is much cheaper."""
-    vectors: dict[Kind, list[Vector]] = {"text": [], "image": []}
-    texts = set()
-    for record in records:
-        vectors[record.kind].append(record.embedding)
-        texts.add(record.source)
-        texts.update(_strings(record))
-    texts.update(record.text for record in records if record.text)
-    types = dict(schema.fields)
-    # Records of one segment share them.
-    if any(_field_fault(fields, types) for fields in {id(r.fields): r.fields for r in records}.values()):
-        return False
-    for kind, found in vectors.items():
-        model = model_of(schema, kind)
-        if found and (model is None or any(vector.shape != (model.dimensions,) for vector in found)):
-            return False
-        if found and not np.isfinite(np.concatenate(found)).all():
-            return False
-    try:
-        "".join(texts).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _refusal(record: Record, schema: IndexSchema) -> str | None:
+def _refusal(record: Record, schema: IndexSchema, types: Mapping[str, FieldType]) -> str | None:
     model = model_of(schema, record.kind)
     if model is None:
         return f"the index has no {record.kind} model"
@@ -216,7 +189,7 @@ def _refusal(record: Record, schema: IndexSchema) -> str | None:
             text.encode("utf-8")
     except UnicodeEncodeError:
         return "its text holds a lone surrogate, which UTF-8 can't"
-    return _field_fault(record.fields, dict(schema.fields))
+    return _field_fault(record.fields, types)
 
 
 def _field_fault(fields: Mapping[str, FieldValue], types: Mapping[str, FieldType]) -> str | None:

@@ -16,7 +16,7 @@ EXIT_USAGE = 2
 #: The run came to its end, but `failures.jsonl` is not empty.
 EXIT_FAILURES = 3
 
-#: Stopped early: the same command goes on. EX_TEMPFAIL of sysexits.h; clusters may list it as RequeueExit.
+#: Stopped early: the same command continues. EX_TEMPFAIL of sysexits.h; clusters may list it as RequeueExit.
 EXIT_STOPPED = 75
 
 #: What the system says of a disk, or a user's share of it, that has no room left.

@@ -66,9 +66,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--shards", type=count(1), default=1, metavar="N",
-        help="tasks to share it out to: about 32 for each that runs at once (default 1)")  # fmt: skip
+        help="number of tasks: about 32 for each that runs at once (default 1)")  # fmt: skip
     add("--calibrate-seconds", type=count(0), default=60, metavar="S",
-        help="run over a sample for so long; 0: only list (default 60)")  # fmt: skip
+        help="longest trial run over a sample; 0: only list (default 60)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_intermixed_args(argv)
     defaults = parser.parse_args(["."])

@@ -1,4 +1,4 @@
-"""`python -m engine.verify --run-dir DIR --adapter URL`: prove that nothing is missing, or mend what is."""
+"""`python -m engine.verify --run-dir DIR --adapter URL`: check that no record is missing, or repair that."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _run(args: argparse.Namespace, folders: Sequence[Path]) -> int:
         told["adopted"] = asdict(adopted)
         if not args.json:
             print(
-                f"adopted {adopted.records:,} records: {adopted.whole:,} files are whole, {adopted.to_make:,}"
-                f" have something left to make, {adopted.gone:,} are not there any more"
+                f"adopted {adopted.records:,} records: {adopted.whole:,} files are complete,"
+                f" {adopted.to_make:,} are still to be indexed, {adopted.gone:,} no longer exist"
             )
     elif args.repair:
         set_child_environment()
@@ -66,18 +66,18 @@ def as_lines(difference: Difference, repaired: Repaired = Repaired()) -> Iterato
     yield f"{difference.acknowledged:>12,}  records are acknowledged"
     yield f"{difference.in_database:>12,}  records are in the database"
     if difference.replaced:
-        yield f"{difference.replaced:>12,}  of older versions, which the next run deletes"
+        yield f"{difference.replaced:>12,}  from older versions of files, which the next run deletes"
     yield from _finding(difference.missing, "missing: acknowledged, and not in the database")
     yield from _finding(difference.extra, "extra: in the database, and in no ledger named here")
     yield from _finding(difference.wrong, "wrong content")
     if repaired.deleted:
         yield f"{repaired.deleted:>12,}  deleted by the repair"
     if repaired.not_made.count:
-        yield from _finding(repaired.not_made, "files could not be made again; failures.jsonl says why")
+        yield from _finding(repaired.not_made, "files could not be indexed again; failures.jsonl says why")
     if not difference.vectors_checked:
-        yield "vectors were not compared: this index does not give them back"
+        yield "vectors were not compared: this index does not return them"
     if difference.pending:
-        yield f"{difference.pending:,} files have not come to an end: the same engine.run command goes on"
+        yield f"{difference.pending:,} files are pending: run the same engine.run command again to continue"
     yield "ledger and database agree" if difference.agrees else "ledger and database differ"
 
 
@@ -94,7 +94,7 @@ def _finding(finding: Finding, what: str) -> Iterator[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "verify",
-        "Compare what run directories have booked as acknowledged with what is in the database.",
+        "Compare the records that run directories know as acknowledged with those in the database.",
         {
             "--run-dir runs/0a1b2c --adapter lancedb://vectors.lancedb": "prove that nothing is missing",
             "--run-dir runs/0a1b2c --adapter lancedb://vectors.lancedb --repair": "make again what is",
@@ -105,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         help="of engine.run, or one with shards/ (repeatable: every run that filled the index)")  # fmt: skip
     add("--adapter", required=True, metavar="URL", help="the index")
     add("--repair", action="store_true",
-        help="delete what is extra or wrong, and make again what is missing")  # fmt: skip
-    add("--adopt", action="store_true", help="make a lost ledger anew from the records in the database")
+        help="delete extra and wrong records, and index missing ones again")  # fmt: skip
+    add("--adopt", action="store_true", help="rebuild a lost ledger from the records in the database")
     add("--json", action="store_true", help="one JSON object on standard output")
     return parser
 

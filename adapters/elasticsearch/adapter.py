@@ -118,8 +118,8 @@ class ElasticsearchAdapter(Adapter):
             return False
         if not index.is_alias:
             raise UsageError(
-                f"{self._location.url}: an index and not an alias over one, so that no other can take its"
-                " place: name another index, or put an alias over this one"
+                f"{self._location.url}: this is an index and not an alias, so --full can't replace it:"
+                " name another index, or put an alias over this one"
             )
         self._aim(self._generations.next(schema, self._kind, self._store_vectors))
         self._schema = schema
@@ -271,7 +271,7 @@ class ElasticsearchAdapter(Adapter):
         if expected is not None and count < expected:
             raise EngineError(
                 f"{self._location.url}: {index.index} holds {count} records, {expected} were acknowledged:"
-                " records are missing, nothing was put in its place"
+                " records are missing, so nothing was published"
             )
         if not index.loading:
             return

@@ -1,8 +1,8 @@
 """Sends `_bulk` requests and resends what was not acknowledged, and only that.
 
 The client's own helpers retry without a pause, stop at a broken connection and read ahead without bound, so
-this goes straight to the client's transport: bodies of bytes, a bounded number of requests and of bytes under
-way, items told apart by their position.
+this uses the client's transport directly: bodies of bytes, a bounded number of requests and bytes in flight,
+items identified by their position.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from adapters.elasticsearch.flow import Pause, Window
 from adapters.elasticsearch.location import RETRYABLE, Location, reason_of
 from engine.errors import DatabaseUnavailableError, UsageError
 
-#: Seconds without any progress after which the database counts as unavailable. Short, so that the run tells
-#: of it early; how long to go on trying is for the caller to decide.
+#: Seconds without any progress after which the database counts as unavailable. Short, so that the run reports
+#: it early; the caller decides how long to retry.
 PATIENCE_SECONDS = 5.0
 
 #: Statuses of an overload, and of a body that is too large.
 OVERLOADED, TOO_LARGE = 429, 413
 
-#: Item errors that an operator, or the server itself, lifts again: a freeze, a nearly full disk, a close.
+#: Item errors that pass or that an operator can remove: a freeze, a nearly full disk, a closed index.
 LIFTED = frozenset({"cluster_block_exception", "index_closed_exception"})
 
-#: What of an answer is read: 30 bytes for an item that was taken.
+#: The fields of an answer that are read: 30 bytes for an accepted item.
 ANSWER_FIELDS = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 
 
@@ -44,7 +44,7 @@ class Item:
 
     @property
     def retryable(self) -> bool:
-        """Whether the same line may be taken later."""
+        """Whether the same line may be accepted later."""
         return self.status in RETRYABLE or self.error_type in LIFTED
 
 
@@ -63,7 +63,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What became of a request: an answer for each line, or none and the reason why."""
+    """The reply to a request: an answer for each line, or none and the reason."""
 
     items: list[Item] | None
     status: int = 200
@@ -73,10 +73,10 @@ class _Reply:
 class BulkSender:
     """Writes lines to one index that must exist, for one caller at a time.
 
-    A request has at most `request_bytes` unless a single line is longer, `concurrency` requests are under way
-    at most, and all of them together have at most the bytes of both multiplied, or of a smaller window that a
-    server asks for with 429. `guard` is called before each request, in its thread: it raises where the index
-    is no longer the one that is meant.
+    A request has at most `request_bytes` unless a single line is longer. At most `concurrency`
+    requests are in flight, and all of them together have at most the product of both in bytes, or fewer after
+    a server answered 429. `guard` is called before each request, in its thread: it raises where the index was
+    replaced.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class BulkSender:
     def send(self, lines: Iterable[bytes], require_alias: bool) -> list[Item]:
         """The server's answer to each line, by position; none of them is retryable.
 
-        Lines are taken from the iterable as there is room to send them. Raises `DatabaseUnavailableError`
-        where nothing is taken for `PATIENCE_SECONDS` (any part of the lines may be in the index then) and
+        Lines are taken from the iterable when there is room to send them. Raises `DatabaseUnavailableError`
+        where nothing is accepted for `PATIENCE_SECONDS` (any part of the lines may be in the index then), and
         `UsageError` where the index or the request as a whole is refused, `AccessError` where the credentials
         are.
         """
@@ -139,13 +139,13 @@ class BulkSender:
                 elif load.done:
                     return load.answers()
         finally:
-            # No record is ever in two requests at once, not even in those of a caller that tries again.
+            # No record is ever in two requests at once, also where the caller retries.
             wait(under_way)
             for part, _ in under_way.values():
                 self._window.settled(part.size)
 
     def _settle(self, load: _Load, pause: Pause, part: _Part, ticket: int, future: Future[_Reply]) -> None:
-        """Take in what became of a request. Raises `DatabaseUnavailableError` at the end of the patience."""
+        """Handle the reply to a request. Raises `DatabaseUnavailableError` after `PATIENCE_SECONDS`."""
         try:
             reply = future.result()
         except BaseException:
@@ -175,11 +175,11 @@ class BulkSender:
             pause.failed()
             if pause.stalled >= PATIENCE_SECONDS:
                 raise DatabaseUnavailableError(
-                    f"{self._location.url}: took nothing for {PATIENCE_SECONDS:.0f} s ({why})"
+                    f"{self._location.url}: accepted no record for {PATIENCE_SECONDS:.0f} s ({why})"
                 )
 
     def _split(self, load: _Load, part: _Part, why: str) -> None:
-        """Later requests have half the size: still more than half of what the server takes at most."""
+        """Halve the size of later requests: still more than half of what the server accepts."""
         if len(part.lines) == 1:
             load.take_in(part, [Item(TOO_LARGE, "too_large", why or "the record is too large")])
         else:
@@ -209,7 +209,7 @@ class BulkSender:
         return _Reply(items)
 
     def _request(self, body: bytes, require_alias: bool) -> object:
-        """The answer's body; a `_Reply` where the server refused the request in a way to work around."""
+        """The answer's body; a `_Reply` where the request may be sent again, smaller or later."""
         try:
             # Not `client.bulk`: that calls the body NDJSON, which the client copies twice on its way.
             return self._client.perform_request(
@@ -261,7 +261,7 @@ class _Load:
         return _Part(positions, lines, size) if lines else None
 
     def again(self, part: _Part) -> None:
-        """None of the part was taken."""
+        """Send all of the part again."""
         self._again.extendleft(reversed(list(zip(part.positions, part.lines, strict=True))))
 
     def take_in(self, part: _Part, items: Sequence[Item]) -> list[Item]:

@@ -1,7 +1,7 @@
-"""Who the client says it is, from `ELASTICSEARCH_…` variables or the files that they name.
+"""Credentials from `ELASTICSEARCH_…` variables or the files that they name.
 
-Never from the URL or an option: those are seen in the process list, the ledger and the logs. For the same
-reason no error here repeats a value, and a `Credentials` doesn't show what it holds.
+Never from the URL or an option: those show in the process list, the ledger and the logs. For the same
+reason no error here repeats a value, and the `repr` of `Credentials` hides secrets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Records as the lines of a `_bulk` body, and search hits as rows.
 
-A load spends its client's time here, so what many records have in common is encoded once, their vectors are
-taken as one matrix, and only what differs is put together for each record.
+Most of a load's client time is spent here, so values that many records share are encoded once, their
+vectors as one matrix, and only the rest for each record.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The indices behind one name: which is read, which is loaded, and how one takes the other's place.
+"""The indices behind one name: which is read, which is loaded, and how one replaces the other.
 
-The name in the URL is an alias over `NAME-00000N`. An index that is being loaded says so in its mapping's
-`_meta`, together with the settings that it has to get back; one that is loaded beside another is written to
-through an alias of its own, `NAME-00000N-loading`, so that a write never makes an index by guess.
+The name in the URL is an alias over `NAME-00000N`. An index that is being loaded is marked in its mapping's
+`_meta`, together with the settings to restore. One that is loaded beside another is written to through
+an alias of its own, `NAME-00000N-loading`, so that a write never creates an index by accident.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from engine.records import IndexSchema
 #: Generations that stay: the one that is read and the one before it.
 KEPT = 2
 
-#: Settings while an index is loaded: nothing is made searchable and nothing copied before all is there.
+#: Settings while an index is loaded: nothing is made searchable or copied to replicas before the end.
 LOAD_SETTINGS: dict[str, str | int] = {"refresh_interval": "-1", "number_of_replicas": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What the server tells of an index; `name` is the name under which requests reach it."""
+    """An index as the server describes it; `name` is the name that requests use."""
 
     index: str
     name: str
@@ -43,7 +43,7 @@ class Index:
 
     @property
     def loading(self) -> bool:
-        """Whether its load was begun and not published."""
+        """Whether its load was started and not published."""
         return mapping.LOAD_KEY in self.mapping.get("_meta", {})
 
 
@@ -132,13 +132,13 @@ class Generations:
         return True
 
     def begin_load(self, index: Index) -> None:
-        """Settings for the load; what they were is remembered in the index first, unless it is already."""
+        """Set the load's settings; the present ones are stored in the index first, unless that is done."""
         meta = index.mapping["_meta"]
         if "restore" not in meta[mapping.LOAD_KEY]:
             restore = {name: index.settings.get(name) for name in LOAD_SETTINGS if name in index.settings}
             if restore == {name: str(value) for name, value in LOAD_SETTINGS.items()}:
-                # Another task has begun the load, and a third one, which added a model to `_meta` at that
-                # very moment, has overwritten its note: the load's own settings are not to stay.
+                # Another task started the load, and a third one, which added a model to `_meta` at that
+                # moment, overwrote the stored settings: the load's own settings must not stay.
                 restore = {}
             # The server's own default is written out by some servers and left out by others.
             self.remember(index, {**meta, mapping.LOAD_KEY: {"restore": restore}})
@@ -156,7 +156,7 @@ class Generations:
             try:
                 self._client.indices.put_settings(index=index.index, settings={f"index.{name}": value})
             except elasticsearch.BadRequestError:
-                return  # Serverless decides this by itself, and refuses to be told.
+                return  # Serverless manages these settings itself and refuses them.
 
     def remember(self, index: Index, meta: dict[str, Any]) -> None:
         """Replace the index's `_meta`."""
@@ -164,7 +164,7 @@ class Generations:
             self._client.indices.put_mapping(index=index.index, meta=meta)
 
     def put_in_place(self, index: Index) -> None:
-        """Let the name mean this index, in one request, so that there is no moment without one."""
+        """Point the name at this index, in one request, so that there is no moment without an index."""
         name = self._location.index
         before = self.find(name)
         actions: list[dict[str, Any]] = [{"add": {"index": index.index, "alias": name}}]

@@ -1,4 +1,4 @@
-"""Where an index is, and a client that goes there."""
+"""The location of an index, and a client for it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Location:
         return cls(url, tuple(hosts), index)
 
     def client(self, connections: int = 1) -> elasticsearch.Elasticsearch:
-        """A client that leaves all resending to its caller; `connections` to each node are kept open.
+        """A client without retries of its own; `connections` to each node are kept open.
 
         Raises `UsageError` for credentials that can't be used.
         """
@@ -87,21 +87,19 @@ class Location:
             yield
         except elastic_transport.TlsError as error:
             raise AccessError(
-                f"{self.url}: no trusted TLS connection ({_first(error)}); name the authority's file in "
+                f"{self.url}: no trusted TLS connection ({_first(error)}); name the CA's certificate file in "
                 "ELASTICSEARCH_CA_CERTS"
             ) from None
         except elastic_transport.ConnectionError as error:
             raise DatabaseUnavailableError(self.no_answer(_first(error))) from None
         except elasticsearch.UnsupportedProductError:
-            raise UsageError(f"{self.url}: what answers there is not Elasticsearch") from None
+            raise UsageError(f"{self.url}: the server there is not Elasticsearch") from None
         except elasticsearch.ApiError as error:
             if "media_type_header_exception" in str(error.body):
                 raise UsageError(self._other_version()) from None
             raise self.refused(error.status_code, reason_of(error.body)) from None
         except elastic_transport.TransportError as error:
-            raise DatabaseUnavailableError(
-                self.no_answer(f"no sense in its answer: {_first(error)}")
-            ) from None
+            raise DatabaseUnavailableError(self.no_answer(f"unexpected answer: {_first(error)}")) from None
 
     def no_answer(self, why: str) -> str:
         """One line for a server that can't be reached."""

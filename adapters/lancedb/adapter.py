@@ -21,14 +21,14 @@ from engine.records import Hit, IndexSchema, Kind, Record, Vector
 
 #: Appends and deletions after which the table is compacted already within a run. Each leaves a file, and a
 #: list of all files of some 90 bytes for each: 3 GB of lists after so many. Compacting takes up to 130 MB
-#: more than writing (measured with 800,000 records), which nobody misses in the end, when the other processes
-#: are gone.
+#: more than writing (measured with 800,000 records); at the end of a run, when the other processes are gone,
+#: that memory is free.
 COMPACT_AFTER = 8192
 
-#: How long an old version of the table stays for readers that opened it before a compaction.
+#: How long an old version of the table is kept for readers that opened it before a compaction.
 KEEP_VERSIONS = timedelta(minutes=10)
 
-#: Bytes of text and vectors in one append, which takes four times as many while it is made (measured).
+#: Bytes of text and vectors in one append, which takes four times as much memory (measured).
 APPEND_BYTES = 4 << 20
 
 #: Records in one batch of a scan, and of one that reads ids alone.
@@ -37,8 +37,8 @@ SCAN_ROWS, ID_ROWS = 512, 8192
 #: The file that the writer locks.
 WRITER = ".writer"
 
-#: Seconds that a writer waits for another one to end, as the last process of a killed run soon does; and that
-#: it is looked for before a run begins.
+#: Seconds that a writer waits for another one to end (the last process of a killed run ends soon), and
+#: for which a check before a run looks for another writer.
 WRITER_PATIENCE_S, CHECK_PATIENCE_S = 10.0, 1.0
 
 #: The columns that make a hit; a table of schema version 1 lacks some until it is written to.
@@ -68,13 +68,13 @@ def connect(url: str, options: AdapterOptions, own: Mapping[str, Any]) -> Adapte
 
 
 class LanceAdapter(Adapter):
-    """One table. A commit is a file renamed into place, which is LanceDB's standard of durable.
+    """One table. A commit is a file renamed into place, which is as durable as LanceDB writes are.
 
     New records are appended. Where some may be in the table, the ids are looked up and only the missing ones
-    appended: an id is a digest of all that matters in a record, so the one that is there is the same. Nothing
-    is deleted meanwhile, hence there is no moment at which a crash loses a record acknowledged before. For
-    the lookup all ids are read once into a filter; only those that pass it are asked of the table, which has
-    no index of ids and is read in full each time.
+    appended: an id is a digest of the record's content, so the stored record is the same. Nothing is
+    deleted meanwhile, so a crash never loses a record acknowledged before. For the lookup all ids are read
+    once into a filter; only ids that pass it are looked up in the table, which has no index of ids and is
+    read in full.
     """
 
     scheme = "lancedb"
@@ -83,7 +83,7 @@ class LanceAdapter(Adapter):
     bulk_age_s = 5.0
 
     def __init__(self, directory: Path, index: str | None = None, exact: bool = False) -> None:
-        #: The table, for those who write beside it.
+        #: The table, for `staging`.
         self.table = ChunkTable(directory)
         self._index = index
         self._exact = exact
@@ -109,7 +109,7 @@ class LanceAdapter(Adapter):
     def ensure_schema(self, schema: IndexSchema) -> None:
         for kind in ("text", "image"):
             if model := model_of(schema, kind):
-                # Else it would be said when all is written.
+                # Checked here: otherwise the error would come after everything is written.
                 vector_index.check_dimensions(self.table.where, self._index, model.dimensions)
         self.table.ensure(schema)
         self._written_to = self.table.identity
@@ -156,7 +156,7 @@ class LanceAdapter(Adapter):
                 for known in self.present(self._may_hold(list(missing))):
                     missing.pop(known, None)
             for portion in _portions(missing.values()):
-                # An append that fails may have been committed all the same: nothing counts as new any more.
+                # A failed append may have been committed: from now on no record counts as new.
                 before, self._doubtful = self._doubtful, True
                 added = self.table.handle.add(
                     arrow.table_of(portion, self.table.handle.schema), write_parallelism=1
@@ -214,7 +214,7 @@ class LanceAdapter(Adapter):
         return deleted
 
     def _may_hold(self, ids: list[str]) -> list[str]:
-        """Those of the ids that the table may hold; for that all of its ids are read, where they were not."""
+        """Those of the ids that the table may hold; reads all of its ids first, where that is not done."""
         version = self.table.handle.version
         if self._presence is None or self._presence.crowded or self._presence_at != version:
             self._presence = None
@@ -225,7 +225,7 @@ class LanceAdapter(Adapter):
         return self._presence.may_hold(ids)
 
     def _changed(self, version: int, added: Sequence[str] = ()) -> None:
-        """This adapter has made that version. Where another made one before it, all ids are read anew."""
+        """This adapter made that version. Where another writer made one before it, all ids are read again."""
         self._changes += 1
         if self._presence is not None and self._presence_at == version - 1:
             self._presence.add(added)
@@ -266,7 +266,7 @@ class LanceAdapter(Adapter):
         column = embedding_field(kind)
         if handle is None or column not in handle.schema.names:
             return []
-        # The records of the other kind have null there, which LanceDB passes over without a word.
+        # Records of the other kind have null there, which LanceDB skips.
         condition = filter_condition(filters)
         with self.table.errors():
             query = handle.search(vector, vector_column_name=column, query_type="vector")

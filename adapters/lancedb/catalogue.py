@@ -1,9 +1,9 @@
 """Keeps LanceDB from loading the client of remote catalogues until somebody uses a class of it.
 
 `import lancedb` loads `lance_namespace_urllib3_client`: some 200 modules of pydantic models, 0.77 of the 1.29
-CPU seconds of the whole import, and 20 MB. A table in a folder needs none of them: they stand in annotations
-alone. Here each is a placeholder class. Called or asked for an attribute it loads the client for good and
-passes the request on, so a program that does use a catalogue gets the real one.
+CPU seconds of the whole import, and 20 MB. A table in a folder needs none of them: annotations alone use
+them. Here each is a placeholder class. A call or an attribute loads the client and is passed on to the real
+class, so a program that uses a catalogue works.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: The package that is put off.
+#: The package whose import is deferred.
 CLIENT = "lance_namespace_urllib3_client"
 
 
 class _Placeholder(type):
-    """The class of the placeholders: anything but standing in an annotation loads what it stands for."""
+    """The class of the placeholders: any use outside of an annotation loads the real class."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         return _real(cls)(*args, **kwargs)
@@ -64,13 +64,13 @@ class _Finder:
 
 
 def defer() -> None:
-    """Put the client off, where it is not loaded yet. Call it before the first import of LanceDB."""
+    """Defer the client, where it is not loaded yet. Call it before the first import of LanceDB."""
     if CLIENT not in sys.modules:
         sys.meta_path.insert(0, _Finder)
 
 
 def deferred() -> bool:
-    """Whether the client has been put off and not been loaded since."""
+    """Whether the client is deferred and not loaded since."""
     return _Finder in sys.meta_path
 
 

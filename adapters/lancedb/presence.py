@@ -1,4 +1,4 @@
-"""Which ids are in an index, as far as a few bits each can tell: certain of those that are not."""
+"""A Bloom filter of the ids in an index: it is certain of ids that are not there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 #: CACM 1970).
 BITS_PER_ID, BITS_SET = 32, 8
 
-#: Fewest and most bits: 128 KiB, and 16 MiB, which hold four million ids as said. More ids are told apart
-#: less well: one in 2,000 of those that are not there is taken for one that may be at eight million.
+#: Fewest and most bits: 128 KiB, and 16 MiB, which hold four million ids at that rate. At eight million one
+#: in 2,000 ids that are not there is taken for one that may be.
 LEAST_BITS, MOST_BITS = 2**20, 2**27
 
-#: Bytes of an id that are looked at. Longer ones that begin alike are one to the filter, which is no harm.
+#: Bytes of an id that are hashed. Longer ids with the same beginning count as one, which is harmless.
 ID_BYTES = 32
 
-#: Odd numbers without pattern, from the digits of pi: a product with them moves each bit into many.
+#: Odd numbers without pattern, from the digits of pi: multiplying by them spreads each bit.
 _FACTORS = np.array(
     [
         [0x243F6A8885A308D3, 0x13198A2E03707345, 0xA4093822299F31D1, 0x082EFA98EC4E6C89],
@@ -30,7 +30,7 @@ _FACTORS = np.array(
 
 
 class Presence:
-    """A Bloom filter of ids. One that was added may be there; one that wasn't is, now and then, too."""
+    """A Bloom filter of ids: finds each added id, and now and then one that was not added."""
 
     def __init__(self, expected: int) -> None:
         bits = 1 << max(0, BITS_PER_ID * expected - 1).bit_length()
@@ -40,11 +40,11 @@ class Presence:
 
     @property
     def crowded(self) -> bool:
-        """Whether it holds so many ids that a larger one, if there is one, would tell them apart better."""
+        """Whether it holds so many ids that a larger filter, where allowed, would be more exact."""
         return self._bits < MOST_BITS and 2 * self._ids * BITS_PER_ID > 3 * self._bits
 
     def add(self, ids: Sequence[str]) -> None:
-        """From now on these may be there."""
+        """Add the ids."""
         if ids:
             places = self._places(ids).ravel()
             np.bitwise_or.at(self._words, places >> np.uint64(6), _bit(places))
@@ -68,7 +68,7 @@ class Presence:
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The high bits, which a product has made of all the others, brought down to the low ones."""
+    """Mix the high bits, which a product makes of all others, into the low ones."""
     values = (values ^ (values >> np.uint64(32))) * _FACTORS[0, 0]
     return values ^ (values >> np.uint64(29))
 

@@ -1,9 +1,10 @@
-"""Several writers into one LanceDB table: each keeps what it writes in a table of its own until `gather`.
+"""Several writers for one LanceDB table: each writes to a table of its own until `gather` merges them.
 
-LanceDB takes one writer. A task of a fleet therefore appends to `DIR/staging/IDENTITY/TASK/`, a directory of
-the same form beside the index (`IDENTITY` is that of the index: what was meant for another one is not taken
-in), and lists in the table `deleted` there what it would delete. `gather` deletes, appends what the index
-lacks, then removes the directory. Whenever it is killed, the next call does again what this one did not end.
+LanceDB allows one writer. A task of a fleet therefore appends to `DIR/staging/IDENTITY/TASK/`, a directory of
+the same form beside the index, and lists in the table `deleted` there the ids that it would delete.
+`IDENTITY` is that of the index: parts for another index are not merged. `gather` deletes these ids, appends
+the records that the index lacks, then removes the directory. After a kill the next call repeats what is not
+finished.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ from adapters.lancedb.table import IDS_PER_FILTER, id_conditions
 from engine.errors import IndexLostError
 from engine.records import SCHEMA_VERSION, Hit, IndexSchema, Kind, Record, Vector
 
-#: The directory of the parts, within that of the index, and the table of ids that each wants deleted.
+#: The directory of the parts inside that of the index, and the table of ids to delete in each part.
 STAGING, DELETED = "staging", "deleted"
 
-#: What is appended to the name of a part that was taken in, until its files are gone.
+#: The suffix of a merged part until its files are deleted.
 TAKEN = ".taken"
 
-#: Records taken in at once.
+#: Records merged at once.
 GATHER_ROWS = 4096
 
 
 class StagedLance(Adapter):
-    """What one task writes, over the index as it was gathered last.
+    """The part that one task writes, on top of the index as it was gathered last.
 
-    `count` and `scan` give both; `search` finds what was gathered.
+    `count` and `scan` cover both; `search` covers what was gathered.
     """
 
     scheme = "lancedb"
@@ -70,7 +71,7 @@ class StagedLance(Adapter):
         self._opened().prepare()
 
     def write(self, records: Sequence[Record], maybe_present: bool) -> list[str | None]:
-        # What the index holds as well is told apart when it is gathered.
+        # Records that the index holds already are found by `gather`.
         return self._writable().write(records, maybe_present)
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -118,7 +119,7 @@ class StagedLance(Adapter):
         self._part = self._deleted = None
 
     def _opened(self) -> LanceAdapter:
-        """The part of this task for the index that is there."""
+        """The part of this task for the present index."""
         identity = self._index.identity()
         if self._part is None or identity != self._written_for:
             if self._part is not None:
@@ -157,9 +158,9 @@ class StagedLance(Adapter):
 
 
 def gather(index: LanceAdapter, directory: Path) -> int:
-    """Take every part into the index, whose only writer the caller is; returns the records that were new."""
+    """Merge every part into the index, whose only writer is the caller; returns the number of new records."""
     staging = directory / STAGING
-    # First what a killed call has left: a task that ran since has made a part of the same name again.
+    # First what a killed call left: a later task may have made a part of the same name again.
     for path in staging.glob(f"*/*{TAKEN}"):
         shutil.rmtree(path)
     parts = sorted(staging.glob("*/*"))
@@ -181,13 +182,13 @@ def gather(index: LanceAdapter, directory: Path) -> int:
 def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
     new = 0
     with closing(LanceAdapter(path)) as part:
-        # What a task of another run directory would append from now on would be lost with the part.
+        # Locks the part: records that another process appended from now on would be lost with it.
         part.prepare()
         schema = part.schema()
         if schema is not None:
-            # What an older engine has left lacks nothing but columns.
+            # A part of an older engine lacks columns only.
             index.ensure_schema(replace(schema, version=SCHEMA_VERSION))
-            # First: a file may have turned back to what it was, whose records are written again then.
+            # Deletions first: a file may have changed back, and its records are then written again.
             deleted = _deleted_of(part)
             if deleted is not None:
                 with part.table.errors():
@@ -206,7 +207,7 @@ def _take_in(index: LanceAdapter, path: Path, known: _Known) -> int:
 
 
 class _Known:
-    """The ids of an index in a temporary file, so that memory stays flat and no part asks the index."""
+    """The ids of an index in a temporary file: memory stays constant, and the index is read once."""
 
     def __init__(self, directory: Path) -> None:
         descriptor, name = tempfile.mkstemp(prefix=".gather-", dir=directory)
@@ -234,7 +235,7 @@ class _Known:
 
 
 def _deleted_of(part: LanceAdapter) -> Any:
-    """The table of ids that a part wants deleted; None where there is none."""
+    """The table of ids to delete in a part; None where there is none."""
     if part.schema() is None:
         return None
     with part.table.errors():

@@ -65,7 +65,7 @@ def drop_outgrown(table: Any) -> None:
     """
     ours = {_name(embedding_field(kind)) for kind in ("text", "image")}
     for index in table.list_indices():
-        # Others are the user's: of words, of a column; nobody would make them anew.
+        # Other indices are the user's: of words, of a column; the engine could not make them again.
         if index.name in ours and index.num_unindexed_rows > OUTGROWN * index.num_indexed_rows:
             table.drop_index(index.name)
 

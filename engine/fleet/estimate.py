@@ -95,8 +95,8 @@ def estimate(census: Census, trial: Trial) -> Estimate:
     in_model = {"text": calls("text").seconds, "image": calls("image").seconds}
     if not window or not (tokens or pictures):
         raise EngineError(
-            f"nothing of the sample's {summary.files.discovered:,} files could be embedded, so that there is"
-            " nothing to reckon with; engine.run --dry-run says what would be done with them"
+            f"nothing of the sample's {summary.files.discovered:,} files could be embedded, so nothing can be"
+            " estimated; engine.run --dry-run says what would be done with them"
         )
     # A stand-in without a rate takes no time at all: then by the number of chunks.
     if not sum(in_model.values()):

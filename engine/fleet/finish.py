@@ -1,6 +1,6 @@
-"""The last job of a fleet: what its tasks have done apart becomes one index, proven, and one summary.
+"""The last job of a fleet: merges what its tasks wrote into one verified index, and writes one summary.
 
-Every step may be killed and done again.
+Every step may be killed and repeated.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
         for task in tasks:
             if not task.config.get("fleet"):
                 raise UsageError(
-                    f"--run-dir {task.book.run_dir}: was run without --fleet, so that there is nothing to"
-                    f" merge; engine.verify --run-dir {run_dir} proves the index of such shards"
+                    f"--run-dir {task.book.run_dir}: was run without --fleet, so there is nothing to"
+                    f" merge; check its index with engine.verify --run-dir {run_dir}"
                 )
         unfinished += [f"shards/{t.book.run_dir.name}: {t.not_done}" for t in tasks if t.not_done]
         difference, gathered, removed = None, 0, 0
@@ -156,12 +156,12 @@ def _has_begun(folder: Path) -> bool:
         with closing(read_only(folder / "ledger.sqlite")) as db:
             return db.execute("SELECT 1 FROM meta WHERE key = 'adapter'").fetchone() is not None
     except sqlite3.DatabaseError as error:
-        # What else is wrong with a ledger is told when it is opened in earnest.
+        # Other errors of a ledger are reported when it is opened for the merge.
         return "no such table" not in str(error)
 
 
 def _alive(books: Books) -> Iterator[Book]:
-    """Each run directory, with a sign of life in all locks now and then: there may be thousands."""
+    """Each run directory, with heartbeats in all locks meanwhile: there may be thousands."""
     for book in books:
         books.beat()
         yield book
@@ -202,7 +202,7 @@ def _prune(books: Books, tasks: Sequence[_Task], adapter: Adapter) -> int:
         if not task.listed:
             raise UsageError(
                 f"--prune: {task.book.run_dir} did not list all of its inputs in its last run, or was"
-                " narrowed (--include, --exclude, --no-images, --files-from); nothing was pruned"
+                " limited by --include, --exclude, --no-images or --files-from; nothing was pruned"
             )
     gone = 0
     for task in tasks:
@@ -267,7 +267,7 @@ def _mark_published(books: Books, adapter: Adapter) -> None:
 
 
 def _failures(tasks: Sequence[_Task]) -> Iterator[dict[str, object]]:
-    """As each task tells them: of files that have left the corpus no more, where that can be known."""
+    """The failures of each task, without those of files that are known to have left the corpus."""
     for task in tasks:
         with task.book.ledger() as ledger:
             yield from ledger.items.failures(task.run if task.listed else 0)

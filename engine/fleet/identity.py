@@ -1,4 +1,4 @@
-"""What the tasks of one fleet have in common; a task that has something else is refused before it begins."""
+"""Checks that all tasks of a fleet have the same inputs and number of shards, before a task starts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 
-#: In the fleet's directory: what its tasks have in common, written by the first of them.
+#: The file in the fleet's directory with its inputs and number of shards, written by the first task.
 IDENTITY = "fleet.json"
 
-#: In what words each thing in common is told.
+#: The words of an error for each of them.
 _NAMES = {"inputs": "inputs ", "files_from": "--files-from ", "shards": "a number of shards of "}
 
 
@@ -43,7 +43,7 @@ def check_fleet(config: Config) -> None:
         if ours[name] != known.get(name):
             raise UsageError(
                 f"--run-dir {folder}: its fleet has {words}{_short(known.get(name))}, this command has"
-                f" {_short(ours[name])}: what is there could not go on; name another --run-dir"
+                f" {_short(ours[name])}; use the same options, or name another --run-dir"
             )
 
 
@@ -53,13 +53,11 @@ def _check_numbers(folder: Path, shards: int) -> None:
         number, total = shard_of_folder(other)
         if total != shards and (other / "ledger.sqlite").is_file():
             raise UsageError(
-                f"--run-dir {folder}: it was begun with {total} shards (shards/{number}-of-{total}), not with"
-                f" {shards}: each file would change its shard; name another --run-dir"
+                f"--run-dir {folder}: it was started with {total} shards (shards/{number}-of-{total}), not"
+                f" with {shards}: each file would change its shard; name another --run-dir"
             )
     if shards > 1 and (folder / "ledger.sqlite").is_file():
-        raise UsageError(
-            f"--run-dir {folder}: it was begun by one run without shards; name another --run-dir"
-        )
+        raise UsageError(f"--run-dir {folder}: it was started without shards; name another --run-dir")
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:

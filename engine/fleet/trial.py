@@ -1,8 +1,8 @@
-"""The calibration: the engine itself over a sample, into an index of its own, for about as long as was asked.
+"""The trial run of a plan: the engine over a sample of the corpus, into an index of its own.
 
-`python -m engine.fleet.trial` is that run: its configuration comes as JSON on standard input. All that a real
-run does takes part (parsing, the model, writing, its plan of memory), so that nothing is forgotten. The index
-lies beside the one that the user named, on the same server or disk, and is deleted afterwards.
+`python -m engine.fleet.trial` is that run: its configuration comes as JSON on standard input. It does all
+that a real run does (parsing, the model, writing, the memory plan). Its index is beside the one that the user
+named, on the same server or disk, and is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
 import adapters
 from engine.chunkers.tokenizer import load_tokens
-from engine.config import Config
+from engine.config import Config, CorpusConfig, RunConfig, TaskConfig
 from engine.errors import DatabaseUnavailableError, EngineError, UsageError
 from engine.fleet.census import Census, Key
 from engine.models.resolve import resolve_text
@@ -32,13 +32,13 @@ from engine.records import index_url, source_of
 from engine.runtime.report.reading import read_only
 from engine.runtime.report.summary import Summary, read_summary
 
-#: Larger files are not taken; of texts that are larger than the second the head.
+#: The largest file in the sample; of larger texts the first bytes are taken.
 SAMPLE_BYTES, HEAD_BYTES = 64 * 2**20, 2**20
 
-#: Records of each type of which the tokens are counted again, to share out the run's among the types.
+#: Records of each type whose tokens are counted again, to divide the run's tokens among the types.
 COUNTED_RECORDS = 2000
 
-#: Seconds between two looks at the run; after its end was asked for, until it is killed.
+#: Seconds between two looks at the run; and from the request to stop until it is killed.
 LOOK_S, DRAIN_S = 0.2, 120.0
 
 
@@ -73,29 +73,23 @@ def try_out(config: Config, census: Census, seconds: float, work: Path) -> Trial
     url = f"{index_url(named).rstrip('/')}-plan-{uuid4().hex[:8]}{query}"
     _drop(url)  # What can't be done at the end is refused now.
     taken = dict(_sample(census, work))
-    trial = config.changed(
-        inputs=(),
-        files_from=str(work / "sample.list"),
-        adapter=url,
+    trial = replace(
+        config,
+        # Every listed file is wanted, whatever rule would leave it out.
+        corpus=CorpusConfig(
+            files_from=str(work / "sample.list"), hidden=True, gitignore=False, default_excludes=False
+        ),
+        database=replace(config.database, adapter=url, fields=(), full=False),
+        task=TaskConfig(),
+        run=RunConfig(quiet=True),
         run_dir=work / "run",
-        shard=(0, 1),
-        include=(),
-        exclude=(),
-        full=False,
-        prune=False,
-        skip_failed=False,
-        limit=None,
-        dry_run=False,
-        fields=(),
-        quiet=True,
-        memory_trace=None,
-        calibrate=True,  # as the models will run in the long run
+        models=replace(config.models, calibrate=True),  # as the models will run in the long run
     )
     try:
         _run(trial, seconds, work)
         summary = read_summary(trial.run_dir)
         if summary is None or summary.status == "error":
-            raise EngineError(f"the calibration failed; see {trial.run_dir / 'run.log'}")
+            raise EngineError(f"the trial run failed; see {trial.run_dir / 'run.log'}")
         made = Trial(summary, None)
         _count_files(trial.run_dir, taken, made)
         _look_at_index(trial, made)
@@ -173,7 +167,7 @@ def _run(config: Config, seconds: float, work: Path) -> None:
                     process.send_signal(signal.SIGTERM)
                     process.wait(DRAIN_S)
         except subprocess.TimeoutExpired:
-            raise EngineError("the calibration did not end when it was asked to") from None
+            raise EngineError("the trial run did not stop when asked to") from None
         finally:
             if process.poll() is None:
                 process.kill()
@@ -185,7 +179,7 @@ def _run(config: Config, seconds: float, work: Path) -> None:
     if process.returncode not in (0, 3, 75):
         raise EngineError(f"the calibration failed: {said or process.returncode}")
     if not (config.run_dir / "summary.json").exists():
-        raise EngineError("the calibration was stopped before it had begun")
+        raise EngineError("the trial run was stopped before it embedded anything")
 
 
 def _has_begun(run_dir: Path) -> bool:
@@ -211,7 +205,7 @@ def _count_files(run_dir: Path, taken: Mapping[str, Key], made: Trial) -> None:
                 found.pictures += records if kind == "image" else 0
                 found.texts += records if kind != "image" else 0
         except sqlite3.DatabaseError as error:
-            raise EngineError(f"the calibration's ledger can't be read: {error}") from None
+            raise EngineError(f"the ledger of the trial run can't be read: {error}") from None
 
 
 def _look_at_index(config: Config, made: Trial) -> None:

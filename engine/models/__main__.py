@@ -14,7 +14,7 @@ from engine.models.files.fetch import check, fetch
 
 @command("models")
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, or 2 where a model can't be had or is not whole."""
+    """The command; returns its exit code: 0, or 2 where a model is not available or not complete."""
     args = _parser().parse_args(argv)
     if args.command == "check":
         for name in args.folders:

@@ -1,4 +1,4 @@
-"""How inputs of many lengths become batches that waste little on padding."""
+"""Forms batches from inputs of many lengths with little padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's cache: what the engine can make again, found by name. It may be deleted at any time."""
+"""The user's cache: files by name that the engine can make again. It may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.records import OUTPUT_MARKER, OUTPUT_NOTE
 
-#: Seconds to wait for another process that makes the same, and between two looks at whether it has.
+#: Seconds to wait for another process that makes the same file, and between two tries to lock.
 PATIENCE_S, LOOK_S = 900.0, 0.1
 
 
@@ -58,7 +58,7 @@ def remember(name: str, value: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file; where another process holds it for too long, or files can't be locked, go on."""
+    """Hold the lock file; goes on without it after `PATIENCE_S`, or where files can't be locked."""
     with path.open("w") as stream:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from engine.models.spec import TextSpec
 #: What `--dtype` takes.
 DTYPES = (AUTO, *NUMBERS)
 
-#: The number format that makes a model of its own, and so is taken only where it is asked for.
+#: The number format that gives a model of its own, and so is used only on request.
 INT8 = "int8"
 
 
@@ -76,7 +76,7 @@ def fixed_dtype(spec: Spec, dtype: str) -> str:
 
 
 def why_none(work: Work, spec: Spec, device: str, dtype: str, backend: str) -> str:
-    """What each backend that is asked for says against running this model so."""
+    """Why none of the requested backends runs this model so."""
     reasons = [
         f"--backend {part.name}: {part.refusal(work, spec, device, fixed_dtype(spec, dtype))}"
         for part in _asked(backend, spec)
@@ -86,7 +86,7 @@ def why_none(work: Work, spec: Spec, device: str, dtype: str, backend: str) -> s
 
 
 def _asked(backend: str, spec: Spec) -> list[Backend]:
-    """A model that a backend makes the specification of is run by that one, whatever is named for others."""
+    """A model that a backend itself specifies (a stand-in) is run by that backend alone."""
     if spec.backend is not None:
         return [backends.get(spec.backend)]
     return backends.leanest_first() if backend == AUTO else [backends.get(backend)]

@@ -13,7 +13,7 @@ from engine.errors import UsageError
 from engine.models import backends
 from engine.models.backends.base import kind_of
 
-#: What `--device` takes, by commas: `auto` stands alone.
+#: A name in `--device`; `auto` is accepted alone only.
 NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 #: Libraries of a torch that can use a GPU; a torch for CPUs alone has neither.
@@ -40,7 +40,7 @@ def parse_devices(option: str) -> list[str]:
     for name in names:
         if not (NAME.fullmatch(name) or option == "auto"):
             raise UsageError(
-                f"--device {option}: {name!r} is not cpu, cuda, cuda:N or mps; auto stands alone, several are"
+                f"--device {option}: {name!r} is not cpu, cuda, cuda:N or mps; give auto alone, or several"
                 " separated by commas"
             )
     return names
@@ -66,12 +66,12 @@ def torch_uses_gpus() -> bool:
 
 
 def cuda_devices() -> int:
-    """How many GPUs the CUDA driver shows to this process; 0 without a driver."""
+    """The number of GPUs that the CUDA driver shows to this process; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return 0
     count = ctypes.c_int(0)
-    # Both return 0 on success. The driver itself heeds CUDA_VISIBLE_DEVICES.
+    # Both return 0 on success. The driver applies CUDA_VISIBLE_DEVICES.
     found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
     return count.value if found else 0

@@ -1,4 +1,4 @@
-"""Asks a question about a model of a process of its own, whose memory is gone afterwards."""
+"""Asks a separate process a question about a model, so that its memory is freed afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ niceness: ContextVar[int] = ContextVar("niceness", default=0)
 
 
 class HelperError(Exception):
-    """The process gave no answer; the text says why. That may be another next time."""
+    """The process gave no answer; the text says why. A later try may succeed."""
 
 
 def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, A
 
     Raises `HelperError` where it dies, or takes longer than `DEADLINE_S`.
     """
-    # Its end of this pipe tells the process that nobody waits for it any more.
+    # The process reads this pipe; its end shows that the caller is gone.
     theirs, ours = os.pipe()
     root = str(Path(engine.__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -49,7 +49,7 @@ def ask(module: str, spec: TextSpec | ImageSpec, *arguments: str) -> dict[str, A
         tempfile.TemporaryFile() as errors,
     ):
         # The answer goes to a file: a library's forked child may outlive the process, and would hold a pipe
-        # open for ever. It is in the same group, which is ended whole.
+        # open. That child is in the same process group, which is killed as a whole.
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -85,13 +85,13 @@ def answer_with(answer: Callable[[TextSpec | ImageSpec], dict[str, Any]]) -> Non
     """The other side of `ask`: print what the function says of the model as a line of JSON, and end."""
     spec = from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    # Whatever models and libraries print, also from C++, must not come between.
+    # Output of models and libraries, also from C++, must not mix with the answer.
     with os.fdopen(os.dup(1), "w") as said:
         os.dup2(2, 1)
         found = answer(spec)
         said.write(json.dumps({**found, "cpu_s": round(time.process_time(), 1)}) + "\n")
     sys.stderr.flush()
-    # Threads of the libraries must not keep the process.
+    # Threads of libraries must not keep the process alive.
     os._exit(0)
 
 

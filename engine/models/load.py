@@ -1,4 +1,4 @@
-"""Loads what a specification describes, by the backend that is to run it, and imports no other."""
+"""Loads the model of a specification with the backend that runs it, and imports no other backend."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def load_image(
     measure: bool = True,
     at_once: bool = False,
 ) -> ImageEmbedder:
-    """The image model of the specification, as `load_text` does it; in float32 where that is in int8."""
+    """The image model of the specification, as `load_text` does it; in float32 where `--dtype` is int8."""
     asked = _Asked("image", spec, device, dtype, backend)
     chosen = _choose(asked, memory_limit, say, measure, at_once)
     model = _loaded_image(spec, chosen)

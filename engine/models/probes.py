@@ -1,4 +1,4 @@
-"""What shows that two ways of running a model give the same vectors. Imports no torch."""
+"""Checks that two ways of running a model give the same vectors. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.records import TokenIds, Vector
 #: Halves of a UTF-16 pair, which a string may hold and a tokenizer refuses.
 SURROGATES = re.compile("[\ud800-\udfff]")
 
-#: Least cosine between the vectors of another way to run a model and of the reference library's own.
+#: Lowest accepted cosine between a backend's vectors and the reference library's.
 FAITHFUL = 0.99999
 FAITHFUL_IN_REDUCED_PRECISION = 0.999
 
-#: Texts for which all ways must give the same ids and vectors: what normalisers disagree on is in them.
+#: Texts for which all backends must give the same ids and vectors; they hold what normalisers differ on.
 PROBES = (
     "A probe.",
     "Ünïcödé, ﬁne ligatures, ＦＵＬＬ width, naïve, İstanbul, ǅ, 東京タワー, Привет, שלום, สวัสดี 👩\u200d🚀",

@@ -1,4 +1,4 @@
-"""Keeps what the model libraries print away from the user's terminal; errors are exceptions and pass."""
+"""Suppresses what the model libraries print; errors are exceptions and are raised as usual."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGGERS = ("", "sentence_transformers", "transformers", "open_clip", "huggingfac
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within it the model libraries show no progress bar, warning or log line below an error."""
+    """Hides progress bars, warnings and log lines below an error of the model libraries."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     # logging.warning() on a root logger without a handler would install one that prints.

@@ -17,7 +17,7 @@ from engine.models.spec import ImageSpec, TextSpec
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_IMAGE_MODEL = "ViT-B-32/laion2b_s34b_b79k"
 
-#: The name under which an index remembers the demonstration CLIP of this repository, wherever that lies.
+#: The name that an index stores for the demonstration CLIP of this repository, wherever its folder is.
 DEMO_IMAGE_MODEL = "demo-clip"
 
 #: What the name of a text model ends with where its matrices are 8-bit integers (`--dtype int8`).
@@ -59,7 +59,7 @@ def resolve_image(name: str | None = None) -> ImageSpec:
     """The image model of this name; None is the default one, or the demonstration CLIP if that isn't here.
 
     Names: those that a backend brings (`stand-in:DIM`), a local folder, `architecture/tag` of open_clip,
-    `hf-hub:org/name`, `demo-clip`. What the user should be told is in the specification's `notes`. Raises as
+    `hf-hub:org/name`, `demo-clip`. The specification's `notes` are for the user. Raises as
     `resolve_text`.
     """
     if name is None:
@@ -103,7 +103,7 @@ def _tagged_image(name: str) -> ImageSpec:
     architecture, separator, tag = name.partition("/")
     if not separator or not re.fullmatch(r"[\w.-]+", architecture) or not re.fullmatch(r"[\w.-]+", tag):
         raise ModelNotFoundError(
-            _not_found("image", name, "it has the form of no name that can be looked up")
+            _not_found("image", name, "it is not architecture/tag, hf-hub:organisation/name or a folder")
         )
     entry = image_folder.pretrained(architecture, tag)
     organisation, repository, *_ = [*str(entry.get("hf_hub", "")).split("/"), ""]
@@ -116,7 +116,7 @@ def _tagged_image(name: str) -> ImageSpec:
 
 def _fetch(kind: str, name: str, repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Path:
     if not hub.is_repo(repo):
-        raise ModelNotFoundError(_not_found(kind, name, "it has not the form of a hub id"))
+        raise ModelNotFoundError(_not_found(kind, name, "it is not a hub id (organisation/name)"))
     try:
         return hub.download(repo, choose)
     except hub.HubError as error:

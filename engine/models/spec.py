@@ -1,4 +1,4 @@
-"""What the torch-free processes know of a model: small, frozen, and stored as JSON."""
+"""The description of a model for processes without torch: small, frozen, stored as JSON."""
 
 from __future__ import annotations
 

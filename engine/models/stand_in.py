@@ -1,4 +1,4 @@
-"""How a stand-in text model reads a text: the ids that a tokenizer would give. The model is a backend's."""
+"""The tokenizer of stand-in text models; the models themselves are in the stand-in backend."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Compares databases with ledgers and makes them agree again."""
+"""Compares databases with ledgers and repairs differences."""

@@ -1,8 +1,8 @@
 """Rebuilds a lost ledger from the records in the database.
 
-Records don't say where a segment ended, so each file that they name is parsed again, without a model, and
-each segment whose records are all there is booked as acknowledged. What the file's content doesn't give any
-more is booked as of an older version, which the next run deletes once the new one is acknowledged.
+Records don't show where a segment ended, so each file that they name is parsed again, without a model, and
+each segment whose records are all in the database is entered as acknowledged. Records that the file's content
+no longer gives are entered under an older version, which the next run deletes after the new one is written.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from engine.sources.base import Item, shard_of
 from engine.stages.parse import FileEnd, FileJob, ParseStage
 from engine.stages.segment import SUBS_PER_UNIT, Checkpoint, Segment
 
-#: Ids in one row of records whose segments aren't known.
+#: Ids in one row of records that belong to no segment.
 LOOSE_IDS = 4096
 
-#: Size that no file has: a file booked with it is read again by the next run.
+#: A size that no file has: a file entered with it is read again by the next run.
 UNKNOWN_SIZE = -1
 
 _TABLES = """
@@ -58,7 +58,7 @@ CREATE TABLE records (
 
 @dataclass(slots=True)
 class Adopted:
-    """What the new ledger holds: whole files, files with something left to make, files that are gone."""
+    """What the new ledger holds: complete files, files that the next run must index, files that are gone."""
 
     whole: int = 0
     to_make: int = 0
@@ -67,13 +67,15 @@ class Adopted:
 
 
 def adopt(run_dir: Path, url: str) -> Adopted:
-    """Make the ledger of a run directory that has none out of the records in the database.
+    """Make the ledger of a run directory that has none from the records in the database.
 
-    Killed at any moment, the same call goes on. Raises `UsageError` where the ledger has files already, there
-    is no index, or its models are not to be had here.
+    After a kill at any moment the same call continues. Raises `UsageError` where the ledger has files
+    already, there is no index, or its models are not available here.
     """
     if shards := shard_folders(run_dir):
-        raise UsageError(f"--run-dir {run_dir}: holds shards, each with a ledger: name one, as {shards[0]}")
+        raise UsageError(
+            f"--run-dir {run_dir}: holds shards with a ledger each; name one, such as {shards[0]}"
+        )
     with closing(adapters.connect(url)) as adapter:
         schema = adapter.schema()
         if schema is None:
@@ -83,8 +85,8 @@ def adopt(run_dir: Path, url: str) -> Adopted:
             with closing(Ledger(run_dir)) as ledger:
                 if (known := ledger.items.count()) and not ledger.get("adopting"):
                     raise UsageError(
-                        f"--run-dir {run_dir}: its ledger knows {known:,} items already;"
-                        " --adopt makes one where there is none"
+                        f"--run-dir {run_dir}: its ledger already holds {known:,} items;"
+                        " --adopt is for a run directory without a ledger"
                     )
                 with closing(scratch(run_dir, _TABLES)) as found:
                     adoption = _Adoption(run_dir, url, schema, ledger, lock, found)
@@ -118,7 +120,7 @@ class _Adoption:
         self._done = Adopted()
 
     def begin(self, adapter: Adapter) -> None:
-        """Read the records, and book whose ledger this is."""
+        """Read the records, and enter index and options in the ledger."""
         values: dict[str, str] = {}
         for row in adapter.scan():
             record, source = packed(row["id"]), row["source"]
@@ -137,7 +139,7 @@ class _Adoption:
         ledger.set("adapter", index_url(self._url))
         ledger.set("identity", adapter.identity() or "")
         ledger.set("config", json.dumps(self._config(values).as_dict()))
-        # The load may have been cut off before it was made searchable.
+        # The load may have ended before it was published.
         ledger.set("unpublished", "1")
         ledger.set("adopting", ledger.get("adopting") or "-")
         ledger.commit()
@@ -147,7 +149,7 @@ class _Adoption:
         return shard_of(source, shards) == index
 
     def _config(self, fields: dict[str, str]) -> Config:
-        """The options of a run that would make these records, for a repair before the next run."""
+        """The options of a run that gives these records, for a repair before the next run."""
         cuts = self._chunker.identity
         return Config(
             parsing=ParsingConfig(cuts.name, chunker_options=sorted_pairs(dict(cuts.options))),
@@ -159,7 +161,7 @@ class _Adoption:
         )
 
     def run(self) -> Adopted:
-        """File by file. One whose parsing killed this process before is left to the engine's own parsers."""
+        """Adopt file by file. A file whose parsing killed this process is left to the next run."""
         ledger = self._ledger
         deadly = ledger.get("adopting")
         for key, source in self._found.execute("SELECT id, source FROM sources ORDER BY id"):
@@ -188,7 +190,7 @@ class _Adoption:
         return self._done
 
     def _gone(self, key: int, source: str) -> None:
-        """The file is not there any more: its records stay, as those of any removed file do."""
+        """The file no longer exists: its records stay, as those of any removed file do."""
         items = self._ledger.items
         row = items.add(Item(source, UNKNOWN_SIZE, "", 0, source), 0)
         items.start_attempt(row.id)
@@ -197,7 +199,7 @@ class _Adoption:
         self._done.gone += 1
 
     def _book(self, key: int, item: Item, parse: bool = True) -> None:
-        """What the item gives now is its revision 1; what is left of the records is revision 0."""
+        """Enter what the item gives now as revision 1, and the remaining records as revision 0."""
         items = self._ledger.items
         row = items.add(item, 0)
         items.start_revision(row.id, item)
@@ -213,7 +215,7 @@ class _Adoption:
             self._done.to_make += 1
 
     def _parsed(self, key: int, row: ItemRow) -> StoredState:
-        """Book the segments that are there, and tell how the file stands."""
+        """Enter the segments that are in the database; returns the state of the file."""
         complete, failures = True, 0
         job = FileJob(0, row.item)
         for item in self._stage.parse(job):
@@ -242,7 +244,7 @@ class _Adoption:
         return "partial" if failures else "indexed"
 
     def _segment(self, key: int, row: ItemRow, segment: Segment) -> bool:
-        """Whether all of the segment's records are there; those that are are booked."""
+        """Enter the segment's records that are in the database; whether these are all."""
         ids = [bytes.fromhex(record) for record in segment.ids]
         use = "UPDATE records SET used = 1 WHERE source = ? AND id = ?"
         there = [record for record in ids if self._found.execute(use, (key, record)).rowcount]
@@ -265,7 +267,7 @@ class _Adoption:
         return complete
 
     def _loose(self, key: int, file: int) -> None:
-        """Book the records that no segment took as those of revision 0."""
+        """Enter the records that belong to no segment as those of revision 0."""
         rows = self._found.execute("SELECT id FROM records WHERE source = ? AND NOT used", (key,))
         ordinal = 0
         while ids := [record for (record,) in rows.fetchmany(LOOSE_IDS)]:

@@ -1,4 +1,4 @@
-"""Run directories that no run is at work in, and the database that they filled."""
+"""Locked run directories, and the database that their runs filled."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from engine.runtime.process.descriptors import open_many_files
 from engine.runtime.report import run_directory as rundir
 from engine.runtime.report.run_directory import shard_folders, shard_of_folder
 
-#: Seconds between two signs of life in the locks.
+#: Seconds between two heartbeats in the locks.
 BEAT_S = 1.0
 
 
 def missing_shards(folder: Path) -> list[str]:
-    """The names of the shards that have no ledger, while others of the same number have."""
+    """The names of shards without a ledger, where other shards of the same total have one."""
     there = {shard_of_folder(path) for path in shard_folders(folder) if _has_ledger(path)}
     totals = sorted({total for _, total in there})
     return [f"{i}-of-{total}" for total in totals for i in range(total) if (i, total) not in there]
@@ -48,7 +48,7 @@ def _has_ledger(folder: Path) -> bool:
 
 
 class Pulse:
-    """Shows to other hosts that locked directories are in use; `beat` is cheap, so call it often."""
+    """The heartbeat of locked directories for other hosts; `beat` is cheap, so call it often."""
 
     def __init__(self) -> None:
         self.locks: list[RunLock] = []
@@ -64,7 +64,7 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Book:
-    """One locked run directory; `identity` is that of the index which it has filled."""
+    """One locked run directory; `identity` is that of the index that its runs filled."""
 
     run_dir: Path
     identity: str | None
@@ -75,9 +75,9 @@ class Book:
 
 
 class Books:
-    """Several run directories that fill one database, locked while the block lasts.
+    """Several run directories that fill one database, locked inside the block.
 
-    Raises `UsageError` where a run is at work in one of them, or it is the ledger of another database.
+    Raises `UsageError` where a run is running in one of them, or its ledger is for another database.
     """
 
     def __init__(self, run_dirs: Iterable[Path], url: str) -> None:
@@ -88,7 +88,7 @@ class Books:
         self.books: list[Book] = []
         try:
             for run_dir in run_dirs:
-                # Where another host's lock is watched for minutes, those that are held already give signs.
+                # Waiting for another host's lock may take minutes; the locks held already need heartbeats.
                 lock = rundir.claim(run_dir, check=self.beat)
                 self._stack.callback(lock.release)
                 self._pulse.locks.append(lock)
@@ -97,10 +97,10 @@ class Books:
                     self.books.append(Book(run_dir, ledger.get("identity")))
                 index = index_url(url)
                 if filled != index:
-                    told = (
-                        f"its ledger is of {filled}, not of {index}" if filled else "no run has filled it yet"
+                    known = f"its ledger is for {filled}, not for {index}" if filled else "no run used it yet"
+                    raise UsageError(
+                        f"--run-dir {run_dir}: {known}; give the --adapter and the --run-dir of the same run"
                     )
-                    raise UsageError(f"--run-dir {run_dir}: {told}; name adapter and directory of one run")
         except BaseException:
             self.close()
             raise
@@ -115,12 +115,12 @@ class Books:
         return iter(self.books)
 
     def close(self) -> None:
-        """Give the directories back. Safe to call twice."""
+        """Release the locks. Safe to call twice."""
         self._stack.close()
 
     @contextmanager
     def database(self, url: str, options: AdapterOptions | None = None) -> Iterator[Adapter]:
-        """The index that the ledgers are of: that under the URL's name, or one whose load has not ended."""
+        """The index that the ledgers describe: that of the URL, or one that is still being loaded."""
         with closing(adapters.connect(url, options)) as adapter:
             for book in self.books:
                 if book.identity is not None and adapter.resume(book.identity):

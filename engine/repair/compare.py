@@ -1,4 +1,4 @@
-"""What the ledgers say is in the database, against what is there."""
+"""Compares the records that ledgers list as acknowledged with those in the database."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from engine.runtime.ledger.segments import unpacked
 #: Examples of each kind of difference that are kept.
 EXAMPLES = 10
 
-#: Ids of which the database is asked to delete at once.
+#: Ids in one request to delete.
 DELETE_IDS = 1000
 
-#: What was found of a record that a ledger knows.
+#: State of a record that a ledger lists.
 UNSEEN, SOUND, WRONG = 0, 1, 2
 
 _TABLES = f"""
@@ -46,13 +46,13 @@ class Example:
 
 @dataclass(slots=True)
 class Finding:
-    """How many records differ in one way, with the first few of them."""
+    """The number of records with one kind of difference, and the first few of them."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
     def add(self, row: Mapping[str, object], why: str | None = None) -> None:
-        """One more, as the database gives it."""
+        """Count one more record, given as the database returns it."""
         self.count += 1
         if len(self.examples) < EXAMPLES:
             page = row.get("page")
@@ -65,7 +65,7 @@ class Difference:
     """What a comparison found. Counts are of distinct ids, those of the database of records.
 
     `replaced` are records of older versions that the next run deletes: neither missing nor extra.
-    `pending` are items that the run has not brought to an end.
+    `pending` are items that the run has not finished.
     """
 
     acknowledged: int = 0
@@ -80,7 +80,7 @@ class Difference:
 
     @property
     def agrees(self) -> bool:
-        """Whether ledger and database say the same."""
+        """Whether ledger and database hold the same records."""
         return not (self.missing.count or self.extra.count or self.wrong.count)
 
     def as_dict(self) -> dict[str, object]:
@@ -90,14 +90,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair did: records deleted, and the items of which some records could not be made again."""
+    """What a repair did: records deleted, and the items that could not be indexed again completely."""
 
     deleted: int = 0
     not_made: Finding = field(default_factory=Finding)
 
 
 class Comparison:
-    """Compares at once; memory stays flat, the ids go to a temporary file in the first run directory.
+    """Compares when it is made; memory is constant, ids go to a temporary file in the first run directory.
 
     Raises `UsageError` and `DatabaseUnavailableError` as the adapter does.
     """
@@ -143,7 +143,7 @@ class Comparison:
         schema = self._adapter.schema()
         if schema is None:
             return
-        # The newest first: it made most of them.
+        # The newest first: most records are made with it.
         newest = schema.chunker.key
         chunkers = [newest, *sorted(self._chunkers - {newest})]
         difference = self.difference

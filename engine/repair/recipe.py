@@ -1,4 +1,4 @@
-"""From what an index remembers back to the models and the chunker that it was made with.
+"""Finds the models and the chunker that an index was made with.
 
 Every function raises `UsageError` where they can't be had here; `url` names the index in the error.
 """
@@ -16,7 +16,7 @@ from engine.records import IndexSchema, ModelInfo
 def specs(schema: IndexSchema, url: str) -> tuple[TextSpec, ImageSpec | None]:
     """The models that the index was made with."""
     if schema.text_model is None:
-        raise UsageError(f"--adapter {url}: the index names no text model, so that no run made it")
+        raise UsageError(f"--adapter {url}: the index names no text model, so it was not made by engine.run")
     text = resolve_text(schema.text_model.name)
     _check_same(text, schema.text_model, url)
     image = None
@@ -30,13 +30,13 @@ def _check_same(spec: TextSpec | ImageSpec, made_with: ModelInfo, url: str) -> N
     if (spec.digest, spec.dimensions) != (made_with.digest, made_with.dimensions):
         raise UsageError(
             f"--adapter {url}: the index was made with {made_with.name} of digest {made_with.digest[:12]};"
-            f" under that name here is one of digest {spec.digest[:12]}: bring back the files of the first"
+            f" the files of that name here have digest {spec.digest[:12]}: restore the original files"
         )
 
 
 def chunker(schema: IndexSchema, spec: TextSpec, url: str) -> Chunker:
-    """The chunker, where this engine still cuts as it did."""
+    """The chunker, where this engine still cuts the same chunks."""
     try:
         return chunkers.remake(spec, schema.chunker)
     except UsageError as error:
-        raise UsageError(f"--adapter {url}: the index can't be cut again: {error}") from None
+        raise UsageError(f"--adapter {url}: its texts can't be cut into the same chunks: {error}") from None

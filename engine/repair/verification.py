@@ -16,7 +16,7 @@ from engine.runtime.supervisor import Supervisor
 def verify(folders: Sequence[Path], url: str) -> Difference:
     """Compare the ledgers below these run directories with the database.
 
-    Raises `UsageError` where there is no ledger, it is of another database, or a run is at work, and
+    Raises `UsageError` where there is no ledger, it is for another database, or a run is running, and
     `DatabaseUnavailableError` where the database doesn't answer.
     """
     with (
@@ -28,10 +28,10 @@ def verify(folders: Sequence[Path], url: str) -> Difference:
 
 
 def repair(folders: Sequence[Path], url: str) -> Repaired:
-    """Delete what is extra or wrong, and have the engine make again what is missing.
+    """Delete extra and wrong records, and index missing ones again.
 
     Raises as `verify` does; `RunStoppedError` where a signal stopped the engine and `EngineError` where it
-    failed: the same call then goes on from there.
+    failed: the same call then continues.
     """
     run_dirs = with_ledger(folders)
     with Books(run_dirs, url) as books, books.database(url) as adapter:
@@ -40,13 +40,13 @@ def repair(folders: Sequence[Path], url: str) -> Repaired:
             deleted = steps.clear(books, comparison, adapter)
             steps.mark(books, comparison, adapter)
         configs = list(steps.to_make(books))
-    # The engine takes the locks, and the database's place for a writer, for itself.
+    # The locks are released here: each run takes them, and the database may allow one writer only.
     for config in configs:
         code = Supervisor(config, repair=steps.listed(config.run_dir)).run()
         if code == EXIT_STOPPED:
             raise RunStoppedError(f"{config.run_dir}: the repair was stopped")
         if code == EXIT_ENGINE_FAILED:
-            raise EngineError(f"{config.run_dir}: the repair failed; the same command goes on")
+            raise EngineError(f"{config.run_dir}: the repair failed; run the same command again to continue")
     with Books(run_dirs, url) as books:
         done = Repaired(deleted, steps.not_made(books))
         steps.finish(books)

@@ -57,32 +57,32 @@ def _parser() -> argparse.ArgumentParser:
         usage="python -m engine.slurm submit INPUT... --adapter URL --concurrent K [options]"
         " [options of engine.run] [-- options of sbatch]",
         help="write the scripts and submit them",
-        description="Submit an array of tasks and the job that finishes what they did. Options that are not"
-        " listed here go to engine.run in each task; what stands after -- goes to sbatch.",
+        description="Submit an array of tasks, and a job that merges their results. Options that are not"
+        " listed here go to engine.run in each task; what follows -- goes to sbatch.",
     )
     add = one.add_argument
     add("--tasks", type=_count, metavar="N",
-        help="shares of the files, a task for each (default: 32 times --concurrent)")  # fmt: skip
-    add("--run-dir", metavar="DIR", help="that all nodes can write (default: as that of engine.run)")
+        help="number of tasks, each with a share of the files (default: 32 times --concurrent)")  # fmt: skip
+    add("--run-dir", metavar="DIR", help="a directory that all nodes can write (default: as for engine.run)")
     add("--concurrent", type=_count, metavar="K", help="most tasks at once")
     add("--gpus-per-task", type=_count, metavar="G", help="as --gres=gpu:G")
     add("--cpus-per-task", type=_count, metavar="C", help="cores of a task")
-    add("--mem", metavar="SIZE", help="of a task, as sbatch takes it; the engine plans with 90 %% of it")
-    add("--time", metavar="LIMIT", help="of a task, as sbatch takes it; what is not done then goes on later")
+    add("--mem", metavar="SIZE", help="memory of a task, as for sbatch; the engine uses at most 90 %% of it")
+    add("--time", metavar="LIMIT", help="time limit of a task, as for sbatch; a later start continues")
     add("--partition", metavar="NAME", help="of the cluster")
-    add("--prune", action="store_true", help="let the finishing job delete what left the corpus")
-    add("--wait", action="store_true", help="stay until the finishing job has ended, and exit as it does")
+    add("--prune", action="store_true", help="let the finishing job delete records of files that are gone")
+    add("--wait", action="store_true", help="wait for the finishing job, and end with its exit code")
     add("--dry-run", action="store_true", help="print the scripts, and submit nothing")
     for name, call, text in (
-        ("status", commands.status, "where each task stands"),
-        ("resume", commands.resume, "submit the tasks that are not done once more"),
-        ("cancel", commands.cancel, "take all tasks out of the queue"),
+        ("status", commands.status, "the state of each task"),
+        ("resume", commands.resume, "submit the tasks that are not done again"),
+        ("cancel", commands.cancel, "cancel all tasks"),
     ):
         one = commands_of.add_parser(name, help=text, allow_abbrev=False)
         one.set_defaults(call=call)
         one.add_argument("--run-dir", required=True, metavar="DIR", help="of the fleet")
         if name == "resume":
-            one.add_argument("--wait", action="store_true", help="stay until the finishing job has ended")
+            one.add_argument("--wait", action="store_true", help="wait for the finishing job")
         if name == "status":
             one.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -1,4 +1,4 @@
-"""What SLURM's queue and its records tell of a fleet's jobs."""
+"""The states of a fleet's jobs in SLURM's queue and records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from engine.errors import EXIT_STOPPED
 from engine.machine.batch_job import SlurmError, call
 
-#: What a job that was ended, and not by itself, means for who waits for it: the same command goes on.
+#: States of jobs that did not end by themselves: running the same command again continues.
 CUT_OFF = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED")
 
 

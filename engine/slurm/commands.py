@@ -135,9 +135,9 @@ def _stay(submitted: Fleet) -> None:
                 return
             heard = time.monotonic()
         except SlurmError as error:
-            # A controller may be started anew; the jobs go on meanwhile.
+            # The controller may be restarting; jobs continue meanwhile.
             if time.monotonic() - heard > AWAY_S:
-                raise UsageError(f"{error}; the jobs may still run, engine.slurm status will tell") from None
+                raise UsageError(f"{error}; the jobs may still run; see engine.slurm status") from None
         time.sleep(POLL_S)
 
 
@@ -159,7 +159,7 @@ def _refuse_while_queued(known: Fleet) -> None:
     if queue := client.queued(known.jobs):
         raise UsageError(
             f"--run-dir {known.run_dir}: {len(queue):,} of its tasks and jobs are in the queue, such as"
-            f" {next(iter(queue))}; wait for them, or take them out with engine.slurm cancel"
+            f" {next(iter(queue))}; wait for them, or cancel them with engine.slurm cancel"
         )
 
 
@@ -168,7 +168,8 @@ def status(args: argparse.Namespace, known: Fleet) -> int:
     try:
         queue, asked = client.queued(known.jobs), True
     except SlurmError as error:
-        print(f"engine.slurm: the queue is not known ({error}); told by the directories", file=sys.stderr)
+        why = f"SLURM's queue can't be read ({error})"
+        print(f"engine.slurm: {why}; the states are those of the run directories", file=sys.stderr)
         queue, asked = {}, False
     tasks = list(task_states(known, queue))
     finish = queue.get(known.finish or "", "not in the queue" if asked else "not known").lower()
@@ -184,7 +185,7 @@ def status(args: argparse.Namespace, known: Fleet) -> int:
         _row(tasks, "in all")
     print(f"finishing job {known.finish}: {finish}")
     if cut_off := [one.number for one in tasks if one.state in ("cut off", "error")]:
-        print(f"what became of task {cut_off[0]}: {known.log_of(cut_off[0])}")
+        print(f"the log of task {cut_off[0]}: {known.log_of(cut_off[0])}")
     return EXIT_DONE
 
 
@@ -205,5 +206,5 @@ def cancel(_: argparse.Namespace, known: Fleet) -> int:
     if queue:
         # The finishing job first: it would begin when the last task is gone.
         call("scancel", *known.jobs)
-    print(f"{len(queue):,} tasks and jobs were taken out of the queue; engine.slurm resume goes on")
+    print(f"{len(queue):,} tasks and jobs were cancelled; continue with engine.slurm resume")
     return EXIT_DONE

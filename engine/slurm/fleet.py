@@ -1,4 +1,4 @@
-"""What was submitted, as `DIR/slurm.json` tells it, and submitting it."""
+"""The record of what was submitted (`DIR/slurm.json`), and submitting it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RECORD, TASKS, FINISH = "slurm.json", "job.sbatch", "finish.sbatch"
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet as it was asked for: `arguments` are those of `engine.run`, `folder` is where it was asked.
+    """A fleet as requested: `arguments` are those of `engine.run`, `folder` is the working folder then.
 
-    `grace`: seconds that each task drains at most, where the user named none. `order`: the shard of each task
-    of the array. `job` is the id of the last
-    array (None: none was needed), `finish` that of its finishing job, `submitted` the time, since 1970.
+    `grace`: the longest drain of each task in seconds, where the user gave none. `order`: the shard of each
+    task of the array. `job` is the id of the last array (None: none was needed), `finish` that of its
+    finishing job, `submitted` the time in seconds since 1970.
     """
 
     run_dir: Path
@@ -89,7 +89,7 @@ class Fleet:
 
 
 def unwritable(run_dir: Path, error: OSError) -> UsageError:
-    """What is told of a run directory that can't be written."""
+    """The error for a run directory that can't be written."""
     return UsageError(f"--run-dir {run_dir}: {(error.strerror or str(error)).lower()}")
 
 
@@ -118,7 +118,7 @@ def check_same(known: Fleet, wanted: Fleet) -> None:
         if before != now:
             raise UsageError(
                 f"--run-dir {known.run_dir}: its fleet was submitted with {what} {before or 'none'}, not"
-                f" {now or 'none'}, and could not go on; name another --run-dir, or the same as before"
+                f" {now or 'none'}; use the same options as before, or name another --run-dir"
             )
 
 

@@ -76,8 +76,8 @@ def tasks_script(place: Place, tasks: int, arguments: Iterable[str], requested: 
 # SLURM begins the tasks of an array in the order of their numbers: {ORDER} has the shard
 # of each, the ones with the most bytes first.
 # By hand: {shlex.join(by_hand)}
-# The engine takes the shell's place, because a batch system's signals reach the script alone. It drains on
-# them, ends with exit code 75, is put back into the queue for that, and goes on from its ledger.
+# exec: the engine replaces the shell, because a batch system sends signals to the script only. On a signal
+# it drains, ends with exit code 75, is put back into the queue, and continues from its ledger.
 shard=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(place.run_dir / ORDER))})
 exec {_python(run)} --shard "$shard/{tasks}"
 """,
@@ -91,14 +91,14 @@ def finish_script(place: Place, adapter: str, prune: bool, requested: Requested)
         "--job-name=engine-finish",
         place.output("finish-%j.log"),
         f"--chdir={place.folder}",
-        # It ends with 75 where tasks are not done, which no waiting helps.
+        # It ends with 75 where tasks are not done; running it again would not change that.
         "--no-requeue",
         *requested.options(tasks=False),
     ]
     return _script(
         options,
         f"""\
-# Makes one index of what all tasks have written: merged, proven, published; and one summary.
+# Makes one index of what all tasks wrote (merge, verify, publish), and one summary.
 # By hand: {shlex.join(["sbatch", str(place.run_dir / "finish.sbatch")])}
 exec {_python(merge)}
 """,

@@ -204,7 +204,7 @@ class TestGenerations:
         with adapters_closed(url) as adapter:
             adapter.begin_generation(OTHER)
             write(adapter, make_records(2))
-            with pytest.raises(EngineError, match="nothing was put in its place"):
+            with pytest.raises(EngineError, match="nothing was published"):
                 adapter.publish(3)
         with adapters_closed(url) as adapter:
             assert adapter.identity() == before

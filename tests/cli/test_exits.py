@@ -28,7 +28,7 @@ from engine.runtime.limits.stop import RunStoppedError
 
 HANG_S = 120.0
 
-GOES_ON = "; the same command goes on from here"
+GOES_ON = "; run the same command again to continue"
 
 
 def ended(error: BaseException, resumes: bool = False) -> int:
@@ -80,7 +80,8 @@ def test_a_working_directory_that_is_gone_is_told_and_nothing_is_promised(
         assert capsys.readouterr().err == line
     assert ended(RunStoppedError("by a signal")) == EXIT_STOPPED
     assert capsys.readouterr().err == (
-        "engine.test: stopped: by a signal; the working directory is gone, and the same command needs one\n"
+        "engine.test: stopped: by a signal; the working directory is gone: run the same command"
+        " again from an existing one\n"
     )
 
 

@@ -235,7 +235,7 @@ def test_a_signal_drains_the_run_and_the_same_command_goes_on(tmp_path: Path, nu
         wait_for_records(corpus, 1)
         process.send_signal(number)
         assert process.wait(HANG_S) == 75
-        assert "the same command goes on" in process.stderr.read()
+        assert "run the same command again" in process.stderr.read()
     result = corpus.run()
     assert result.code == 0
     assert len(corpus.records()) == result.summary["totals"]["records"]

@@ -129,7 +129,7 @@ def test_a_task_that_must_stop_asks_to_be_run_again_and_goes_on(slurm: Cluster, 
     log = (tmp_path / "log").read_text()
     assert slurm.job(job, "JobState") == "COMPLETED", log
     assert slurm.job(job, "Restarts") == "1"
-    assert "longer than --grace 1 s; the same command goes on from here" in log
+    assert "longer than --grace 1 s; run the same command again to continue" in log
     assert f"job {job} is back in the queue" in log
     assert starts(corpus) == 2
     summary = json.loads((corpus.run_dir / "summary.json").read_text())

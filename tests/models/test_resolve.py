@@ -149,7 +149,7 @@ def test_of_several_forms_of_weights_one_is_fetched() -> None:
         ({"config.json": "{"}, "can't be read as JSON"),
         ({"modules.json": "[]"}, "lists no module"),
         ({"modules.json": '[{"name": "0"}]'}, "is not a list of modules"),
-        ({"modules.json": '[{"type": "own.Module", "path": ""}]'}, "brings code of its own"),
+        ({"modules.json": '[{"type": "own.Module", "path": ""}]'}, "needs code of its own"),
         (
             {"modules.json": '[{"type": "sentence_transformers.models.BoW", "path": ""}]'},
             "don't say how many dimensions",

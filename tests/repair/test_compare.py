@@ -285,7 +285,7 @@ def test_a_directory_of_shards_stands_for_its_shards(tmp_path: Path) -> None:
 
 def test_a_ledger_that_no_run_has_begun_is_refused(tmp_path: Path) -> None:
     Ledger(tmp_path).close()
-    with pytest.raises(UsageError, match="no run has filled it yet"):
+    with pytest.raises(UsageError, match="no run used it yet"):
         Books([tmp_path], URL)
-    with pytest.raises(UsageError, match="no run has filled it yet"):  # and the lock was given back
+    with pytest.raises(UsageError, match="no run used it yet"):  # and the lock was given back
         Books([tmp_path], URL)

@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_leaves_a_merge_to_be_run_again(
 
     monkeypatch.setattr("engine.fleet.finish.merge", fails)
     assert command.main(["--run-dir", str(tmp_path), "--adapter", URL]) == 75
-    assert capsys.readouterr().err.endswith(f"{error}; the same command goes on from here\n")
+    assert capsys.readouterr().err.endswith(f"{error}; run the same command again to continue\n")
 
 
 def test_a_database_that_is_away_is_waited_for(
@@ -161,7 +161,7 @@ def test_a_database_that_is_away_is_waited_for(
     away.extend([DatabaseUnavailableError("connection refused")] * 10**6)
     assert command.main([*start, "--database-deadline", "0.05"]) == 75
     assert capsys.readouterr().err.endswith(
-        "engine.merge: connection refused; the same command goes on from here\n"
+        "engine.merge: connection refused; run the same command again to continue\n"
     )
 
 

@@ -411,7 +411,7 @@ def test_status_is_one_table_and_works_without_slurm(
     (tmp_path / "bin" / "squeue").unlink()
     assert main(["status", *where, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "the queue is not known (squeue: not found" in err
+    assert "SLURM's queue can't be read (squeue: not found" in err
     told: dict[str, Any] = json.loads(out)
     assert [task["state"] for task in told["tasks"]] == ["complete", "not begun", "not begun"]
     assert told["finishing_job"] == "not known"
@@ -424,7 +424,7 @@ def test_cancel_takes_out_the_finishing_job_before_the_tasks(
     assert submitted.jobs == ["41", "41"]
     assert main(["cancel", "--run-dir", str(submitted.run_dir)]) == 0
     assert calls.read_text().endswith("scancel 41 41\n")
-    assert "1 tasks and jobs were taken out" in capsys.readouterr().out
+    assert "1 tasks and jobs were cancelled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class OpenVinoBackend(OnnxBackend):
 
     def load_text(self, spec: TextSpec, device: str, dtype: str) -> TextEmbedder:
         model = super().load_text(spec, device, dtype)
-        # It takes memory for each length that it meets, which shall be seen before a plan is made.
+        # It takes memory for each new length; these inputs show how much before memory is planned.
         longest = spec.max_tokens or WARM_LENGTHS
         lengths = np.linspace(1, longest, min(longest, WARM_LENGTHS), dtype=int)
         model.embed_ids([np.ones(length, dtype=np.int32) for length in lengths])
@@ -67,7 +67,7 @@ class OpenVinoBackend(OnnxBackend):
 
 
 class OpenVinoSession(Session):
-    """A thread of ours and a stream of one thread for each core."""
+    """One Python thread and one single-threaded stream for each core."""
 
     backend = "openvino"
 
@@ -85,7 +85,7 @@ class OpenVinoSession(Session):
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
             "NUM_STREAMS": cores(),
             "INFERENCE_NUM_THREADS": cores(),
-            # Parsers want the cores too, and this process may not have all of them.
+            # Parsers need the cores too, and this process may not use all of them.
             "ENABLE_CPU_PINNING": False,
             "ENABLE_HYPER_THREADING": True,
             "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
@@ -95,7 +95,7 @@ class OpenVinoSession(Session):
             try:
                 self._compiled: Any = core.compile_model(str(model), "CPU", settings | PLAIN_ATTENTION)
             except RuntimeError:
-                # A setting that isn't documented; without it the same is computed, more slowly.
+                # An undocumented setting; without it results are the same, but slower.
                 self._compiled = core.compile_model(str(model), "CPU", settings)
         except RuntimeError as error:
             raise UsageError(f"OpenVINO can't run {model}: {one_line(error)}") from error

@@ -115,8 +115,8 @@ def _parsed(name: str, rate_word: str) -> tuple[int, float | None]:
     rate = float(match[2]) if match and match[2] else None
     if not 1 <= dimensions <= MAX_DIMENSIONS or rate == 0:
         raise UsageError(
-            f"{name!r} is no stand-in: stand-in:DIM or stand-in:DIM@{rate_word} is, with 1 <= DIM <= "
-            f"{MAX_DIMENSIONS} and a rate above 0"
+            f"{name!r}: give stand-in:DIM or stand-in:DIM@{rate_word}, with 1 <= DIM <= {MAX_DIMENSIONS} and"
+            " a rate above 0"
         )
     return dimensions, rate
 

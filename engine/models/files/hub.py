@@ -19,7 +19,7 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class HubError(Exception):
-    """The hub can't give the model; the text says why, in a few words."""
+    """The hub does not provide the model; the text says why."""
 
 
 def is_repo(name: str) -> bool:
@@ -68,7 +68,7 @@ def download(repo: str, choose: Callable[[Sequence[str]], Sequence[str]]) -> Pat
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise HubError("HF_HUB_OFFLINE is set")
-    # Imported only here: what lies on the disk is found without it.
+    # Imported only here: models on disk are found without it.
     import huggingface_hub
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,

@@ -1,4 +1,4 @@
-"""What open_clip's files say of an image model, read without importing open_clip (which imports torch)."""
+"""Reads the files of an image model without importing open_clip (which imports torch)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.models.spec import ImageSpec
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-#: How a picture is prepared where nothing else is said (open_clip's `PreprocessCfg`).
+#: Default preparation of a picture (open_clip's `PreprocessCfg`).
 DEFAULT_PREPROCESS: dict[str, Any] = {
     "mean": OPENAI_MEAN,
     "std": OPENAI_STD,
@@ -39,7 +39,7 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
 )  # fmt: skip
 
-#: Entries of open_clip's table that need no look-up, because a start without a hub should be quick.
+#: Entries of open_clip's table that are known here, because a look-up imports torch in a child process.
 KNOWN_TAGS: dict[tuple[str, str], dict[str, Any]] = {
     ("ViT-B-32", "laion2b_s34b_b79k"): {
         "hf_hub": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/",
@@ -49,7 +49,7 @@ KNOWN_TAGS: dict[tuple[str, str], dict[str, Any]] = {
 
 CONFIG = "open_clip_config.json"
 
-#: The file in which `engine.models fetch` says of a folder under what name it was found.
+#: The file in which `engine.models fetch` stores the name of the model in a folder.
 MANIFEST = "manifest.json"
 
 #: Seconds for a child process that imports open_clip and looks one name up.
@@ -94,7 +94,7 @@ def read_spec(folder: Path, name: str) -> ImageSpec:
     config = read_json(folder / CONFIG)
     weights = weights_in(folder)
     if not config:
-        raise UsageError(f"{folder} is no image model: it has no {CONFIG}")
+        raise UsageError(f"{folder} is not an image model: it has no {CONFIG}")
     if weights is None:
         raise UsageError(f"{folder} has no weights: {WEIGHTS[0]} or {WEIGHTS[2]} is expected")
     if not isinstance(config.get("model_cfg"), dict):
@@ -169,7 +169,7 @@ def architecture_config(architecture: str) -> dict[str, Any]:
         raise UsageError("image models need open_clip: pip install open-clip-torch")
     config = read_json(Path(found.submodule_search_locations[0]) / "model_configs" / f"{architecture}.json")
     if not config:
-        raise UsageError(f"open_clip has no architecture {architecture!r}: ViT-B-32 is one that it has")
+        raise UsageError(f"open_clip has no architecture {architecture!r}; one that it has is ViT-B-32")
     return config
 
 
@@ -200,7 +200,9 @@ def pretrained(architecture: str, tag: str) -> dict[str, Any]:
                 command, capture_output=True, text=True, timeout=LOOKUP_TIMEOUT_S, check=True
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise UsageError(f"open_clip can't be asked for {architecture}/{tag}: {error}") from error
+            raise UsageError(
+                f"open_clip's settings of {architecture}/{tag} can't be read: {error}"
+            ) from error
         answer = child.stdout
         remember(name, answer)
     entry, tags = json.loads(answer)

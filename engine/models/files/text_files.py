@@ -69,7 +69,7 @@ def read_modules(folder: Path) -> list[Module]:
     if not listed.is_file():
         config = read_json(folder / "config.json")
         if not config:
-            raise UsageError(f"{folder} is no text model: it has neither modules.json nor config.json")
+            raise UsageError(f"{folder} is not a text model: it has neither modules.json nor config.json")
         causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM")
         mode = "lasttoken" if causal and config.get("is_causal", True) else "mean"
         return [Module("Transformer", folder, {}), Module("Pooling", folder, {"pooling_mode": mode})]

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of its model, read from its files without loading it."""
+"""Reads the specification of a sentence-transformers model from its folder, without loading it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_spec(folder: Path, name: str, trust_remote_code: bool = False) -> TextS
     settings = {} if plain else read_json(folder / "config_sentence_transformers.json")
     if not trust_remote_code and (own := [m.kind for m in modules if "." in m.kind]):
         raise UsageError(
-            f"model {name} brings code of its own ({own[0]}), which runs only with trust_remote_code"
+            f"model {name} needs code of its own ({own[0]}), which runs only with --trust-remote-code"
         )
     dimensions, normalized = shape(modules, name)
     if truncate := settings.get("truncate_dim"):

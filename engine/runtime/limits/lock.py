@@ -18,7 +18,7 @@ from engine.errors import UsageError
 #: Seconds after which a lock held on another host, its heartbeat silent, counts as left behind.
 FOREIGN_LOCK_EXPIRY_S = 120.0
 
-#: Seconds without a sign of life that are seen with one's own eyes before another host's lock is taken over:
+#: Seconds without a heartbeat that this process must observe before it takes over another host's lock:
 #: an old time of the file alone may be a matter of two clocks. A living holder gives one a second.
 CONFIRM_S = 10.0
 
@@ -123,8 +123,8 @@ class RunLock:
                 age = time.time() - stamp / 1e9
                 first, ends = stamp, now + max(CONFIRM_S, FOREIGN_LOCK_EXPIRY_S - max(0.0, age))
                 say(
-                    f"the lock of process {owner.get('pid')} on {owner['host']} is watched: it counts as left"
-                    f" behind after {ends - now:.0f} s without a sign of life"
+                    f"waiting for the lock of process {owner.get('pid')} on {owner['host']}: it counts as"
+                    f" abandoned after {ends - now:.0f} s without a heartbeat"
                 )
             if stamp != first:
                 raise self._held(owner)
@@ -172,7 +172,7 @@ class RunLock:
                     if time.monotonic() > deadline:
                         self._file.close()
                         raise UsageError(
-                            f"--run-dir {run_dir}: processes of a killed run still live after"
+                            f"--run-dir {run_dir}: processes of a killed run are still alive after"
                             f" {CHILDREN_DEADLINE_S:.0f} s; end them, then run the same command again"
                         ) from None
                     time.sleep(0.1)

@@ -35,14 +35,14 @@ log = logging.getLogger("engine")
 
 
 class RunStoppedError(EngineError):
-    """The run ends early in a state from which the same command goes on (exit code 75)."""
+    """The run ends early and can be continued with the same command (exit code 75)."""
 
 
 def what_goes_on() -> str:
     """What a user may count on after an early end."""
     if working_directory_is_gone():
-        return "the working directory is gone, and the same command needs one"
-    return "the same command goes on from here"
+        return "the working directory is gone: run the same command again from an existing one"
+    return "run the same command again to continue"
 
 
 def working_directory_is_gone() -> bool:

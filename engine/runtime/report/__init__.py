@@ -1,1 +1,1 @@
-"""What a run tells: progress, status, summary, efficiency."""
+"""Reports of a run: progress, status, summary, efficiency."""

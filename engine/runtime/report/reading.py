@@ -15,9 +15,9 @@ WRITE_VERSION, WAL = 18, 2
 def read_only(path: Path) -> sqlite3.Connection:
     """The ledger, for reading alone; no file is made beside it. Raises `sqlite3.DatabaseError`.
 
-    One that is at rest has no write-ahead log, and SQLite would make one for a reader: it is opened as a file
-    that nobody writes. A reader of a log holds no writer up. A ledger that an older engine made reads as one
-    of today's.
+    A ledger without a running writer has no write-ahead log, and SQLite would make one for a reader: it is
+    opened as an immutable file. A reader of a write-ahead log doesn't block the writer. A ledger of an older
+    engine is read as one of today's.
     """
     resting = uses_log(path) and not path.with_name(path.name + "-wal").exists()
     options = "mode=ro&immutable=1" if resting else "mode=ro"

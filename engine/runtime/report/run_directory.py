@@ -1,4 +1,4 @@
-"""The run directory: made, locked, and what is written there for others to read."""
+"""The run directory: made and locked, with its log, lists and traces."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def claim(
 
 
 class _LogFile(logging.FileHandler):
-    """A log that is less important than the run: what can't be written is left out without a word.
+    """The log is less important than the run: lines that can't be written are dropped.
 
-    A disk that is full is told of by those whose writing matters.
+    A full disk is reported where the ledger and the summary are written.
     """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
@@ -78,7 +78,7 @@ def log_to(run_dir: Path, level: str) -> Callable[[], None]:
 
 @contextmanager
 def open_skipped(run_dir: Path) -> Iterator[TextIO]:
-    """`skipped.jsonl`, begun anew. What is left to write when it is closed was told of by who flushed it."""
+    """`skipped.jsonl`, emptied. Errors at its end are ignored: flushing it raised them before."""
     file = open(run_dir / "skipped.jsonl", "w", encoding="utf-8")  # noqa: SIM115 - closed below
     try:
         yield file
@@ -132,7 +132,7 @@ def read_command(run_dir: Path) -> str | None:
 
 
 def remove_status(run_dir: Path) -> None:
-    """The run is over: `status.json` tells of running ones alone."""
+    """Delete `status.json` at the end of a run; it exists only while one runs."""
     (run_dir / "status.json").unlink(missing_ok=True)
 
 

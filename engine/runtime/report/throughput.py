@@ -1,4 +1,4 @@
-"""Watches a run for its speed: when the work began and ended, on what, and who spent how long on it."""
+"""Measures a run's speed: when embedding began and ended, on which devices, and how fast these are alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 class Speed:
-    """Notes what the inference process says of its models, and the window of the work."""
+    """Keeps what inference processes report, and the window from the first batch to the last write."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -34,7 +34,7 @@ class Speed:
         self._spent = 0.0
         #: Seconds of the window in which a model was timed, and when that ended last.
         self._calibrated_s = self._calibrated_at = 0.0
-        #: The lanes whose model is being timed, beside which nothing new shall be begun there.
+        #: The lanes whose model is being timed; nothing new may start there meanwhile.
         self.calibrating: set[str] = set()
 
     def wrote(self) -> None:
@@ -46,8 +46,8 @@ class Speed:
         self._devices[lane, kind] = device
 
     def calibrated(self, lane: str, kind: Kind, rate: float | None, seconds: float) -> None:
-        """A lane's model alone makes so many tokens or pictures a second (None: not known); it took so long
-        to find out."""
+        """A lane's model alone embeds `rate` tokens or pictures a second (None: not known); timing it took
+        `seconds`."""
         self.calibrating.discard(lane)
         if rate is not None:
             self._rates[lane, kind] = rate
@@ -65,7 +65,7 @@ class Speed:
         return True
 
     def forget(self, lane: str) -> None:
-        """This inference process is gone; what it said of its models is no longer so."""
+        """Drop what this inference process reported: it has ended."""
         self.calibrating.discard(lane)
         self._devices = {key: device for key, device in self._devices.items() if key[0] != lane}
         self._rates = {key: rate for key, rate in self._rates.items() if key[0] != lane}

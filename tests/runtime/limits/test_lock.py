@@ -120,7 +120,7 @@ def test_children_that_never_go_end_the_waiting_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(module, "CHILDREN_DEADLINE_S", 0.0)
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    told = r"processes of a killed run still live .*; end them, then run"
+    told = r"processes of a killed run are still alive .*; end them, then run"
     with process(CHILD, tmp_path), pytest.raises(UsageError, match=told):
         RunLock(tmp_path)
     RunLock(tmp_path).release()  # the refused one holds nothing
@@ -180,7 +180,7 @@ def test_the_lock_of_a_lost_host_is_taken_over_when_it_was_silent_long_enough(
     assert sum(looks) == pytest.approx(waited_s, abs=2 * module.LOOK_S)
     assert json.loads((tmp_path / "lock").read_text())["host"] == socket.gethostname()
     (line,) = told
-    assert line.startswith("the lock of process 4242 on node-7 is watched")
+    assert line.startswith("waiting for the lock of process 4242 on node-7")
     lock.release()
 
 

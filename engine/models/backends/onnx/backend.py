@@ -18,8 +18,8 @@ from engine.models.backends.onnx.cache import exported, is_exported
 from engine.models.backends.onnx.session import OnnxSession, Session
 from engine.models.spec import ImageSpec, TextSpec
 
-#: The largest input that is run: the graph holds attention weights for each pair of tokens and each head,
-#: which at this length is some 100 MiB a thread, and grows with the square.
+#: The largest input in tokens: the graph holds attention weights for each pair of tokens and each head, about
+#: 100 MiB a thread at this length, growing with its square.
 MOST_TOKENS = 1_024
 
 
@@ -36,7 +36,7 @@ class OnnxBackend(Backend):
     cost = Cost(memory=90 << 20, start_s=1.2, exports=True)
 
     def session(self, dtype: str) -> Callable[[Path], Session]:
-        """What makes a session of a graph's path."""
+        """The session class for a graph."""
         return OnnxSession
 
     def ready(self, spec: Spec) -> bool:

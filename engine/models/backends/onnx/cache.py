@@ -1,4 +1,4 @@
-"""Exported models in the user's cache: made once by a process of their own, checked, then found again."""
+"""Exported models in the user's cache: each is made once by a separate process, and checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "export.json"
 
-#: Changed with the form of what is exported.
+#: The version of the exported form.
 FORM = "5"
 
 #: Packages whose version may change what is exported, or whether it can be.
@@ -33,7 +33,7 @@ PACKAGES = {
     "image": ("onnx", "onnxruntime", "torch", "open-clip-torch"),
 }
 
-#: Exports that failed in this process in a way that may not last, by their folder: not tried again at once.
+#: Exports by folder that failed in this process for a reason that may pass; this process does not retry.
 _failed: dict[Path, str] = {}
 
 #: Bytes that an export of a small model takes at most, most of them torch's (measured: 1.3 GiB).
@@ -41,7 +41,7 @@ EXPORT_BYTES = 1536 * 2**20
 
 
 def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: Say | None = None) -> Path:
-    """The folder of the model's ONNX form, made now where it isn't there or is damaged.
+    """The folder of the model's ONNX export, made now where it is missing or damaged.
 
     Raises `CannotRunError` where the model can't be exported or its vectors would be others; that is
     remembered too, until a package changes. `say` gets a line before an export begins. `UsageError` where
@@ -67,7 +67,7 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
                 # Another process may have made it in the meantime.
                 report = _read(folder) or _make(spec, versions, folder)
         except OSError as error:
-            raise CannotRunError(f"no ONNX form could be kept in {folder.parent}: {error}") from error
+            raise CannotRunError(f"the ONNX export can't be written to {folder.parent}: {error}") from error
     if "why" in report:
         raise CannotRunError(str(report["why"]))
     return folder
@@ -96,7 +96,7 @@ def _versions(spec: TextSpec | ImageSpec) -> dict[str, str]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """The report of a whole, undamaged export, or of one that failed for good; None for anything else."""
+    """The report of a complete export, or of one that failed permanently; None for anything else."""
     try:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         digests = {name: file_digest(folder / name) for name in report["files"]}
@@ -113,7 +113,7 @@ def _make(spec: TextSpec | ImageSpec, versions: dict[str, str], folder: Path) ->
         try:
             found = _export(spec, made)
         except HelperError as error:
-            # Killed, or out of memory or disk: another process may have more luck.
+            # Killed, or out of memory or disk: another process may succeed.
             _failed[folder] = f"its export {error}"
             raise CannotRunError(_failed[folder]) from error
         files = [] if "why" in found else [MODEL_FILE, WEIGHTS_FILE]

@@ -1,6 +1,6 @@
 """`python -m engine.models.backends.onnx.export FOLDER` exports the model that standard input specifies.
 
-A process of its own, since torch and the tracer take more than 1 GB; `cache` beside it runs it.
+It is a separate process, because torch and the tracer take more than 1 GB; `cache` starts it.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from engine.records import Pixels, Vector
 #: The version of ONNX's operators that is written.
 OPSET = 17
 
-#: Tokens of the input that is traced, and of those that must give the same vectors; the largest is added.
+#: Tokens of the traced input, and of the inputs that are compared with torch; the largest input is added.
 TRACED_TOKENS = 23
 PROBE_TOKENS = (1, 2, 3, 17, 64, 255)
 
-#: Most that the length of a vector may differ, relative to torch's: a cosine alone doesn't see it.
+#: Largest difference of a vector's length from torch's, relative to it; a cosine doesn't show it.
 LENGTH_TOLERANCE = 1e-3
 
-#: Least mean cosine of 8-bit integers to torch's float32 (measured with MiniLM: 0.98).
+#: Lowest accepted mean cosine of int8 vectors to torch's float32 (measured with MiniLM: 0.98).
 USABLE_IN_INT8 = 0.9
 
-#: Bytes from which a tensor goes into the file of weights.
+#: Size in bytes from which a tensor is stored in the weights file.
 WEIGHT_BYTES = 1_024
 
 
 class _Text(torch.nn.Module):
-    """The whole sentence-transformers model as a function of ids, int64 [n, tokens], and of how many of them
-    are each input's, int64 [n]; those that follow are of no account."""
+    """The whole sentence-transformers model as a function of ids, int64 [n, tokens], and the number of tokens
+    of each input, int64 [n]; ids behind that number are ignored."""
 
     def __init__(self, loaded: TextModel) -> None:
         super().__init__()
@@ -87,9 +87,9 @@ class _Image(torch.nn.Module):
 
 
 def export_text(spec: TextSpec, folder: Path) -> dict[str, object]:
-    """Write graph and weights into the folder; returns how near their vectors are to torch's.
+    """Write graph and weights into the folder; returns how close their vectors are to torch's.
 
-    Raises `UsageError` for a model that can't be loaded or whose vectors would be others.
+    Raises `UsageError` for a model that can't be loaded or whose export gives other vectors.
     """
     loaded = load_text_model(spec, "cpu", "float32")
     if loaded.effective_mode != "ids":
@@ -98,7 +98,7 @@ def export_text(spec: TextSpec, folder: Path) -> dict[str, object]:
     words = loaded.module.tokenizer.vocab_size
     lengths = [n for n in (*PROBE_TOKENS, spec.max_tokens) if n and n <= (spec.max_tokens or n)]
     ids = [chance.integers(0, words, n).astype(np.int32) for n in lengths]
-    # The last is cut at the largest input; a library that would read more than the model can fails itself.
+    # The last text is longer than the largest input, where the library truncates at the model's limit.
     cut = loaded.module.max_seq_length == spec.max_tokens
     texts = [*PROBES, *([" ".join(PROBES) * spec.max_tokens] if cut and spec.max_tokens else [])]
 
@@ -115,16 +115,16 @@ def export_text(spec: TextSpec, folder: Path) -> dict[str, object]:
     write(_Text(loaded), example, {"input_ids": {0: "n", 1: "tokens"}, "lengths": {0: "n"}}, folder)
     if spec.int8:
         quantise(folder)
-    # In whole batches, so that padding is seen to change nothing.
+    # In whole batches, to check that padding changes nothing.
     return compared(vectors(OnnxText(spec, folder, workers=0)), expected, spec.int8)
 
 
 def export_image(spec: ImageSpec, folder: Path) -> dict[str, object]:
-    """As `export_text`, for the tower of an image model that takes pictures."""
+    """As `export_text`, for the picture tower of an image model."""
     loaded = load_image_model(spec, "cpu", "float32")
     pixels = pictures(spec)
     expected = loaded.embed_pixels(pixels)
-    # One picture a call, for which a library plans ahead; batches gained nothing beside parsers that decode.
+    # One picture a call: a fixed shape is planned once, and batches were no faster while parsers decode.
     write(_Image(loaded), (torch.from_numpy(pixels[:1]),), {"pixels": {}}, folder)
     return compared(OnnxImage(spec, folder).embed_pixels(pixels), expected)
 
@@ -145,14 +145,14 @@ def write(
     axes: dict[str, dict[int, str]],
     folder: Path,
 ) -> None:
-    """Trace the module with one example and write what it does, its weights in a file beside the graph.
+    """Trace the module with one example and write its graph, with the weights in a separate file.
 
-    `axes` names its inputs in their order, and of each the axes that may be of any length.
+    `axes` names its inputs in order, and for each the axes of variable length.
     """
     scratch = folder / "scratch"
     scratch.mkdir()
-    # Through files, because a model above 2 GiB is no single message. Quiet, since the tracer warns of each
-    # shape that a model's code looks at; what matters shows in the vectors.
+    # Through files, because a protobuf message can't exceed 2 GiB. Quiet, because the tracer warns of each
+    # shape that the model's code reads; errors that matter show in the compared vectors.
     with quiet(), torch.inference_mode(), _without_fused_attention():
         torch.onnx.export(
             module.eval(),
@@ -169,7 +169,7 @@ def write(
 
 @contextmanager
 def _without_fused_attention() -> Iterator[None]:
-    """Within it torch's attention modules (those of open_clip) run as operators that ONNX has too."""
+    """Makes torch's attention modules (open_clip uses them) run as operators that ONNX has."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -179,10 +179,10 @@ def _without_fused_attention() -> Iterator[None]:
 
 
 def _save(written: Path, folder: Path) -> None:
-    """Move a graph into the folder, its weights apart, and delete the folder where it was written."""
+    """Move a graph into the folder, with its weights in a separate file, and delete the scratch folder."""
     graph = onnx.load(written)
     for name in (MODEL_FILE, WEIGHTS_FILE):
-        # What lies there would be appended to.
+        # onnx would append to an existing file.
         (folder / name).unlink(missing_ok=True)
     onnx.save_model(
         graph,
@@ -193,15 +193,15 @@ def _save(written: Path, folder: Path) -> None:
         size_threshold=WEIGHT_BYTES,
     )
     shutil.rmtree(written.parent)
-    # A graph without weights of that size has no such file.
+    # Not written for a graph without tensors of that size.
     (folder / WEIGHTS_FILE).touch()
 
 
 def quantise(folder: Path) -> None:
-    """Make the matrices of a graph 8-bit integers, with a scale for each column.
+    """Quantise the matrices of a graph to 8-bit integers, with a scale for each column.
 
-    Of 7 bits, as processors without VNNI need it, on all of them: so the vectors of an index don't depend on
-    which of its machines made them.
+    7 of the 8 bits are used, as processors without VNNI need it, on every machine: so vectors don't depend on
+    the machine that made them.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -219,27 +219,27 @@ def quantise(folder: Path) -> None:
 
 
 def compared(mine: Vector, expected: Vector, int8: bool = False) -> dict[str, object]:
-    """The figures that the report holds. Raises `UsageError` where the vectors are not torch's."""
+    """The figures for the report. Raises `UsageError` where the vectors differ from torch's."""
     each = cosines(mine, expected)
     cosine, mean = float(each.min()), float(each.mean())
     if int8:
         if not mean >= USABLE_IN_INT8:
-            raise UsageError(f"its int8 form gives other vectors: mean cosine {mean:.3f}")
+            raise UsageError(f"its int8 export gives other vectors: mean cosine {mean:.3f}")
         return {"probes": len(expected), "least_cosine": cosine, "mean_cosine": mean}
     lengths = np.linalg.norm(expected, axis=1)
     apart = float(np.max(np.abs(np.linalg.norm(mine, axis=1) - lengths) / np.maximum(lengths, 1e-12)))
-    # So written that vectors that are not finite fail too.
+    # Written so that NaN fails too.
     if not (cosine >= FAITHFUL and apart <= LENGTH_TOLERANCE):
         raise UsageError(
-            f"its ONNX form gives other vectors: least cosine {cosine:.6f}, lengths {apart:.1e} apart"
+            f"its ONNX export gives other vectors: lowest cosine {cosine:.6f}, lengths differ by {apart:.1e}"
         )
     return {"probes": len(expected), "least_cosine": cosine, "lengths_apart": apart}
 
 
 def answer(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
-    """What is reported of the export: figures, or `why` the model can't be exported.
+    """The report of the export: figures, or `why` the model can't be exported.
 
-    Raises what may be another time: that there is no memory, or that a file can't be read or written.
+    Raises errors that may be temporary: no memory, or a file that can't be read or written.
     """
     started = time.monotonic()
     try:
@@ -249,7 +249,7 @@ def answer(spec: TextSpec | ImageSpec, folder: Path) -> dict[str, Any]:
         if isinstance(cause, OSError) or is_out_of_memory(cause):
             raise
         known = isinstance(error, UsageError)
-        return {"why": str(error) if known else f"it can't be exported ({one_line(error)[:200]})"}
+        return {"why": str(error) if known else f"its export failed ({one_line(error)[:200]})"}
     return {**found, "seconds": round(time.monotonic() - started, 1)}
 
 

@@ -25,10 +25,10 @@ LOG_FATAL = 4
 #: What errors about memory say (in lower case): from ONNX Runtime's allocator, and from that of C++.
 NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "std::length_error")
 
-#: Inputs for each core that are embedded as one window: so many that the cores come to its end together.
+#: Inputs per core in one window: enough that all cores finish at about the same time.
 INPUTS_OF_A_CORE = 64
 
-#: What one call is given, an array for each of the graph's inputs, the batch along their first axis.
+#: The arguments of one call: an array for each of the graph's inputs, with the batch as first axis.
 Feed: TypeAlias = tuple[npt.NDArray[Any], ...]
 
 
@@ -45,7 +45,7 @@ class Session(ABC):
     backend: str
     dtype = "float32"
 
-    #: Bytes that inputs of ever new lengths come to take.
+    #: Bytes that inputs of many different lengths take in the end.
     growth = 0
 
     #: Padded tokens of a batch, and what its padded length is a multiple of.
@@ -80,7 +80,7 @@ class Session(ABC):
         vectors = np.full(shape, np.nan, dtype=np.float32)
         planned = list(batches)
         failed: list[int] = []
-        # The longest first: memory that doesn't suffice shows at once, and the cores finish together.
+        # The longest first: missing memory shows at once, and the cores finish together.
         done = self._pool.map(lambda batch: self._attempt(feed, batch), planned)
         for batch, found in zip(planned, done, strict=True):
             if found is None:
@@ -103,7 +103,7 @@ class Session(ABC):
         return vectors
 
     def _attempt(self, feed: Callable[[list[int]], Feed], batch: list[int]) -> Vector | None:
-        """The vectors of a batch, float32 [n, dimensions], or None where the memory doesn't suffice."""
+        """The vectors of a batch, float32 [n, dimensions], or None where memory is too small."""
         try:
             return self._vectors(feed(batch))
         except Exception as error:
@@ -125,7 +125,7 @@ class OnnxSession(Session):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_FATAL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # Its plans are made for one shape, and here each call has another.
+        # Memory plans are for one shape, and here each call has another.
         options.enable_mem_pattern = False
         self._session: Any = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]
@@ -138,5 +138,5 @@ class OnnxSession(Session):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether less work at once might have gone through."""
+    """Whether a smaller batch might have worked."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY)

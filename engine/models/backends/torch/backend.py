@@ -29,7 +29,7 @@ class TorchBackend(Backend):
     cost = Cost(memory=850 << 20, start_s=10)
 
     def auto_dtypes(self, device: str) -> tuple[str, ...]:
-        """On a GPU the driver has to be asked, on a CPU its instructions tell."""
+        """On a GPU `auto`, which asks the driver; on a CPU bfloat16 too, where it has instructions for it."""
         if kind_of(device) == "cuda":
             return ("auto",)
         fast = device == "cpu" and computes_in_bfloat16()

@@ -16,7 +16,7 @@ def choose_device(name: str) -> torch.device:
     if torch.backends.mps.is_available():
         available.append("mps")
     if name not in available:
-        raise UsageError(f"--device {name} is not here: this machine has {', '.join(available)}")
+        raise UsageError(f"--device {name} is not available: this machine has {', '.join(available)}")
     return torch.device(name)
 
 
@@ -44,5 +44,5 @@ def device_name(device: torch.device) -> str:
 
 
 def faithful(dtype: torch.dtype) -> float:
-    """The least cosine between vectors of one model in these numbers, however it is run."""
+    """The lowest accepted cosine to the reference for a model in this number format."""
     return FAITHFUL if dtype == torch.float32 else FAITHFUL_IN_REDUCED_PRECISION

@@ -27,7 +27,7 @@ WINDOW = {"cuda": 1_024}
 #: open_clip's names of the number formats.
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
-#: How far a mean or deviation may lie from open_clip's own: what is lost by writing it as JSON.
+#: Largest difference of a mean or deviation from open_clip's: the rounding of JSON.
 TOLERANCE = 1e-6
 
 
@@ -63,7 +63,7 @@ class ImageModel(ImageEmbedder, CaptionEmbedder):
 
     @property
     def module(self) -> Any:
-        """The open_clip model itself, for what makes something else of it."""
+        """The open_clip model itself, for the ONNX export."""
         return self._model
 
     @torch.inference_mode()

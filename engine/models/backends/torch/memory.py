@@ -1,6 +1,6 @@
-"""Runs a model over as many inputs at once as its device has memory for. Imports torch.
+"""Runs a model in batches that fit in the memory of its device. Imports torch.
 
-A device may also be lost: after some errors nothing works on it until the process is a new one.
+Some errors make a device unusable for the process; only a new process can use it again.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from engine.models.batching import TooLargeError, batches
 from engine.models.quiet import one_line
 from engine.records import Vector
 
-#: What errors about memory say (in lower case) that have no type of their own: from CUDA beside torch's
+#: Words (in lower case) of errors about memory that have no type of their own: from CUDA outside of torch's
 #: allocator, from CUDA's libraries, from torch on a CPU, from Apple's GPU.
 NO_MEMORY = ("out of memory", "status_alloc_failed", "defaultcpuallocator", "invalid buffer size")
 
-#: What errors say (in lower case) after which a process can do nothing more with its device.
+#: Words (in lower case) of errors after which a process can't use its device any more.
 LOST = (
     *("cuda error", "cuda driver error", "cudaerror", "device-side assert", "cudnn error"),
     *("cudacachingallocator", "hip error", "command buffer"),
 )
 
-#: What an error says that any process would meet: this torch has no code for such a device.
+#: Words of an error that every process would get: this torch has no code for such a device.
 MISFIT = ("no kernel image is available",)
 
 
 _Result = TypeVar("_Result")
 
-#: What embeds the inputs at the indices that it is given: float32 [n, dimensions], perhaps still being made.
+#: Embeds the inputs at the given indices: float32 [n, dimensions], on a GPU perhaps still being computed.
 Forward = Callable[[list[int]], torch.Tensor]
 
 
 class Batches:
-    """Embeds in batches of at most `budget`, which shrinks for good when a batch doesn't fit.
+    """Embeds in batches of at most `budget`, which shrinks permanently when a batch doesn't fit.
 
-    The budget is in the unit of the lengths: tokens, padding's included, or pictures. With `side_by_side`
-    batches on a CPU run in a thread for each core, which needn't wait for each other in each layer. On CUDA
-    a batch is prepared and begun while the one before is computed, and its vectors are fetched when the next
-    one has begun.
+    The budget is in the unit of the lengths: tokens with padding, or pictures. With `side_by_side` a CPU runs
+    one batch per core, each in its own thread, so that cores don't wait for each other in each layer. On CUDA
+    the next batch is prepared and started while one is computed; the vectors of a batch are fetched after the
+    next one has started.
     """
 
     def __init__(self, device: torch.device, budget: int, side_by_side: bool = False) -> None:
@@ -75,8 +75,8 @@ class Batches:
     ) -> Vector:
         """The vectors of inputs of these lengths, float32 [n, dimensions].
 
-        `smallest` embeds an input that needs next to no memory; `on_batch` is called after each batch.
-        Raises `TooLargeError` when all that fits is done, and `DeviceLostError`.
+        `smallest` embeds an input that needs very little memory; `on_batch` is called after each batch.
+        Raises `TooLargeError` after everything that fits is embedded, and `DeviceLostError`.
         """
         vectors = np.full((len(lengths), dimensions), np.nan, dtype=np.float32)
         alone: list[int] = []
@@ -90,7 +90,7 @@ class Batches:
                     vectors[batch] = found
                 elif len(batch) > 1:
                     self.budget = max(1, len(batch) * max(lengths[index] for index in batch) // 2)
-                    break  # what waits is put together anew, in batches that there may be room for
+                    break  # form new, smaller batches of what is left
                 else:
                     alone += batch
                 waiting.difference_update(batch)
@@ -98,12 +98,12 @@ class Batches:
                     on_batch()
             begun.close()
         too_large = []
-        for index in sorted(alone):  # what didn't fit beside others may fit now
+        for index in sorted(alone):  # what didn't fit beside other batches may fit now
             found = self._attempt(lambda index=index: forward([index]).cpu().numpy())  # type: ignore[misc]
             if found is not None:
                 vectors[index] = found
             elif self._attempt(smallest) is None:
-                # Nothing would fit, so this input is not to blame.
+                # Not even that fits, so the size of this input is not the cause.
                 raise DeviceLostError(f"{self.device}: no memory left, not even for the smallest input")
             else:
                 too_large.append(index)
@@ -114,7 +114,7 @@ class Batches:
     def _each(
         self, planned: Iterator[list[int]], forward: Forward, lengths: Sequence[int]
     ) -> Generator[tuple[list[int], Vector | None]]:
-        """Each batch with its vectors, or with None where the memory doesn't suffice; some run ahead."""
+        """Each batch with its vectors, or None where memory was too small; `_ahead` are in progress."""
         begun: deque[tuple[list[int], Callable[[], Vector] | None]] = deque()
 
         def first() -> tuple[list[int], Vector | None]:
@@ -123,7 +123,7 @@ class Batches:
 
         try:
             for batch in planned:
-                # A longer one takes all the cores for itself, and memory only once.
+                # A larger one runs alone on all cores, so that its memory is needed only once.
                 small = sum(lengths[index] for index in batch) <= self.budget
                 begun.append((batch, self._attempt(partial(self._begin, forward, batch, small))))
                 if len(begun) > self._ahead:
@@ -131,20 +131,20 @@ class Batches:
             while begun:
                 yield first()
         finally:
-            # Nothing runs on beside what comes next.
+            # No batch may still run beside what comes next.
             while begun:
                 with suppress(Exception):
                     first()
 
     def _begin(self, forward: Forward, batch: list[int], small: bool) -> Callable[[], Vector]:
-        """Begin to embed a batch; the result waits for its vectors."""
+        """Start to embed a batch; the returned function waits for its vectors."""
         if self._pool is not None and small:
             future = self._pool.submit(forward, batch)
             return lambda: future.result().numpy()
         vectors = forward(batch)
         if vectors.device.type != "cuda":
             return lambda: vectors.cpu().numpy()
-        # Into memory that the device writes to by itself, while the next batch is made ready.
+        # Into pinned memory, which the device copies to while the next batch is prepared.
         host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
         host.copy_(vectors, non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -158,14 +158,14 @@ class Batches:
         return fetch
 
     def _attempt(self, work: Callable[[], _Result]) -> _Result | None:
-        """What the call returns, or None where the device's memory doesn't suffice."""
+        """What the call returns, or None where the device is out of memory."""
         with watched(self.device):
             try:
                 return work()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside the except block, because the traceback holds on to the tensors of the attempt.
+            # Outside the except block, because the traceback keeps the tensors of the attempt alive.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             elif self.device.type == "mps":
@@ -174,7 +174,7 @@ class Batches:
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """The array on the device; to CUDA it is on its way, from memory that the device reads by itself."""
+    """The array on the device; on CUDA copied from pinned memory, without waiting for the copy."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -183,20 +183,22 @@ def to_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def watched(device: torch.device) -> Iterator[None]:
-    """Within it an error that tells of a lost device is a `DeviceLostError`."""
+    """Turns an error after which the device is unusable into a `DeviceLostError`."""
     try:
         yield
     except DeviceLostError:
         raise
     except Exception as error:
         if is_lost(error):
-            raise DeviceLostError(f"{device} is lost to this process: {one_line(error)}") from error
+            raise DeviceLostError(
+                f"{device} failed, and this process can no longer use it: {one_line(error)}"
+            ) from error
         raise
 
 
 @contextmanager
 def loading(what: str, folder: object, device: torch.device) -> Iterator[None]:
-    """Within it whatever a model's own code raises is a `UsageError`, unless the device is lost."""
+    """Turns an error while a model is loaded into a `UsageError`, unless the device is lost."""
     try:
         with watched(device):
             yield
@@ -212,19 +214,19 @@ def loading(what: str, folder: object, device: torch.device) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether less work at once might have gone through."""
+    """Whether a smaller batch might have worked."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and _says(error, NO_MEMORY)
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether only a new process may use the device again."""
+    """Whether only a new process can use the device again."""
     if isinstance(error, DeviceLostError):
         return True
     if not isinstance(error, RuntimeError) or is_out_of_memory(error) or _says(error, MISFIT):
         return False
-    # By name, because the type is younger than the oldest torch that is accepted.
+    # By name, because the oldest supported torch doesn't have the type.
     return type(error).__name__ == "AcceleratorError" or _says(error, LOST)
 
 

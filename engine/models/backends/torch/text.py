@@ -19,26 +19,25 @@ from engine.models.quiet import quiet
 from engine.models.spec import TextSpec
 from engine.records import TokenIds, Vector
 
-#: Padded tokens of one batch by kind of device. On a CPU what fits a core's caches is fastest (measured with
-#: MiniLM: 1,000 tokens for each core); a GPU wants as many as keep it busy between two launches.
+#: Padded tokens of one batch by kind of device. On a CPU a batch that fits a core's caches is fastest
+#: (measured with MiniLM: 1,000 tokens a core); a GPU needs enough to stay busy between two launches.
 BATCH_TOKENS = {"cpu": 1_000, "mps": 8_192, "cuda": 16_384}
 
 #: The same on a CPU, where all cores work on one batch.
 SHARED_BATCH_TOKENS = 2_000
 
-#: What a batch's length is a multiple of by kind of device: a GPU has kernels, and its allocator blocks, for
-#: few shapes.
+#: A batch's padded length is a multiple of this, by kind of device: GPUs are faster with few shapes.
 BUCKET = {"cpu": 1, "mps": 1, "cuda": 16}
 
-#: Chunks that are embedded as one window by kind of device, where not as many as elsewhere. Of so many, in
-#: batches of the size above, padding adds 2 % where most chunks are whole (256 tokens), 9 % where all lengths
+#: Chunks in one window by kind of device, where it is not the default. With so many, in batches of the size
+#: above, padding adds 2 % where most chunks are whole (256 tokens), 9 % where all lengths
 #: are as frequent, and 28 % for short lines; of 1,024 chunks it adds 4, 15 and 63 % (computed).
 WINDOW = {"cuda": 4_096}
 
-#: Kinds of rotary positions that a model changes itself for, input by input, so that two at once disturb it.
+#: Kinds of rotary positions for which a model changes its state with each input, so threads can't share it.
 CHANGING_POSITIONS = ("dynamic", "longrope")
 
-#: Characters that stand for a token where texts are batched before they are tokenised.
+#: Characters that count as one token where texts are batched before they are tokenised.
 CHARACTERS_PER_TOKEN = 4
 
 
@@ -56,7 +55,7 @@ class TextModel(TextEmbedder):
         side_by_side = device.type == "cpu" and spec.mode == "ids" and _bears_threads(spec, model)
         budget = BATCH_TOKENS[device.type] if device.type != "cpu" or side_by_side else SHARED_BATCH_TOKENS
         self._batches = Batches(device, budget, side_by_side)
-        #: For texts, whose tokenizer one thread alone may use.
+        #: For texts: only one thread may use their tokenizer.
         self._one_by_one = Batches(device, max(budget, SHARED_BATCH_TOKENS))
         self._lock = threading.Lock()
         self._bucket = BUCKET[device.type]
@@ -68,7 +67,7 @@ class TextModel(TextEmbedder):
 
     @property
     def module(self) -> Any:
-        """The sentence-transformers model itself, for what makes something else of it."""
+        """The sentence-transformers model itself, for the ONNX export."""
         return self._model
 
     def embed_ids(self, ids: Sequence[TokenIds], on_batch: OnBatch | None = None) -> Vector:
@@ -123,7 +122,7 @@ class TextModel(TextEmbedder):
         if self.with_types:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
         vectors: torch.Tensor = self._model(features)["sentence_embedding"].float()
-        # A model that normalises in 16 bits leaves lengths that databases refuse as not being one.
+        # A model that normalises in 16 bits gives lengths that databases refuse as not being 1.
         if self.spec.normalized and self.dtype != torch.float32:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
         return vectors
@@ -142,7 +141,7 @@ class TextModel(TextEmbedder):
 
 
 def _bears_threads(spec: TextSpec, model: Any) -> bool:
-    """Whether several threads may run the model at once: not where it keeps something of an input."""
+    """Whether several threads may run the model at once: not where an input changes its state."""
     if spec.trust_remote_code:
         return False
     configs = (getattr(module, "config", None) for module in model.modules())

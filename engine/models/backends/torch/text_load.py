@@ -1,4 +1,4 @@
-"""Loads a sentence-transformers model and proves what it gives. Imports torch: for the inference process."""
+"""Loads a sentence-transformers model and checks its vectors. Imports torch: for the inference process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.records import Vector
 
 
 def load_text_model(spec: TextSpec, device: str, dtype: str = "auto") -> TextModel:
-    """Load the model and prove that its ids give its vectors; where they don't, it falls back to text mode.
+    """Load the model and check that its ids give its vectors; where they don't, it falls back to text mode.
 
     `device` is cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16. Raises
     `UsageError` for a device that isn't there and for a model that can't be loaded, doesn't fit in the

@@ -44,7 +44,7 @@ def test_a_model_that_can_not_be_exported_is_run_by_torch_and_tried_only_once(
         assert isinstance(model, TextModel)
         (note,) = model.notes
         assert note.startswith(
-            f"text model {spec.name} is run by torch, not ONNX Runtime: it can't be exported ("
+            f"text model {spec.name} is run by torch, not ONNX Runtime: its export failed ("
         )
         assert "\n" not in note
     assert exports == [spec.name]
@@ -67,7 +67,7 @@ def test_a_form_with_other_vectors_is_not_used(
     monkeypatch.setattr(onnx_export, "write", lambda module, *rest: write(Shifted(module), *rest))
     model = load_text(resolve_text(str(bert)), "cpu", at_once=True)
     assert isinstance(model, TextModel)
-    assert "its ONNX form gives other vectors: least cosine 0.9" in model.notes[0]
+    assert "its ONNX export gives other vectors: lowest cosine 0.9" in model.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_cache_that_can_not_be_written_is_told(
     spec = resolve_text(str(bert))
     (tmp_path / "file").touch()
     monkeypatch.setenv("VECTOR_ENGINE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(CannotRunError, match=r"no ONNX form could be kept in .*file/onnx: "):
+    with pytest.raises(CannotRunError, match=r"the ONNX export can't be written to .*file/onnx: "):
         onnx_cache.exported(spec)
 
 
@@ -237,5 +237,5 @@ def test_int8_that_can_not_be_had_is_refused_and_nothing_takes_its_place(
     bert: Path, exports: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "USABLE_IN_INT8", 1.1)
-    with pytest.raises(UsageError, match=r"\+int8 can't be run: its int8 form gives other vectors: mean"):
+    with pytest.raises(UsageError, match=r"\+int8 can't be run: its int8 export gives other vectors: mean"):
         load_text(resolve_text(str(bert), int8=True))

@@ -73,7 +73,7 @@ def test_a_decoder_that_pads_on_the_left_is_followed(tmp_path: Path) -> None:
 def test_a_pooling_that_leaves_a_querys_prompt_out_is_found_out(bert: Path, tmp_path: Path) -> None:
     folder = assemble(tmp_path / "model", bert, pooling("mean"), prompts={"query": "the great work: "})
     edit(folder / "1_Pooling" / "config.json", lambda config: config.update(include_prompt=False))
-    with pytest.raises(UsageError, match=r"its ONNX form gives other vectors: least cosine 0\.\d+"):
+    with pytest.raises(UsageError, match=r"its ONNX export gives other vectors: lowest cosine 0\.\d+"):
         export_text(resolve_text(str(folder)), tmp_path)
 
 
@@ -83,5 +83,5 @@ def test_a_graph_that_reads_padding_as_input_is_found_out(
     forward = onnx_export._Text.forward
     blind = lambda self, ids, lengths: forward(self, ids, 0 * lengths + ids.shape[1])  # noqa: E731
     monkeypatch.setattr(onnx_export._Text, "forward", blind)
-    with pytest.raises(UsageError, match="its ONNX form gives other vectors"):
+    with pytest.raises(UsageError, match="its ONNX export gives other vectors"):
         export_text(resolve_text(str(bert)), tmp_path)

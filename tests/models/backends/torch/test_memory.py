@@ -164,7 +164,7 @@ def test_every_way_to_say_that_the_device_is_gone_is_one_line(error: Exception) 
     first = str(error).splitlines()[0]
     with pytest.raises(DeviceLostError) as caught:
         Batches(CPU, 2).embed([1, 1], 2, forward, nothing)
-    assert str(caught.value) == f"cpu is lost to this process: RuntimeError: {first}"
+    assert str(caught.value) == f"cpu failed, and this process can no longer use it: RuntimeError: {first}"
     with pytest.raises(DeviceLostError), loading("model m", "/m", CPU):
         raise error
 

@@ -207,7 +207,7 @@ def test_a_model_that_is_broken_gives_one_line(bert: Path, tmp_path: Path) -> No
 
 def test_a_device_that_is_not_there_is_named(bert: Path) -> None:
     spec = resolve_text(str(bert))
-    with pytest.raises(UsageError, match=r"--device cuda:99 is not here: this machine has cpu"):
+    with pytest.raises(UsageError, match=r"--device cuda:99 is not available: this machine has cpu"):
         load_text_model(spec, "cuda:99")
 
 
