@@ -105,7 +105,8 @@ def _state(state: RunState) -> str:
     if owner is not None:
         return f"running, process {owner.pid} on {owner.host}, last heartbeat {owner.age_s:.0f} s ago"
     if state.killed:
-        return f"not running; the last run was killed {_ago(state.status_age_s)}; run the same command again to continue"
+        killed = _ago(state.status_age_s)
+        return f"not running; the last run was killed {killed}; run the same command again to continue"
     if (summary := state.summary) is None:
         return "not running; no run has come to an end yet"
     ended = f"{summary.status}, exit code {summary.exit_code}, {_ago(state.summary_age_s)}"

@@ -203,6 +203,23 @@ def test_calibrating_finds_the_model_s_own_speed_and_keeps_it(
 # What is no run
 
 
+def test_without_a_name_the_only_run_here_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert capsys.readouterr().err == "engine.report: no run directory here; name one by --run-dir\n"
+    for name in ("runs/a", "runs/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "ledger.sqlite").touch()
+        (tmp_path / name / "summary.json").write_text('{"run": 1, "status": "complete"}')
+        code = main([])
+    assert code == 2
+    assert (tmp_path / "runs/a/report.html").exists()
+    told = "2 run directories here, which engine.status lists; name one by --run-dir"
+    assert capsys.readouterr().err == f"engine.report: {told}\n"
+
+
 def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(folder: Path, *options: str) -> str:
         assert main(["--run-dir", str(folder), *options]) == 2

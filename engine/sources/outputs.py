@@ -9,12 +9,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import adapters
+from engine.records import OUTPUT_MARKER, OUTPUT_NOTE
 
 #: The rule by which the engine's own files are left out.
 ENGINE_OUTPUT = "engine-output"
-
-#: The file by which a run directory is known.
-MARKER = ".engine-output"
 
 #: What a run directory of an engine that wrote no marker has in it.
 _UNMARKED = ("ledger.sqlite", "lock")
@@ -35,14 +33,13 @@ def shared_folder(run_dir: Path) -> Path:
 def mark(run_dir: Path) -> None:
     """Make a folder known as a run directory, and the one of all shards with a shard's. Raises `OSError`."""
     for folder in {run_dir, shared_folder(run_dir)}:
-        if not (folder / MARKER).exists():
-            text = "A run directory of the vector streaming engine, which never indexes what is in it.\n"
-            (folder / MARKER).write_text(text, encoding="utf-8")
+        if not (folder / OUTPUT_MARKER).exists():
+            (folder / OUTPUT_MARKER).write_text(OUTPUT_NOTE, encoding="utf-8")
 
 
 class Outputs:
-    """Knows the engine's own files and folders: these absolute `paths`, all run directories, and whatever a
-    database says is an index of its own."""
+    """Knows the engine's own files and folders: these absolute `paths`, all run directories and caches, and
+    whatever a database says is an index of its own."""
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._paths = frozenset(paths)
@@ -54,7 +51,7 @@ class Outputs:
 
     def has(self, path: str, folder: bool) -> bool:
         """Whether this is the engine's own; all that lies below such a folder is, too."""
-        if path in self._paths or (folder and _is_run_directory(path)):
+        if path in self._paths or (folder and _is_own_folder(path)):
             return True
         return any(is_index(path, folder) for is_index in self._databases)
 
@@ -71,7 +68,7 @@ class Outputs:
         return None if above == folder else self._around(above)
 
 
-def _is_run_directory(folder: str) -> bool:
-    return os.path.exists(f"{folder}/{MARKER}") or all(
+def _is_own_folder(folder: str) -> bool:
+    return os.path.exists(f"{folder}/{OUTPUT_MARKER}") or all(
         os.path.exists(f"{folder}/{name}") for name in _UNMARKED
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -11,6 +15,10 @@ import pytest
 from engine.models import helper
 from engine.models.helper import HelperError, ask
 from engine.models.resolve import resolve_text
+from tests.integration.runs import wait_until
+
+#: The checkout that is tested.
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Answers with the model's name; by its arguments it leaves a fork behind, dies or sleeps before.
 MODULE = """
@@ -29,6 +37,15 @@ def answer(spec):
     return {"name": spec.name}
 
 answer_with(answer)
+"""
+
+
+#: Asks, and waits for ever.
+CALLER = """
+import sys
+from engine.models.helper import ask
+from engine.models.resolve import resolve_text
+ask("answering", resolve_text("stand-in:8"), "fork", sys.argv[1], "sleep")
 """
 
 
@@ -68,3 +85,22 @@ def test_a_process_that_takes_too_long_is_ended(module: str, monkeypatch: pytest
     monkeypatch.setattr(helper, "DEADLINE_S", 2.0)
     with pytest.raises(HelperError, match="took longer than 2 s"):
         ask(module, SPEC, "sleep")
+
+
+def test_with_a_caller_that_is_killed_the_process_ends_and_what_it_forked(
+    module: str, tmp_path: Path
+) -> None:
+    left = tmp_path / "pid"
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-c", CALLER, str(left)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}) as caller:
+        wait_until(lambda: left.exists() and left.read_text())
+        fork = psutil.Process(int(left.read_text()))
+        helper = fork.parent()
+        caller.kill()
+    for process in filter(None, (fork, helper)):
+        wait_until(partial(is_gone, process))
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -158,7 +158,7 @@ def test_the_shares_of_a_stage_that_was_idle_are_never_more_than_the_whole() -> 
         seconds=10.0, first_s=1.0, last_s=2.0, cores=2.0, items={"text": 500, "image": 0},
         stages={
             "infer": Stats(1.0, 0.0, 0.0, 1.0, {}, {"text": Calls(0.5, 0.5)}),
-            "index": Stats(1.0, 1.2, 0.0, 0.1, {"inference": 0.5}, {"database": Calls(1.5, 0.1)}),
+            "index": Stats(0.5, 0.5, 0.0, 0.1, {"inference": 0.5}, {"database": Calls(1.5, 0.1)}),
         },
         devices={"text": "cpu"},
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.models.backends.base import CannotRunError, Say
-from engine.models.cache import cache_folder, locked
+from engine.models.cache import cache_folder, locked, make_folder
 from engine.models.files.digest import file_digest
 from engine.models.helper import HelperError, ask
 from engine.models.measure import costs
@@ -62,7 +62,7 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
         if say is not None:
             say(f"model {spec.name}: exporting to ONNX, once, in some {costs.expected('export'):.0f} seconds")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.parent)
             with locked(folder.with_suffix(".lock")):
                 # Another process may have made it in the meantime.
                 report = _read(folder) or _make(spec, versions, folder)
