@@ -306,7 +306,7 @@ def _read(kind: type[Made], path: Path) -> Made | None:
 
 def made_of(kind: type[Made], values: Mapping[str, Any]) -> Made:
     """A dataclass of a JSON object; what is missing there, or is of another type, keeps its default."""
-    hints, given = _hints(kind), {}
+    hints, given = _hints(kind), {}  # type: ignore[arg-type]
     for name in hints.keys() & values.keys():
         with suppress(TypeError):
             given[name] = _made(hints[name], values[name])
