@@ -124,7 +124,9 @@ def test_a_page_needs_nothing_else_and_shows_names_as_they_are() -> None:
 def test_a_later_invocation_says_that_the_earlier_ones_are_not_shown() -> None:
     assert "earlier ones are not shown" in page(record(run=3))
     assert "earlier ones are not shown" not in page(record(run=1))
-    assert "<b>killed</b><p>It wrote no summary; the same command goes on.</p>" in page(record(run=3))
+    assert "<b>killed</b><p>It wrote no summary; run the same command again to continue.</p>" in page(
+        record(run=3)
+    )
 
 
 def test_a_run_that_was_too_short_for_a_series_says_so() -> None:

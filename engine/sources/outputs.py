@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,14 +17,22 @@ ENGINE_OUTPUT = "engine-output"
 #: What a run directory of an engine that wrote no marker has in it.
 _UNMARKED = ("ledger.sqlite", "lock")
 
+#: The name of a shard's folder, in `shards/`.
+SHARD = re.compile(r"(\d+)-of-(\d+)")
+
 #: Folders of which it is remembered whether they are in the engine's own.
 _REMEMBERED = 256
 
 
+def shared_folder(run_dir: Path) -> Path:
+    """The folder of all shards for the run directory of one; else the run directory itself."""
+    is_shard = run_dir.parent.name == "shards" and SHARD.fullmatch(run_dir.name)
+    return run_dir.parent.parent if is_shard else run_dir
+
+
 def mark(run_dir: Path) -> None:
     """Make a folder known as a run directory, and the one of all shards with a shard's. Raises `OSError`."""
-    shared = run_dir.parent.parent if run_dir.parent.name == "shards" else run_dir
-    for folder in {run_dir, shared}:
+    for folder in {run_dir, shared_folder(run_dir)}:
         if not (folder / OUTPUT_MARKER).exists():
             (folder / OUTPUT_MARKER).write_text(OUTPUT_NOTE, encoding="utf-8")
 
@@ -46,9 +55,9 @@ class Outputs:
             return True
         return any(is_index(path, folder) for is_index in self._databases)
 
-    def around(self, path: str) -> str | None:
+    def around(self, path: str, is_folder: bool) -> str | None:
         """What is the engine's own and holds this path, or is it; None where nothing does."""
-        if os.path.isdir(path):
+        if is_folder:
             return self._around(path)
         return path if self.has(path, False) else self._around(os.path.dirname(path))
 

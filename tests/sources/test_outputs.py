@@ -140,9 +140,15 @@ def test_a_cache_is_marked_by_whoever_makes_it_and_one_that_was_there_is_not(
     }
 
 
-@pytest.mark.parametrize("run_dir", [".", ".."])
-def test_an_input_in_the_run_directory_is_refused(docs: Path, run_dir: str) -> None:
-    config = parse(["a.txt", "--run-dir", run_dir])
+def test_a_folder_shards_of_a_user_makes_no_run_directory_of_what_is_above_it(docs: Path) -> None:
+    claim(docs / "shards/mine").release()
+    assert found(Corpus([str(docs)]), docs)["a.txt"] == "Item"
+    assert found(Corpus([str(docs)]), docs)["shards/mine"] == "engine-output"
+
+
+@pytest.mark.parametrize("options", [["."], [".."], [".", "--shard", "0/2"]])
+def test_an_input_in_the_run_directory_is_refused(docs: Path, options: list[str]) -> None:
+    config = parse(["a.txt", "--run-dir", *options])
     with pytest.raises(UsageError, match=r"--run-dir .*: INPUT .*/docs/a.txt lies in it, .* name another"):
         check_corpus(config)
 
