@@ -89,15 +89,15 @@ class Adapter(ABC):
     def capabilities(self) -> Capabilities:
         """What this index can do: what its `Database` declares, or less where it was made with less."""
 
-    #: Seconds that a record may wait for company before it is written; longer where each write has its price.
+    #: Longest wait of a record for others to be written with; longer where each write is expensive.
     bulk_age_s: float = 1.0
 
     @abstractmethod
     def identity(self) -> str | None:
-        """A word that changes when the index is deleted, replaced or restored; None without an index."""
+        """A string that changes when the index is deleted, replaced or restored; None without an index."""
 
     def state(self) -> str | None:
-        """A word that changes with every write to the index, by whomever; None where there is no such word.
+        """A string that changes with every write to the index by any writer; None where there is none.
 
         The caller uses it to tell whether others wrote since its own last run, and then calls no record new.
         An adapter with `native_upsert` needs none.
@@ -180,7 +180,7 @@ class Adapter(ABC):
         """
 
     def gather(self) -> int:
-        """Take in what writers with a `task` kept apart; returns how many records were new to the index.
+        """Merge what writers with a `task` wrote separately; returns how many records were new to the index.
 
         Called by one process alone, when all of them have ended, before `publish`. It may be killed at any
         moment and called again.
@@ -188,7 +188,7 @@ class Adapter(ABC):
         return 0
 
     def begin_generation(self, schema: IndexSchema) -> bool:
-        """Begin an empty index beside the one that is there; what follows is about the new one.
+        """Create an empty index beside the present one; later calls are for the new one.
 
         Search goes on in the old one until `publish`. False where there is none yet, or the database has no
         generations: then `ensure_schema` decides.
@@ -196,7 +196,7 @@ class Adapter(ABC):
         return False
 
     def resume(self, identity: str) -> bool:
-        """Go on with the index of this identity where its load was begun and never published; else False."""
+        """Continue with the index of this identity if its load was never published; else False."""
         return False
 
     def size_bytes(self) -> int | None:

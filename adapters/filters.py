@@ -1,4 +1,4 @@
-"""What a search may be narrowed to."""
+"""The filters of a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database that lives and dies with its process: for tests and for trying the engine out in a notebook."""
+"""A database in the memory of its process: for tests, and for trying the engine in a notebook."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def drop(name: str) -> None:
 
 
 class MemoryAdapter(Adapter):
-    """Records in a dictionary. Of the contract it keeps all but survival of the process."""
+    """Records in a dictionary. It keeps the whole contract, but records end with the process."""
 
     scheme = "memory"
     capabilities = DATABASE.capabilities

@@ -34,6 +34,10 @@ ID_HEX_DIGITS = 32
 #: The leading digits of an id that the record's own fields decide, whatever its vector was pooled from.
 CHECKED_ID_DIGITS = ID_HEX_DIGITS // 2
 
+#: The file by which a folder that the engine has made is known, and what it says.
+OUTPUT_MARKER = ".engine-output"
+OUTPUT_NOTE = "Made by the vector streaming engine, which never indexes what is in this folder.\n"
+
 #: Names that a constant field (`--field name=value`) can't take.
 RECORD_FIELDS = (
     "id", "source", "document", "kind", "page", "position", "start", "end", "text", "title", "headings",

@@ -15,6 +15,9 @@ from engine.errors import EXIT_DONE, UsageError
 from engine.runtime.report.status import Failures, RunState, find_runs, merged, read_states
 from engine.runtime.report.summary import Status, Summary
 
+#: Run directories that are listed at most: as many as fit a screen.
+MOST_LISTED = 10
+
 
 @command("status")
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,11 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not runs and args.run_dir is None:
         raise UsageError("no run directory here, nor in runs/; name one by --run-dir")
     if len(runs) > 1:
-        each = [(run, read_states(run, ledgers=False)) for run in runs]
+        shown = runs if args.json else runs[:MOST_LISTED]
+        each = [(run, read_states(run, ledgers=False)) for run in shown]
         if args.json:
             print(json.dumps({"run_dirs": [as_dict(run, states) for run, states in each]}))
         else:
-            for line in listed(each):
+            for line in listed(each, len(runs) - len(shown)):
                 print(harmless(line))
         return EXIT_DONE
     folder = runs[0] if runs else named
@@ -42,15 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def listed(runs: Iterable[tuple[Path, Sequence[RunState]]]) -> Iterator[str]:
-    """Several run directories, two lines for each."""
+def listed(runs: Iterable[tuple[Path, Sequence[RunState]]], older: int = 0) -> Iterator[str]:
+    """Several run directories, two lines for each, and how many `older` ones there are."""
     for folder, states in runs:
         if len(states) == 1:
             yield f"{folder}: {_state(states[0])}"
         else:
             yield f"{folder}: {len(states)} shards, {sum(each.owner is not None for each in states)} running"
         yield f"    {states[0].command or 'its command is not known'}"
-    yield "name one by --run-dir for more"
+    if older:
+        yield f"and {older:,} older run director{'y' if older == 1 else 'ies'}"
+    yield "for more of one of them: --run-dir DIR"
 
 
 def as_dict(folder: Path, states: Sequence[RunState]) -> dict[str, object]:
@@ -99,7 +105,8 @@ def _state(state: RunState) -> str:
     if owner is not None:
         return f"running, process {owner.pid} on {owner.host}, last heartbeat {owner.age_s:.0f} s ago"
     if state.killed:
-        return f"not running; the last run was killed {_ago(state.status_age_s)}, and its command goes on"
+        killed = _ago(state.status_age_s)
+        return f"not running; the last run was killed {killed}; run the same command again to continue"
     if (summary := state.summary) is None:
         return "not running; no run has come to an end yet"
     ended = f"{summary.status}, exit code {summary.exit_code}, {_ago(state.summary_age_s)}"

@@ -142,7 +142,7 @@ class TestRecords:
         names = {Path(record.source).name for record in engine.embed_directory(folder, model, extensions)}
         assert names == {"blue.JPG", *(f"note {number}.txt" for number in range(5))}
 
-    @pytest.mark.parametrize("extensions", [[], ["t?t"], ["[a]"], [""]])
+    @pytest.mark.parametrize("extensions", [[], ["t?t"], ["[a]"], [""], [7]])
     def test_an_extension_that_is_none_is_refused(
         self, model: engine.EmbeddingModel, folder: Path, extensions: list[str]
     ) -> None:

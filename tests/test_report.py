@@ -124,7 +124,9 @@ def test_a_page_needs_nothing_else_and_shows_names_as_they_are() -> None:
 def test_a_later_invocation_says_that_the_earlier_ones_are_not_shown() -> None:
     assert "earlier ones are not shown" in page(record(run=3))
     assert "earlier ones are not shown" not in page(record(run=1))
-    assert "<b>killed</b><p>It wrote no summary; the same command goes on.</p>" in page(record(run=3))
+    assert "<b>killed</b><p>It wrote no summary; run the same command again to continue.</p>" in page(
+        record(run=3)
+    )
 
 
 def test_a_run_that_was_too_short_for_a_series_says_so() -> None:
@@ -199,6 +201,23 @@ def test_calibrating_finds_the_model_s_own_speed_and_keeps_it(
 
 
 # What is no run
+
+
+def test_without_a_name_the_only_run_here_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert capsys.readouterr().err == "engine.report: no run directory here; name one by --run-dir\n"
+    for name in ("runs/a", "runs/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "ledger.sqlite").touch()
+        (tmp_path / name / "summary.json").write_text('{"run": 1, "status": "complete"}')
+        code = main([])
+    assert code == 2
+    assert (tmp_path / "runs/a/report.html").exists()
+    told = "2 run directories here, which engine.status lists; name one by --run-dir"
+    assert capsys.readouterr().err == f"engine.report: {told}\n"
 
 
 def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

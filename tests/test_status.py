@@ -28,7 +28,7 @@ from engine.runtime.report.summary import (
     write_status,
     write_summary,
 )
-from engine.status import main
+from engine.status import MOST_LISTED, main
 from tests.integration.runs import Corpus, kill_group, wait_until
 from tests.items import item
 
@@ -113,7 +113,7 @@ def test_a_run_at_work_is_told_by_its_status(tmp_path: Path, capsys: pytest.Capt
     lock.release()
     # A run that ends by itself takes this along: it was killed.
     lines = told(capsys, folder).splitlines()
-    assert "not running; the last run was killed 0 s ago, and its command goes on" in lines[0]
+    assert "not running; the last run was killed 0 s ago; run the same command again" in lines[0]
     assert lines[2] == "the killed run: 61 s; files: 30 discovered, 20 indexed, 10 pending"
     rundir.remove_status(folder)
     assert "complete_with_failures, exit code 3" in told(capsys, folder)
@@ -226,11 +226,36 @@ def test_several_runs_are_listed_with_their_commands_the_newest_first(
         "    cd /x && python -m engine.run mine",
         f"runs/old: {ended}, 5 min ago",
         "    cd /x && python -m engine.run runs/old",
-        "name one by --run-dir for more",
+        "for more of one of them: --run-dir DIR",
     ]
     assert main(["--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["run_dirs"]
     assert [each["run_dir"] for each in listed] == ["runs/shared", "runs/new", "mine", "runs/old"]
+
+
+def test_of_many_runs_the_newest_are_listed_and_a_folder_that_can_not_be_read_hides_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(MOST_LISTED + 3):
+        fill(tmp_path / f"runs/{number}")
+    (tmp_path / "locked").mkdir()
+    real = os.stat
+
+    def stat(path: str | Path, **options: bool) -> os.stat_result:
+        if str(path).startswith("locked/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2 * MOST_LISTED :] == [
+        "and 3 older run directories",
+        "for more of one of them: --run-dir DIR",
+    ]
+    assert main(["--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["run_dirs"]) == MOST_LISTED + 3
 
 
 def test_a_run_that_was_killed_tells_how_far_it_had_come_and_with_which_command(tmp_path: Path) -> None:

@@ -366,6 +366,8 @@ def _globs(extensions: Sequence[str] | None) -> list[str]:
         raise UsageError("extensions: empty; name some, such as ['pdf', 'md'], or None for every file")
     patterns = []
     for extension in wanted:
+        if not isinstance(extension, str):
+            raise UsageError(f"extensions: {extension!r} is of type {type(extension).__name__}; give texts")
         ending = extension.removeprefix("*").removeprefix(".")
         if not re.fullmatch(r"[\w.+#~-]+", ending):
             raise UsageError(f"extensions: {extension!r} is not the end of a name such as 'pdf' or '.md'")

@@ -293,6 +293,9 @@ class Searcher(IndexSearch):
                 raise UsageError(f"kind={kind!r}: give 'text' or 'image', or None for both")
             if not isinstance(query, str):
                 raise UsageError(f"query={query!r}: give one text")
+            for name, given in (("source_prefix", source_prefix), ("media_type", media_type)):
+                if not isinstance(given, str | None):
+                    raise UsageError(f"{name}={given!r}: give a text, or None")
             filters = Filters(absolute_prefix(source_prefix) if source_prefix else None, media_type)
             found = dict(self.each(query, k, (kind,) if kind else KINDS, filters, hybrid))
         return Hits(query, tuple(found.get("text", ())), tuple(found.get("image", ())))

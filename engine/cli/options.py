@@ -178,7 +178,7 @@ OPTIONS = (
         "runs/<digest of inputs and adapter>"),
     Option("run.grace", "seconds", "longest drain after a stop signal", "SECONDS"),
     Option("run.dry_run", "on", "say what would be done, and do nothing"),
-    Option("run.quiet", "on", "no progress line"),
+    Option("run.quiet", "on", "print only warnings, and how the run ended if not as it should"),
     Option("run.verbose", "on", "print the plan of memory too"),
     Option("run.log_level", "text", "of DIR/run.log", choices=LOG_LEVELS),
     Option("run.memory_trace", "text", "write each stage's memory over time, a JSON object a line", "FILE"),

@@ -1,1 +1,1 @@
-"""What this machine gives: cores, memory, its allocator, the batch job around the process."""
+"""This machine: cores, memory, the allocator, the batch job of the process."""

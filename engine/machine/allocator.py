@@ -1,4 +1,4 @@
-"""What this process holds on to, and giving back what it doesn't need.
+"""The resident memory of this process, and returning freed memory to the system.
 
 The parameters of glibc's `mallopt` are described in its manual page, mallopt(3); other systems' allocators
 have none of them.
@@ -13,8 +13,8 @@ import psutil
 #: Numbers of two of `mallopt`'s parameters in malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
-#: Bytes from which an allocation has pages of its own. It is where glibc begins; left to itself it raises
-#: that with each large block that is freed, up to 32 MiB, and keeps what lies between two blocks in use.
+#: Bytes from which an allocation has pages of its own: glibc's first value. By default glibc raises it with
+#: each large block that is freed, up to 32 MiB, and then keeps freed memory between two blocks in use.
 LARGE_BYTES = 128 << 10
 
 _PROCESS = psutil.Process()

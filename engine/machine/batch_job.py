@@ -1,7 +1,7 @@
-"""What SLURM tells a process of the job that it runs in, and how such a process asks to be run again.
+"""The SLURM job that this process runs in, and having it requeued.
 
 Every call of a SLURM command has a deadline, because it waits for ever where the controller is gone. A run
-outside of SLURM, or one whose controller is away, goes on without an answer.
+outside of SLURM, or one whose controller does not answer, continues without.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from engine.errors import EXIT_STOPPED, UsageError
 #: Seconds that one call of a SLURM command may take.
 DEADLINE_S = 60.0
 
-#: Seconds that SLURM has for an answer within a job; tries to have one requeued, and seconds between them.
+#: Seconds for an answer of SLURM inside a job; tries to requeue a job, and seconds between them.
 ASK_S, TRIES, PAUSE_S = 20.0, 3, 2.0
 
-#: Times that a job is run again by its own wish. What stops it a hundred times, it won't get over.
+#: Times that a job requeues itself: what stopped it a hundred times will stop it again.
 MOST_RESTARTS = 100
 
 
 class SlurmError(UsageError):
-    """SLURM refuses, doesn't answer, or isn't there; the text says what it said."""
+    """SLURM refuses, doesn't answer, or isn't installed; the text has its message."""
 
 
 def call(*command: str, deadline_s: float = DEADLINE_S) -> str:
-    """What a SLURM command prints; times are in ISO form. Raises `SlurmError`."""
+    """The output of a SLURM command, with times in ISO form. Raises `SlurmError`."""
     own = {**os.environ, "SLURM_TIME_FORMAT": "standard"} if command[0] == "squeue" else None
     try:
         done = subprocess.run(
@@ -63,7 +63,7 @@ def requeues(exit_code: int) -> bool:
 
 
 def name(environment: Mapping[str, str]) -> str | None:
-    """This job as SLURM's commands want it, `JOB_TASK` for a task of an array; None outside of any."""
+    """This job's id for SLURM's commands, `JOB_TASK` for a task of an array; None outside of a job."""
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID")
 
@@ -112,7 +112,7 @@ def requeue(environment: Mapping[str, str]) -> bool:
             print(f"engine.run: job {job} has been run again {MOST_RESTARTS} times", file=sys.stderr)
             return False
     except SlurmError:
-        pass  # Asked once too often does no harm.
+        pass  # One request too many does no harm.
     for attempt in range(TRIES):
         try:
             call("scontrol", "requeue", job, deadline_s=ASK_S)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 
 def cores(environment: Mapping[str, str] | None = None) -> int:
-    """Those that it may run on, or fewer where its SLURM job was given fewer and nothing holds it to them."""
+    """The number of cores that it may run on, or fewer where its SLURM job has fewer."""
     told = os.environ if environment is None else environment
     usable = len(os.sched_getaffinity(0))
-    # The first is set only where --cpus-per-task was; the second is of all the job's tasks on this node.
+    # The first is set only with --cpus-per-task; the second counts all the job's tasks on this node.
     names = ["SLURM_CPUS_PER_TASK"]
     if told.get("SLURM_NTASKS", "1") == "1":
         names.append("SLURM_CPUS_ON_NODE")
@@ -19,5 +19,5 @@ def cores(environment: Mapping[str, str] | None = None) -> int:
 
 
 def default_workers() -> int:
-    """Parser processes: the cores this process may use less one, which the model takes; at least one."""
+    """Parser processes: the usable cores less one for the model; at least one."""
     return max(1, cores() - 1)

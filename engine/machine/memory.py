@@ -1,4 +1,4 @@
-"""Memory of the process tree, sampled while a run lives."""
+"""Samples the memory of the process tree during a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO
 
 import psutil
 
-#: What `summary.json` tells the peaks of.
+#: The parts whose peaks are in `summary.json`.
 STAGES = ("total", "supervisor", "parsers", "inference", "indexer")
 
 #: Seconds between two readings of RSS, and of PSS, which costs up to 16 ms a GB: at first, and at most.
@@ -92,7 +92,8 @@ class MemorySampler:
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
     def start(self) -> None:
-        """Begin sampling."""
+        """Begin sampling, with one sample now: a run may end before the next."""
+        self.sample()
         self._thread.start()
 
     def sample(self, exact: bool = True) -> None:

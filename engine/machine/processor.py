@@ -1,4 +1,4 @@
-"""What the speed of a model on this machine's processor depends on."""
+"""The properties of the processor that a model's speed depends on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.machine.cores import cores
 
-#: The processor's flags that tell of instructions for bfloat16: x86's, and Arm's.
+#: The processor's flags for bfloat16 instructions: x86's, and Arm's.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 

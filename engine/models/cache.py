@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.records import OUTPUT_MARKER, OUTPUT_NOTE
+
 #: Seconds to wait for another process that makes the same file, and between two tries to lock.
 PATIENCE_S, LOOK_S = 900.0, 0.1
 
@@ -20,6 +22,16 @@ def cache_folder() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "vector-streaming-engine"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder in the cache; a cache that is begun with it is marked as the engine's own. Raises
+    `OSError`."""
+    cache = cache_folder()
+    if not cache.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / OUTPUT_MARKER).write_text(OUTPUT_NOTE, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def recall(name: str) -> str | None:
@@ -34,7 +46,7 @@ def remember(name: str, value: str) -> None:
     """Store a value under a relative file name; a cache that can't be written is no error."""
     target = cache_folder() / name
     with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         handle, temporary = tempfile.mkstemp(dir=target.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:

@@ -97,6 +97,7 @@ def answer_with(answer: Callable[[TextSpec | ImageSpec], dict[str, Any]]) -> Non
 
 def _end_with_the_caller() -> None:
     sys.stdin.read()
+    # With what a library has forked (ONNX Runtime's telemetry does), which would stay for ever.
     if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # with what a library has forked
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from engine.runtime.report.record import read_run
 
     args = _parser().parse_args(argv)
-    folder = Path(args.run_dir).absolute()
+    folder = (Path(args.run_dir) if args.run_dir else _only_run()).absolute()
     output = Path(args.output) if args.output else folder / "report.html"
     text = page(read_run(folder))
     try:
@@ -31,12 +31,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
+def _only_run() -> Path:
+    """The one run directory in this folder or its `runs/`. Raises `UsageError` unless there is just one."""
+    from engine.runtime.report.status import find_runs
+
+    runs = find_runs(Path("."))
+    if len(runs) != 1:
+        several = f"{len(runs)} run directories here, which engine.status lists"
+        found = several if runs else "no run directory here"
+        raise UsageError(f"{found}; name one by --run-dir")
+    return runs[0]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "report", "Write an HTML page of a run: its speed over time, what limited it, and its memory."
     )
     add = parser.add_argument
-    add("--run-dir", required=True, metavar="DIR", help="of engine.run")
+    add("--run-dir", metavar="DIR", help="of engine.run (default: the only one in this folder or its runs/)")
     add("--output", metavar="FILE", help="the page (default DIR/report.html)")
     return parser
 

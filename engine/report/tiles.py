@@ -39,7 +39,7 @@ def _outcome(record: RunRecord) -> str:
     if record.running:
         state, look, note = "still running", "fair", ""
     elif summary is None:
-        state, look, note = "killed", "bad", "It wrote no summary; the same command goes on."
+        state, look, note = "killed", "bad", "It wrote no summary; run the same command again to continue."
     else:
         state, look = summary.status.replace("_", " "), LOOKS.get(summary.exit_code or 0, "bad")
         note = f"Exit code {summary.exit_code}, after {_duration(summary.seconds)}."

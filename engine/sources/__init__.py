@@ -25,7 +25,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 def source_for(scheme: str) -> Source:
     """The source of a scheme. Raises `UsageError` for one that is not known or not installed."""
     if scheme not in REGISTRY:
-        known = ", ".join(f"{name}://" for name in REGISTRY.names())
+        # What is in a Python program's memory can't be named.
+        known = ", ".join(f"{name}://" for name in REGISTRY.names() if name != "memory")
         raise UsageError(f"{scheme}://: no source reads that; give paths, or URLs of {known}")
     source: Source = REGISTRY.get(scheme)()
     return source

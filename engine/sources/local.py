@@ -93,20 +93,21 @@ class LocalListing(Listing):
 
     def __iter__(self) -> Iterator[Found]:
         for name in self._inputs:
-            yield from self._input(name, os.path.basename(name))
+            yield from self._input(name, os.path.basename(name), os.path.isdir(name))
 
     def more(self, name: str) -> Iterator[Found]:
         path = absolute_path(name)
         if path in self._ranks:
             return
-        if os.path.isdir(path) or not self._walkers(os.path.dirname(path), len(self._inputs)):
-            yield from self._input(path, name)
+        is_folder = os.path.isdir(path)
+        if is_folder or not self._walkers(os.path.dirname(path), len(self._inputs)):
+            yield from self._input(path, name, is_folder)
 
-    def _input(self, path: str, relative: str) -> Iterator[Found]:
+    def _input(self, path: str, relative: str, is_folder: bool) -> Iterator[Found]:
         """A file or a folder that was named: a link to a folder is followed here."""
-        if (own := self._rules.outputs.around(path)) is not None:
+        if (own := self._rules.outputs.around(path, is_folder)) is not None:
             yield from self._left_out(path, ENGINE_OUTPUT, f"in {own}")
-        elif os.path.isdir(path):
+        elif is_folder:
             yield from self._walk(path, self._walkers(path, self._rank(path)))
         else:
             yield from self._look(path, relative)

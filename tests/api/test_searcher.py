@@ -201,6 +201,8 @@ def test_a_lancedb_is_searched_by_many_threads(
         ({"query": "a", "k": "many"}, r"^k=many: give a whole number"),
         ({"query": "a", "k": 0}, "^k=0: "),
         ({"query": "a", "kind": "sound"}, "kind='sound': give 'text' or 'image'"),
+        ({"query": "a", "source_prefix": 7}, "^source_prefix=7: give a text"),
+        ({"query": "a", "media_type": b"x"}, "^media_type=b'x': give a text"),
         ({"query": "a", "hybrid": True}, "^hybrid=: .*can't search by words"),
     ],
 )

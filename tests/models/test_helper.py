@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -13,8 +15,10 @@ import pytest
 from engine.models import helper
 from engine.models.helper import HelperError, ask
 from engine.models.resolve import resolve_text
-from engine.models.spec import to_json
 from tests.integration.runs import wait_until
+
+#: The checkout that is tested.
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Answers with the model's name; by its arguments it leaves a fork behind, dies or sleeps before.
 MODULE = """
@@ -33,6 +37,15 @@ def answer(spec):
     return {"name": spec.name}
 
 answer_with(answer)
+"""
+
+
+#: Asks, and waits for ever.
+CALLER = """
+import sys
+from engine.models.helper import ask
+from engine.models.resolve import resolve_text
+ask("answering", resolve_text("stand-in:8"), "fork", sys.argv[1], "sleep")
 """
 
 
@@ -74,15 +87,20 @@ def test_a_process_that_takes_too_long_is_ended(module: str, monkeypatch: pytest
         ask(module, SPEC, "sleep")
 
 
-def test_what_a_process_has_forked_ends_with_it_when_its_caller_is_killed(
+def test_with_a_caller_that_is_killed_the_process_ends_and_what_it_forked(
     module: str, tmp_path: Path
 ) -> None:
     left = tmp_path / "pid"
-    script = "import sys; from engine.models.helper import ask; from engine.models.spec import from_json"
-    script += "; ask(sys.argv[1], from_json(sys.argv[2]), 'fork', sys.argv[3], 'sleep')"
-    caller = subprocess.Popen([sys.executable, "-c", script, module, to_json(SPEC), str(left)])
-    wait_until(lambda: left.exists() and left.read_text())
-    forked = psutil.Process(int(left.read_text()))
-    caller.kill()
-    caller.wait()
-    wait_until(lambda: not forked.is_running() or forked.status() == psutil.STATUS_ZOMBIE)
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-c", CALLER, str(left)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}) as caller:
+        wait_until(lambda: left.exists() and left.read_text())
+        fork = psutil.Process(int(left.read_text()))
+        helper = fork.parent()
+        caller.kill()
+    for process in filter(None, (fork, helper)):
+        wait_until(partial(is_gone, process))
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

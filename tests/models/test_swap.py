@@ -118,8 +118,7 @@ def test_two_models_are_made_one_after_the_other() -> None:
         model.embed_ids(IDS)
     wait_until(lambda: going)
     go.set()
-    for model in models:
-        wait_until(lambda model=model: model.embed_ids(IDS)[0, 0] == 2)
+    wait_until(lambda: all(model.embed_ids(IDS)[0, 0] == 2 for model in models))
 
 
 def test_work_that_fails_has_cost_as_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from engine.cli.options import parse
 from engine.errors import UsageError
+from engine.models.cache import remember
+from engine.records import OUTPUT_MARKER
 from engine.runtime.flow.intake import check_corpus, corpus_of
 from engine.runtime.report.run_directory import claim
 from engine.sources import Corpus
 from engine.sources.base import Item, LeftOut, Rules
-from engine.sources.outputs import MARKER
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "a.txt": "a document",
         "staging/b.txt": "a folder with the name of one of LanceDB's",
         "old-run/ledger.sqlite": "", "old-run/lock": "", "old-run/run.log": "a line", "old-run/.hidden": "x",
-        f"new-run/{MARKER}": "", "new-run/run.log": "a line", "new-run/shards/0-of-2/run.log": "a line",
+        f"new-run/{OUTPUT_MARKER}": "", "new-run/run.log": "a line", "new-run/shards/0-of-2/run.log": "x",
         "other.lancedb/chunks.lance/_versions/latest_version_hint.json": "{}",
         "other.lancedb/.writer": "", "other.lancedb/staging/x/task/deleted.lance/_versions/1": "",
         "mixed/chunks.lance/_versions/hint.json": "{}", "mixed/.writer": "", "mixed/c.txt": "beside a table",
@@ -126,9 +127,28 @@ def test_a_run_marks_its_directory_and_that_of_all_shards(tmp_path: Path) -> Non
     assert found(Corpus([str(tmp_path)]), tmp_path) == {"one": "engine-output", "fleet": "engine-output"}
 
 
-@pytest.mark.parametrize("run_dir", [".", ".."])
-def test_an_input_in_the_run_directory_is_refused(docs: Path, run_dir: str) -> None:
-    config = parse(["a.txt", "--run-dir", run_dir])
+def test_a_cache_is_marked_by_whoever_makes_it_and_one_that_was_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    for name in ("cache", "shared"):
+        monkeypatch.setenv("VECTOR_ENGINE_CACHE", f"{tmp_path}/{name}")
+        remember("choices/model", "{}")
+    assert found(Corpus([str(tmp_path)]), tmp_path) == {
+        "cache": "engine-output",
+        "shared/choices/model": "Item",
+    }
+
+
+def test_a_folder_shards_of_a_user_makes_no_run_directory_of_what_is_above_it(docs: Path) -> None:
+    claim(docs / "shards/mine").release()
+    assert found(Corpus([str(docs)]), docs)["a.txt"] == "Item"
+    assert found(Corpus([str(docs)]), docs)["shards/mine"] == "engine-output"
+
+
+@pytest.mark.parametrize("options", [["."], [".."], [".", "--shard", "0/2"]])
+def test_an_input_in_the_run_directory_is_refused(docs: Path, options: list[str]) -> None:
+    config = parse(["a.txt", "--run-dir", *options])
     with pytest.raises(UsageError, match=r"--run-dir .*: INPUT .*/docs/a.txt lies in it, .* name another"):
         check_corpus(config)
 

@@ -15,7 +15,7 @@ from typing import TypedDict
 from engine.machine.processor import machine
 from engine.models import backends
 from engine.models.backends.base import BackendChoice, Say, Spec
-from engine.models.cache import cache_folder, locked, recall, remember
+from engine.models.cache import cache_folder, locked, make_folder, recall, remember
 from engine.models.helper import HelperError, ask
 from engine.models.measure import costs
 from engine.models.probes import FAITHFUL_IN_REDUCED_PRECISION
@@ -160,7 +160,7 @@ def _measured(
     name = _name(spec, possible)
     path = cache_folder() / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if not os.access(path.parent, os.W_OK):
             return None
         if say is not None:

@@ -15,7 +15,7 @@ from engine.models.cache import cache_folder
 from engine.runtime.ledger.accounts import Accounts
 from engine.sources import Corpus, check_inputs, prefixes
 from engine.sources.base import Found, Item, Rules
-from engine.sources.outputs import Outputs
+from engine.sources.outputs import Outputs, shared_folder
 
 #: Items looked at in one step, and items that wait at most.
 STEP = 256
@@ -49,9 +49,9 @@ def is_narrowed(config: Config) -> bool:
 
 
 def check_corpus(config: Config) -> None:
-    """Raises `UsageError` where an input can't be read, or lies in the run directory, of which nothing is
-    ever indexed."""
-    corpus, run_dir = config.corpus, os.path.abspath(config.run_dir)
+    """Raises `UsageError` where an input can't be read, or lies in the run directory or in that of all
+    shards, of which nothing is ever indexed."""
+    corpus, run_dir = config.corpus, os.path.abspath(shared_folder(config.run_dir))
     check_inputs(corpus.inputs, corpus.files_from)
     for name in corpus.inputs:
         if f"{name}/".startswith(f"{run_dir}/"):

@@ -1,4 +1,4 @@
-"""One run at a time in a run directory, and none before the last one's children are gone."""
+"""The lock of a run directory: one run at a time, after all children of the previous one have ended."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import psutil
 
 from engine.errors import UsageError
 
-#: Seconds after which a lock held on another host, its heartbeat silent, counts as left behind.
+#: Seconds without a heartbeat after which a lock held on another host counts as abandoned.
 FOREIGN_LOCK_EXPIRY_S = 120.0
 
 #: Seconds without a heartbeat that this process must observe before it takes over another host's lock:
-#: an old time of the file alone may be a matter of two clocks. A living holder gives one a second.
+#: the clocks of two hosts may differ, so an old file time alone proves nothing. A run beats once a second.
 CONFIRM_S = 10.0
 
 #: Seconds between two looks at another host's lock.
@@ -28,13 +28,13 @@ LOOK_S = 0.5
 #: Seconds that a new run waits for the children of a killed one.
 CHILDREN_DEADLINE_S = 10.0
 
-#: Seconds by which a process's time of birth, counted in ticks since the boot, may be off.
+#: Largest error of a process's start time in seconds, because it is counted in ticks since the boot.
 CLOCK_SLACK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The process that holds a run directory; `age_s` is how long ago it gave its last sign."""
+    """The process that holds a run directory; `age_s` is the age of its last heartbeat in seconds."""
 
     host: str
     pid: int
@@ -42,7 +42,7 @@ class Owner:
 
 
 def owner_of(run_dir: Path) -> Owner | None:
-    """Who holds the directory now, told without touching the lock, so that no run is kept from starting.
+    """The process that holds the directory, found without taking the lock, so that a run can start meanwhile.
 
     A process here counts by its number, unless it is younger than the lock's last sign; one elsewhere by that
     sign alone.
@@ -67,11 +67,11 @@ def owner_of(run_dir: Path) -> Owner | None:
 class RunLock:
     """Hold `DIR/lock` while the run lives: host, pid, boot id, and a heartbeat by the file's own time.
 
-    The kernel's lock on the file settles who holds it on one host, and ends with its process. Hosts that
-    share the directory without sharing kernel locks go by the heartbeat: a lock of another host is watched
-    until a beat shows that its holder lives, or until it was silent for `FOREIGN_LOCK_EXPIRY_S`, so that a
-    task which lost its node goes on from another one. `say` is told of that wait, and `check`, called all the
-    while, ends it by raising. Raises `UsageError` where held.
+    On one host the kernel's lock on the file decides, and ends with its process. Hosts that share the
+    directory without sharing kernel locks use the heartbeat: this waits until a beat shows that the holder
+    on the other host is alive, or until there was none for `FOREIGN_LOCK_EXPIRY_S`, so that a task whose node
+    was lost can continue on another one. `say` reports that wait; `check` is called meanwhile and ends it by
+    raising. Raises `UsageError` where held.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class RunLock:
         self._file.flush()
 
     def beat(self) -> None:
-        """Show that the run lives."""
+        """Give a heartbeat."""
         os.utime(self._path)
 
     def release(self) -> None:
-        """End the run's hold. Safe to call twice."""
+        """Release the lock. Safe to call twice."""
         if not self._file.closed:
             self._file.truncate(0)
             self._file.close()
 
     def _take(self, say: Callable[[str], object], check: Callable[[], object]) -> None:
-        """Return when it is ours to take."""
+        """Return when the lock is free."""
         first: int | None = None
         while True:
             free = self._is_free()

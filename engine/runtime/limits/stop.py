@@ -1,4 +1,4 @@
-"""What ends a run early: a signal, a database that stays away, memory that doesn't suffice."""
+"""Ends a run early: on a signal, a database that does not answer, or too little memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCARCE_SHARE, NONE_SHARE, RAM_REST_DEADLINE_S = 0.85, 0.95, 20.0
 #: Share of its limit above which a parser that has nothing to do is replaced where memory is scarce.
 RETIRED_SHARE = 0.4
 
-#: Seconds that a database without space is waited for: long enough for one that makes room by itself.
+#: Seconds to wait for a database without disk space: enough for one that frees space by itself.
 DISK_FULL_DEADLINE_S = 15.0
 
 #: Seconds that a parser has to leave the file at hand once the run is to end.
@@ -39,7 +39,7 @@ class RunStoppedError(EngineError):
 
 
 def what_goes_on() -> str:
-    """What a user may count on after an early end."""
+    """What a user can do after an early end."""
     if working_directory_is_gone():
         return "the working directory is gone: run the same command again from an existing one"
     return "run the same command again to continue"
@@ -55,7 +55,7 @@ def working_directory_is_gone() -> bool:
 
 
 class StopRequest:
-    """Signals only leave a mark here; the supervisor's loop reads it and acts."""
+    """Signal handlers only record here; the supervisor's loop reads it and acts."""
 
     def __init__(self, grace: float, ends_at: float | None = None) -> None:
         #: Seconds that a drain may take: as asked for, or less where its job ends sooner.
@@ -69,7 +69,7 @@ class StopRequest:
         self._since: float | None = None
 
     def catch(self) -> Callable[[], None]:
-        """Listen to the signals; the result restores what was."""
+        """Install the signal handlers; the returned function restores the previous ones."""
         before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
 
         def restore() -> None:
@@ -140,14 +140,14 @@ class DatabaseWait:
         self.trouble: str | None = None
 
     def note(self, trouble: str | None, disk_full: bool = False) -> None:
-        """What the indexer says."""
+        """Record what the indexer reports."""
         if trouble is not None and self.trouble is None:
             log.warning("database: %s", trouble)
             self._since = time.monotonic()
         self.trouble, self._disk_full = trouble, disk_full
 
     def forget(self) -> None:
-        """The process that said so is gone; a new one tells anew."""
+        """Forget the trouble: the indexer that reported it has ended, and a new one will report."""
         self.trouble, self._disk_full = None, False
 
     def check(self) -> None:

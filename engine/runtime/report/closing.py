@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.runtime.ledger.counts import OTHER_CONTENT, UNKNOWN_TYPE, Counts
-from engine.runtime.report.efficiency import UNITS, Observed
+from engine.runtime.report.efficiency import LEAST_WINDOW_S, UNITS, Observed
 from engine.runtime.report.summary import Files, SpeedOfLight, Summary
+from engine.sources.gitignore import GITIGNORE
+from engine.sources.local import EXCLUDED_BY_DEFAULT
+from engine.sources.outputs import ENGINE_OUTPUT
 
 #: The most types without a parser that are named; the others are counted together.
 MOST_TYPES = 8
@@ -22,6 +25,15 @@ WAITS = {
     },
     "infer": {"parsers": "waiting for parsers"},
     "index": {"inference": "waiting for vectors", "database": "waiting for the database"},
+}
+
+#: What is said where one rule left out all that there was.
+HINTS = {
+    ENGINE_OUTPUT: "every INPUT lies in a run directory, an index or a cache of the engine",
+    GITIGNORE: "git ignores every file; --no-gitignore takes them",
+    EXCLUDED_BY_DEFAULT: "nothing but .git, node_modules, __pycache__ or virtual environments was found;"
+    " --no-default-excludes takes them",
+    "hidden": "every file or folder is hidden; --hidden takes them",
 }
 
 
@@ -90,6 +102,10 @@ def nothing_indexed(counts: Counts) -> str:
         return ""
     if not counts.discovered:
         return "nothing was indexed: no file was found"
+    if hint := next(
+        (hint for rule, hint in HINTS.items() if counts.rules.get(rule) == counts.discovered), ""
+    ):
+        return f"nothing was indexed: {hint}"
     parts = [f"{n:,} {name}" for name, n in (("skipped", counts.skipped), ("failed", counts.failed)) if n]
     return f"nothing could be indexed: of {counts.discovered:,} found, {' and '.join(parts)}"
 
@@ -106,7 +122,7 @@ def speed_lines(seen: Observed, speed: SpeedOfLight) -> list[str]:
             f"speed: {100 * speed.ratio:.0f} % of what is possible ({speed.end_to_end:,.{digits}f} of"
             f" {speed.bound:,.{digits}f} {speed.unit} by {device_of(speed)})"
         )
-    if seen.window_s:
+    if seen.window_s >= LEAST_WINDOW_S:
         lines.append(f"idle: {', '.join(_idle(seen, stage) for stage in WAITS)}")
     return [*lines, f"advice: {speed.advice}"]
 
@@ -122,12 +138,14 @@ def _idle(seen: Observed, stage: str) -> str:
     waits = {on: seconds / processes for on, seconds in seen.stage(stage).waits.items()}
     if stage == "index":
         waits["database"] = seen.busy["database"]
+    # What is still waited for at an end may be booked beyond it.
+    most = max(seen.window_s, sum(waits.get(on, 0.0) for on in WAITS[stage]))
     shares = {
-        why: min(100.0, 100 * waits[on] / seen.window_s)
+        why: 100 * waits[on] / most
         for on, why in WAITS[stage].items()
         if waits.get(on, 0.0) >= 0.005 * seen.window_s
     }
-    whole = f"{STAGE_NAMES[stage]} {min(100.0, sum(shares.values())):.0f} %"
+    whole = f"{STAGE_NAMES[stage]} {sum(shares.values()):.0f} %"
     if len(shares) < 2:
         return f"{whole} ({next(iter(shares))})" if shares else whole
     return f"{whole} ({', '.join(f'{why} {share:.0f} %' for why, share in shares.items())})"

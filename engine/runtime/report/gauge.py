@@ -15,6 +15,9 @@ from engine.runtime.report.total import CorpusTotal
 #: Seconds over which rates, and from them the time that is left, are measured.
 WINDOW_S = 30.0
 
+#: Seconds, and share of all bytes, from which on they say how much time is left.
+LEAST_S, LEAST_SHARE = 2.5, 0.002
+
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
@@ -49,6 +52,8 @@ class Gauge:
             whole = max(counts.bytes_found, total.size)
         known = self._intake.listed or total.ended
         tokens, images, eta = self._rates(done, whole)
+        # Where nothing has come of any item, models are still to be loaded, or tuned.
+        starting = not (counts.text_chunks or counts.image_chunks) and bool(counts.pending or not known)
         jobs = [
             (job.attempt, job.item.uri, slot.current_item.page) for slot in slots if (job := slot.current)
         ]
@@ -57,12 +62,13 @@ class Gauge:
             bytes_done=int(min(done, whole)),
             bytes_total=whole,
             total_known=known,
+            starting=starting,
             files=counts.discovered - counts.pending,
             failed=counts.failed + counts.partial,
             tokens_per_s=round(tokens, 3),
             images_per_s=round(images, 3),
             eta_s=eta,
-            item=uri.rpartition("/")[2] or None,
+            item=None if starting else uri.rpartition("/")[2] or None,
             page=page,
             trouble=trouble,
         )
@@ -83,5 +89,6 @@ class Gauge:
         if seconds <= 0:
             return 0.0, 0.0, None
         gained = done - first.size
-        eta = round((whole - done) / gained * seconds, 1) if gained > 0 and whole > done else None
+        telling = seconds >= LEAST_S and gained >= LEAST_SHARE * whole > 0
+        eta = round((whole - done) / gained * seconds, 1) if telling and whole > done else None
         return (tokens - first.tokens) / seconds, (images - first.images) / seconds, eta

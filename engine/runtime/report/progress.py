@@ -29,12 +29,14 @@ class Progress:
 
     Bytes are those of items that came to an end, and of the embedded part of the others;
     `bytes_total` is all there is once `total_known`, and before that what has been found. Rates are of the
-    last seconds, of what the models computed. `item` is the name of one that is at work.
+    last seconds, of what the models computed; `starting` is before they have computed anything. `item` is the
+    name of one that is at work.
     """
 
     bytes_done: int = 0
     bytes_total: int = 0
     total_known: bool = False
+    starting: bool = False
     files: int = 0
     failed: int = 0
     tokens_per_s: float = 0.0
@@ -58,7 +60,7 @@ class Progress:
         divisor, unit = _unit(self.bytes_total)
         parts.append(f"{self.bytes_done / divisor:.1f}/{at_least}{self.bytes_total / divisor:.1f} {unit}")
         parts.append(f"{self.files:,} files")
-        if not (self.files or self.bytes_done):
+        if self.starting:
             parts.append("starting")
         if self.tokens_per_s:
             parts.append(f"{_short(self.tokens_per_s)} tok/s")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,9 +18,6 @@ from engine.sources import outputs
 
 #: The file with the command line of a run.
 COMMAND_FILE = "command"
-
-#: The name of a shard's folder in `shards/`.
-_SHARD = re.compile(r"(\d+)-of-(\d+)")
 
 
 def claim(
@@ -137,12 +133,16 @@ def remove_status(run_dir: Path) -> None:
 
 
 def shard_folders(folder: Path) -> list[Path]:
-    """The shards' own folders below a run directory, `shards/I-of-N`, in order."""
-    found = [path for path in (folder / "shards").glob("*") if _SHARD.fullmatch(path.name)]
+    """The shards' own folders below a run directory, `shards/I-of-N`, in order; none where they can't be
+    listed."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(folder / "shards")
+    found = [folder / "shards" / name for name in names if outputs.SHARD.fullmatch(name)]
     return sorted(found, key=lambda path: shard_of_folder(path)[::-1])
 
 
 def shard_of_folder(folder: Path) -> tuple[int, int]:
     """The shard (I, N) whose folder that is; (0, 1) for a run directory without shards."""
-    name = _SHARD.fullmatch(folder.name) if folder.parent.name == "shards" else None
+    name = outputs.SHARD.fullmatch(folder.name) if folder.parent.name == "shards" else None
     return (int(name[1]), int(name[2])) if name else (0, 1)

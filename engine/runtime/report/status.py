@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -68,22 +69,20 @@ def find_runs(folder: Path) -> list[Path]:
     """The folder where it is a run directory; else those in it and in its `runs/`, the last used first."""
     if _ledgers(folder):
         return [folder]
-    try:
-        found = [path for path in (*folder.glob("*/"), *folder.glob("runs/*/")) if _ledgers(path)]
-    except OSError:
-        return []
+    found = [path for path in (*folder.glob("*/"), *folder.glob("runs/*/")) if _ledgers(path)]
     return sorted(found, key=_last_used, reverse=True)
 
 
 def _last_used(run_dir: Path) -> float:
     names = (STATUS_FILE, SUMMARY_FILE, "ledger.sqlite")
     files = [folder / name for folder in _ledgers(run_dir) for name in names]
-    return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+    return max((os.stat(path).st_mtime for path in files if os.path.isfile(path)), default=0.0)
 
 
 def _ledgers(folder: Path) -> list[Path]:
-    """The run directory itself or its shards, as far as there is a ledger."""
-    return [path for path in (folder, *shard_folders(folder)) if (path / "ledger.sqlite").is_file()]
+    """The run directory itself or its shards, as far as there is a ledger; none in what can't be read."""
+    # `Path.is_file` would raise for a folder that may not be searched.
+    return [path for path in (folder, *shard_folders(folder)) if os.path.isfile(path / "ledger.sqlite")]
 
 
 def read_states(folder: Path, ledgers: bool = True) -> list[RunState]:

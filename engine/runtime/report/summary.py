@@ -12,6 +12,7 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import UnionType
@@ -305,11 +306,17 @@ def _read(kind: type[Made], path: Path) -> Made | None:
 
 def made_of(kind: type[Made], values: Mapping[str, Any]) -> Made:
     """A dataclass of a JSON object; what is missing there, or is of another type, keeps its default."""
-    hints, given = get_type_hints(kind), {}
+    hints, given = _hints(kind), {}  # type: ignore[arg-type]
     for name in hints.keys() & values.keys():
         with suppress(TypeError):
             given[name] = _made(hints[name], values[name])
     return kind(**given)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    # A millisecond for each summary, of which a listing reads many.
+    return get_type_hints(kind)
 
 
 def _made(hint: Any, value: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import pytest
 
 from engine.runtime.ledger.counts import MOST_TYPES, Counts
 from engine.runtime.process.stats import Calls, Stats
@@ -101,6 +104,24 @@ def test_a_run_that_could_index_nothing_has_words_for_it() -> None:
         assert nothing_indexed(counts) == ""
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("engine-output", "every INPUT lies in a run directory, an index or a cache of the engine"),
+        ("gitignore", "git ignores every file; --no-gitignore takes them"),
+        ("excluded-by-default", "nothing but .*; --no-default-excludes takes them"),
+        ("hidden", "every file or folder is hidden; --hidden takes them"),
+    ],
+)
+def test_where_one_rule_left_out_everything_its_option_is_named(rule: str, told: str) -> None:
+    counts = skips("/a", "/b", rule=rule)
+    counts.discovered = 2
+    assert re.fullmatch(f"nothing was indexed: {told}", nothing_indexed(counts))
+    counts.skip("/c", "empty")
+    counts.discovered = 3
+    assert nothing_indexed(counts) == "nothing could be indexed: of 3 found, 3 skipped"
+
+
 # Speed
 
 
@@ -130,3 +151,18 @@ def test_a_run_that_embedded_nothing_has_no_lines_of_speed_and_a_short_one_only_
     assert speed_lines(short, speed_of_light(short)) == [
         "advice: the run was too short to measure its speed: 0.00 s of embedding"
     ]
+
+
+def test_the_shares_of_a_stage_that_was_idle_are_never_more_than_the_whole() -> None:
+    seen = Observed(
+        seconds=10.0, first_s=1.0, last_s=2.0, cores=2.0, items={"text": 500, "image": 0},
+        stages={
+            "infer": Stats(1.0, 0.0, 0.0, 1.0, {}, {"text": Calls(0.5, 0.5)}),
+            "index": Stats(0.5, 0.5, 0.0, 0.1, {"inference": 0.5}, {"database": Calls(1.5, 0.1)}),
+        },
+        devices={"text": "cpu"},
+    )  # fmt: skip
+    assert (
+        "indexer 100 % (waiting for vectors 25 %, waiting for the database 75 %)"
+        in speed_lines(seen, speed_of_light(seen))[1]
+    )

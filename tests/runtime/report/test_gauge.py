@@ -53,7 +53,7 @@ class Scene:
 
 def test_the_part_of_a_file_that_is_read_and_embedded_is_done() -> None:
     scene = Scene()
-    scene.counts.bytes_found, scene.counts.bytes_done = 2000, 500
+    scene.counts.bytes_found, scene.counts.bytes_done, scene.counts.text_chunks = 2000, 500, 6
     scene.parses(7, "/book.pdf", 0.5, 212)
     scene.accounts.embedded_bytes.add(work(1000, attempt=7, arrived=8), 6)
     seen = scene.gauge.look()
@@ -89,11 +89,24 @@ def test_the_total_is_a_least_until_one_of_both_listings_has_ended() -> None:
 
 def test_the_item_is_the_oldest_that_is_parsed_or_else_the_last_that_was_written() -> None:
     scene = Scene()
+    scene.counts.text_chunks = 1
     scene.accounts.latest = ("/folder/last.pdf", 3)
     assert (scene.gauge.look().item, scene.gauge.look().page) == ("last.pdf", 3)
     scene.parses(9, "/young.txt", 0, None)
     scene.parses(8, "/old.txt", 0, None)
     assert scene.gauge.look().item == "old.txt"
+
+
+def test_while_models_are_loaded_the_run_is_starting_whatever_was_skipped() -> None:
+    scene = Scene()
+    scene.counts.discovered, scene.counts.skipped = 10, 1
+    scene.parses(1, "/a.txt", 0, None)
+    assert (scene.gauge.look().starting, scene.gauge.look().item) == (True, None)
+    scene.counts.text_chunks = 1
+    assert (scene.gauge.look().starting, scene.gauge.look().item) == (False, "a.txt")
+    # A run that has nothing to do is not starting either.
+    scene.counts.text_chunks, scene.counts.unchanged, scene.intake.listed = 0, 9, True
+    assert not scene.gauge.look().starting
 
 
 # Rates
@@ -116,7 +129,9 @@ def test_rates_are_what_was_computed_within_the_last_seconds(monkeypatch: pytest
     now[0] += WINDOW_S + 1
     scene.gauge.look()
     now[0] += 10
-    counts.tokens, counts.bytes_done = 6100, 10_000
+    counts.tokens, counts.bytes_done = 6100, 1010
+    assert scene.gauge.look().eta_s is None  # too little was done to tell
+    counts.bytes_done = 10_000
     seen = scene.gauge.look()
     assert (seen.tokens_per_s, seen.eta_s) == (10, None)
 

@@ -47,8 +47,9 @@ def test_a_total_that_still_grows_is_a_least_and_makes_the_share_a_most() -> Non
 
 
 def test_before_anything_is_done_it_says_that_the_run_is_starting() -> None:
-    assert Progress().line() == "0.0/≥0.0 kB · 0 files · starting"
-    assert Progress(bytes_total=5000, total_known=True).line() == "0 % · 0.0/5.0 kB · 0 files · starting"
+    assert Progress(starting=True).line() == "0.0/≥0.0 kB · 0 files · starting"
+    seen = Progress(bytes_total=5000, total_known=True, files=1, starting=True)
+    assert seen.line() == "0 % · 0.0/5.0 kB · 1 files · starting"
 
 
 def test_a_run_is_at_a_hundred_per_cent_when_all_of_it_is_done() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.models.backends.base import CannotRunError, Say
-from engine.models.cache import cache_folder, locked
+from engine.models.cache import cache_folder, locked, make_folder
 from engine.models.files.digest import file_digest
 from engine.models.helper import HelperError, ask
 from engine.models.measure import costs
@@ -37,9 +37,9 @@ PACKAGES = {
 _failed: dict[Path, str] = {}
 
 #: Bytes that an export of a small model takes at most, most of them torch's (measured: 1.3 GiB with 87 MiB of
-#: weights); and how often a larger one's weights are held beside them: by torch, by the traced graph and its
+#: weights, 1.9 GiB with 327 MiB); and how often a larger one's weights are held beside them: by torch, by the traced graph and its
 #: protobuf message, and as that is read again.
-EXPORT_BYTES, WEIGHT_COPIES = 1536 * 2**20, 4
+EXPORT_BYTES, WEIGHT_COPIES = 1536 * 2**20, 3
 
 
 def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: Say | None = None) -> Path:
@@ -64,7 +64,7 @@ def exported(spec: TextSpec | ImageSpec, memory_limit: int | None = None, say: S
         if say is not None:
             say(f"model {spec.name}: exporting to ONNX, once, in some {costs.expected('export'):.0f} seconds")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.parent)
             with locked(folder.with_suffix(".lock")):
                 # Another process may have made it in the meantime.
                 report = _read(folder) or _make(spec, versions, folder)

@@ -155,8 +155,8 @@ def test_a_large_model_needs_more_room(bert: Path, monkeypatch: pytest.MonkeyPat
     spec = resolve_text(str(bert))
     assert onnx_cache.export_bytes(spec) == onnx_cache.EXPORT_BYTES
     monkeypatch.setattr(costs, "weight_bytes", lambda spec: 2**30)
-    with pytest.raises(UsageError, match=r"takes 5\.12 GiB .* and 5\.00 GiB of --max-ram are left"):
-        onnx_cache.exported(spec, memory_limit=5 * 2**30)
+    with pytest.raises(UsageError, match=r"takes 4\.12 GiB .* and 4\.00 GiB of --max-ram are left"):
+        onnx_cache.exported(spec, memory_limit=4 * 2**30)
 
 
 def test_an_export_is_told_of_and_needs_no_room_once_it_is_there(bert: Path) -> None:
