@@ -19,7 +19,7 @@ from tests.models.conftest import WORDS, save_bert
 from tests.models.made import assemble, pooling
 
 #: Words of the corpus: so many that no machine comes to its end while a model is exported.
-LINES = 400_000
+LINES = 8_000_000
 
 #: Seconds in which an export, which gives way to all other work on the machine, comes to its end.
 EXPORT_S = 900.0
