@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 
 from engine import parsers
 from engine.config import Config
 from engine.errors import SkipFileError, UsageError
 from engine.runtime.flow.intake import check_corpus, corpus_of, is_narrowed
+from engine.runtime.generation import Generation
 from engine.runtime.ledger.counts import Counts
 from engine.runtime.report.closing import gone, skipped
 from engine.runtime.report.reading import read_only
@@ -19,7 +20,9 @@ from engine.sources import Corpus, open_item, opens_cheaply, prefixes
 from engine.sources.base import Found, Item, LeftOut
 
 #: What becomes of items, in the order in which it is told.
-OUTCOMES = ("new", "changed", "to be tried again", "unchanged", "skipped", "unreadable")
+OUTCOMES = (
+    "new", "changed", "to be embedded anew", "to be tried again", "unchanged", "skipped", "unreadable",
+)  # fmt: skip
 
 
 def dry_run(config: Config) -> int:
@@ -44,7 +47,7 @@ def _open(path: Path) -> sqlite3.Connection:
     if path.exists():
         return read_only(path)
     ledger = sqlite3.connect(":memory:")
-    ledger.execute("CREATE TABLE items (id, uri, size, version, state, rule)")
+    ledger.execute("CREATE TABLE items (id, uri, size, version, state, rule, kind, generation)")
     ledger.execute("CREATE TABLE segments (item)")
     return ledger
 
@@ -54,12 +57,13 @@ def _told(config: Config, ledger: sqlite3.Connection) -> Iterator[str]:
     ledger.execute("CREATE TEMP TABLE met (id INTEGER PRIMARY KEY)")
     outcomes, counts = dict.fromkeys(OUTCOMES, 0), Counts()
     size = taken = 0
+    made_with = _made_with(config, ledger)
     corpus, limit = corpus_of(config), config.corpus.limit
     for found in corpus:
         if limit is not None and taken >= limit:
             break
         taken += 1
-        what = _what(found, ledger, config.parsing.images)
+        what = _what(found, ledger, config.parsing.images, made_with)
         if isinstance(what, LeftOut):
             counts.skip(what.uri, what.rule)
             what = "skipped"
@@ -75,11 +79,28 @@ def _told(config: Config, ledger: sqlite3.Connection) -> Iterator[str]:
         yield f"pruned: the records of {files}" if config.corpus.prune else gone(number)
 
 
-def _what(found: Found, ledger: sqlite3.Connection, images: bool) -> str | LeftOut:
+def _made_with(config: Config, ledger: sqlite3.Connection) -> dict[str, str | None]:
+    """The generation of which this run would make the records of each kind that the ledger has; a kind whose
+    model is not to be had here is missing."""
+    kinds = [kind for (kind,) in ledger.execute("SELECT DISTINCT kind FROM items WHERE generation <> ''")]
+    found: dict[str, str | None] = {}
+    if not kinds:
+        return found
+    # What is wrong with a model is for the run itself to say.
+    with suppress(UsageError):
+        generation = Generation(config, lambda _: None)
+        for kind in sorted(kinds, reverse=True):
+            found[kind] = generation.name(kind)
+    return found
+
+
+def _what(
+    found: Found, ledger: sqlite3.Connection, images: bool, made_with: Mapping[str, str | None]
+) -> str | LeftOut:
     """One of `OUTCOMES`, or the rule that leaves it out."""
     if not isinstance(found, Item):
         return found if isinstance(found, LeftOut) else "unreadable"
-    query = "SELECT id, size, version, state, rule FROM items WHERE uri = ?"
+    query = "SELECT id, size, version, state, rule, kind, generation FROM items WHERE uri = ?"
     row = ledger.execute(query, (found.uri,)).fetchone()
     if row is not None:
         ledger.execute("INSERT OR IGNORE INTO met VALUES (?)", (row[0],))
@@ -89,7 +110,11 @@ def _what(found: Found, ledger: sqlite3.Connection, images: bool) -> str | LeftO
         return _looked_at(found, "changed", images)
     if row[3] == "skipped":
         return LeftOut(found.uri, row[4] or "")
-    return "unchanged" if row[3] == "indexed" else _looked_at(found, "to be tried again", images)
+    if row[3] != "indexed":
+        return _looked_at(found, "to be tried again", images)
+    kind, generation = row[5:]
+    anew = generation and made_with.get(kind) not in (None, generation)
+    return "to be embedded anew" if anew else "unchanged"
 
 
 def _looked_at(item: Item, what: str, images: bool) -> str | LeftOut:

@@ -267,7 +267,7 @@ class Supervisor:
         if now - self._last_status > STATUS_INTERVAL_S:
             self._last_status = now
             self._parts.lock.beat()
-            self._parts.reporter.tell(self._parts.database.trouble)
+            self._parts.reporter.tell(self._parts.database.trouble, self._parts.stop.asked)
 
     # While files are parsed
 

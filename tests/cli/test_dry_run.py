@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from engine.cli.dry_run import dry_run
 from engine.cli.options import parse
 from engine.config import Config
 from engine.errors import UsageError
+from engine.runtime.generation import Generation
 from engine.runtime.ledger.segments import Acknowledged
 from engine.runtime.ledger.store import Ledger
 from tests.items import item
@@ -68,6 +71,20 @@ def test_files_are_told_by_what_the_ledger_knows_of_them(
         " 4,320 bytes to read\nskipped: 1 hidden\n"
     )
     assert (tmp_path / "run" / "ledger.sqlite").read_bytes() == before
+
+
+def test_files_of_another_chunk_size_are_embedded_anew_and_a_model_that_is_not_there_says_nothing(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remember(tmp_path / "run", corpus, a="indexed", b="indexed", c="indexed", d="indexed")
+    options = ("--text-model", "stand-in:8", "--chunk-size")
+    generation = Generation(config_of(corpus, tmp_path / "run", *options, "32"), print).name("text")
+    with closing(sqlite3.connect(tmp_path / "run/ledger.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE items SET kind = 'text', generation = ?", (generation,))
+    for size, outcome in (("32", "4 unchanged"), ("64", "4 to be embedded anew")):
+        assert f" {outcome}, 1 skipped; " in told(config_of(corpus, tmp_path / "run", *options, size), capsys)
+    unknown = config_of(corpus, tmp_path / "run", "--text-model", str(tmp_path / "nowhere"))
+    assert " 4 unchanged, " in told(unknown, capsys)
 
 
 @pytest.mark.parametrize("name", ["a run?", "100%25", "hash#tag", os.fsdecode(b"caf\xe9")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engine.config import Config
 from engine.machine.memory import STAGES, MemorySampler
@@ -67,10 +68,13 @@ class Reporter:
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def tell(self, trouble: str | None) -> None:
-        """Report where the run stands. `trouble`: why the database doesn't answer. Raises `OSError`."""
+    def tell(self, trouble: str | None, stopping: bool = False) -> None:
+        """Report how far the run has come. `trouble`: why the database doesn't answer; `stopping`: no more
+        files are begun, so that no time is left for all of them. Raises `OSError`."""
         in_flight, now = self._credits.in_flight, vars(self._figures())
         progress = self._gauge.look(trouble)
+        if stopping:
+            progress = replace(progress, eta_s=None)
         self._progress.show(progress)
         status = Status(
             pid=os.getpid(), database=trouble, in_flight_bytes=in_flight, progress=progress, **now
@@ -119,8 +123,11 @@ class Reporter:
                 self._progress.say(line)
         nothing = "" if why else nothing_indexed(counts)
         if why or nothing or not config.run.quiet:
-            ended = "; ".join(part for part in (f"{status}: {why}" if why else status, then) if part)
-            ended += f" after {self._seconds:.1f} s{': ' if nothing else ''}{nothing}"
+            took = f"{self._seconds:.1f} s"
+            if why:
+                ended = "; ".join(part for part in (f"{status}: {why}", then, f"it ran for {took}") if part)
+            else:
+                ended = f"{status} after {took}{': ' if nothing else ''}{nothing}"
             self._progress.say(f"{ended}; summary in {config.run_dir / 'summary.json'}")
 
     def _add_sample(self, last: bool = False) -> None:
