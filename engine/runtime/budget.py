@@ -88,12 +88,8 @@ class MemoryBudget:
                 raise UsageError(head) from None
             # The plan leaves room for what may never be taken, and what is taken is looked at all the time.
             log.warning("%s", error)
-<<<<<<< HEAD
-            self._say(f"{str(error).partition(chr(10))[0]}; going on, with less in flight near the limit")
-            self._spare(0)
-=======
             self._say(f"{head}; going on, with less in flight near the limit")
->>>>>>> main
+            self._spare(0)
             return
         first, self.plan = self.plan is None, made
         self._pipeline.limit(made.workers, made.parser_memory)

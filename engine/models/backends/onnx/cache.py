@@ -37,8 +37,8 @@ PACKAGES = {
 _failed: dict[Path, str] = {}
 
 #: Bytes that an export of a small model takes at most, most of them torch's (measured: 1.3 GiB with 87 MiB of
-#: weights, 1.9 GiB with 327 MiB); and how often a larger one's weights are held beside them: by torch, by the traced graph and its
-#: protobuf message, and as that is read again.
+#: weights, 1.9 GiB with 327 MiB); and how often a larger one's weights are held beside them: by torch, by the
+#: traced graph and its protobuf message.
 EXPORT_BYTES, WEIGHT_COPIES = 1536 * 2**20, 3
 
 
