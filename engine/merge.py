@@ -16,7 +16,7 @@ from engine.cli.parser import command_parser, seconds
 from engine.cli.terminal import harmless, say
 from engine.errors import DatabaseUnavailableError
 from engine.machine.environment import set_child_environment
-from engine.runtime.report.closing import files_line
+from engine.runtime.report.closing import files_line, gone
 from engine.verify import as_lines
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def _run(args: argparse.Namespace) -> int:
     print(f"tasks: {summary.tasks:,}")
     print(files_line(summary.files))
     print(f"index: {summary.totals.records:,} records of {summary.totals.files:,} files")
+    if merged.gone:
+        print(gone(merged.gone))
     if merged.difference is not None:
         for line in as_lines(merged.difference):
             print(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -174,6 +175,11 @@ class ChunkTable:
                 raise DiskFullError(f"{self.where}: the disk is full") from error
             if "Permission denied" in text or "Read-only file system" in text:
                 raise UsageError(f"{self.where}: not writable") from error
+            if missing := re.search(r"Not found: \S*\.lance/data/([^\s,]+)", text):
+                raise DatabaseUnavailableError(
+                    f"{self.where}: the file {missing[1]} of its table is missing; where it is lost, delete"
+                    " the directory and run python -m engine.verify --repair, which makes the index anew"
+                ) from error
             raise DatabaseUnavailableError(f"{self.where}: {text[:300]}") from error
 
 

@@ -76,7 +76,8 @@ def _told(config: Config, ledger: sqlite3.Connection) -> Iterator[str]:
         yield f"skipped: {skipped(counts)}"
     if number := _left(config, corpus, ledger):
         files = "1 file" if number == 1 else f"{number:,} files"
-        yield f"pruned: the records of {files}" if config.corpus.prune else gone(number)
+        prune = "engine.merge --prune" if config.task.fleet else "--prune"
+        yield f"pruned: the records of {files}" if config.corpus.prune else gone(number, prune)
 
 
 def _made_with(config: Config, ledger: sqlite3.Connection) -> dict[str, str | None]:

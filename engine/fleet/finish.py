@@ -51,10 +51,12 @@ STATES = ("indexed", "partial", "unchanged", "skipped", "failed", "pending")
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What the merge found; `difference` is None where tasks are not done, and nothing was published."""
+    """What the merge found; `difference` is None where tasks are not done, and nothing was published. `gone`
+    is how many files have left the corpus whose records stay."""
 
     summary: FleetSummary
     difference: Difference | None
+    gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def merge(run_dir: Path, url: str, prune: bool) -> Merged:
             merge_steps_s=steps,
         )
         write_summary(run_dir, summary)
-    return Merged(summary, difference)
+    return Merged(summary, difference, 0 if prune or unfinished else _gone(tasks))
 
 
 def _folders_of_tasks(run_dir: Path) -> tuple[list[Path], list[str]]:
@@ -219,6 +221,17 @@ def _prune(books: Books, tasks: Sequence[_Task], adapter: Adapter) -> int:
                 books.beat()
             _clean(ledger, adapter)
         books.beat()
+    return gone
+
+
+def _gone(tasks: Sequence[_Task]) -> int:
+    """How many files with records have left the corpus; 0 where not every task can tell."""
+    if not all(task.listed for task in tasks):
+        return 0
+    gone = 0
+    for task in tasks:
+        with task.book.ledger() as ledger:
+            gone += ledger.items.unseen_with_records(task.run, prefixes(task.config.get("inputs", ())))
     return gone
 
 

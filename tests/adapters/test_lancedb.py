@@ -12,7 +12,7 @@ import pytest
 
 import adapters
 import adapters.lancedb.adapter
-from engine.errors import DiskFullError, UsageError
+from engine.errors import DatabaseUnavailableError, DiskFullError, UsageError
 from tests.adapters.contract import DurableContract, adapters_closed, stored, write
 from tests.disks import fill, small_disk
 from tests.records import make_records, make_schema
@@ -138,6 +138,20 @@ def test_a_table_that_was_deleted_before_its_run_s_end_is_told(tmp_path: Path) -
         shutil.rmtree(tmp_path / "db" / "chunks.lance")
         with pytest.raises(UsageError, match="the index was deleted or replaced during the run"):
             adapter.publish()
+
+
+def test_a_table_that_lacks_a_file_is_told_with_what_helps(tmp_path: Path) -> None:
+    with adapters_closed(f"lancedb://{tmp_path}/db") as adapter:
+        adapter.ensure_schema(make_schema())
+        write(adapter, make_records(5))
+    (data,) = (tmp_path / "db/chunks.lance/data").iterdir()
+    data.unlink()
+    told = f"the file {data.name} of its table is missing; where it is lost, delete the directory and run"
+    with (
+        adapters_closed(f"lancedb://{tmp_path}/db") as adapter,
+        pytest.raises(DatabaseUnavailableError, match=told),
+    ):
+        list(adapter.scan())
 
 
 def test_a_reader_survives_a_compaction(tmp_path: Path) -> None:

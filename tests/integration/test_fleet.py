@@ -118,6 +118,7 @@ def test_tasks_side_by_side_make_the_index_of_one_run(fleet: Fleet) -> None:
     corpus.write("new.txt", "new. " + PROSE)
     (corpus.files / "5.txt").unlink()
     fleet.run()
+    assert "1 file is gone from the corpus; --prune deletes its records" in fleet.merge().out
     second = fleet.merge("--prune")
     assert second.code == 0, second.out + second.err
     assert second.summary["files"]["removed"] == 2
