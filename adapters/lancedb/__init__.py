@@ -86,7 +86,7 @@ def _holds_nothing_else(directory: str) -> bool:
 
 
 def _is_ours(directory: str, name: str) -> bool:
-    """Whether this is something that the adapter makes beside its table: users have a folder `staging`, too."""
+    """Whether the adapter makes this beside its table; users have folders `staging`, too."""
     if name != STAGING:
         return name in BESIDE_TABLE
     try:
