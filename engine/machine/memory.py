@@ -45,12 +45,14 @@ def rss_bytes(pid: int) -> int:
         return 0
 
 
-def children_of(pid: int) -> list[int]:
-    """The processes that a process's main thread has started; none where the system doesn't tell."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
+def descendants(pid: int) -> list[int]:
+    """The processes that a process and its children have started, in any of their threads; none where the
+    system doesn't tell."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError, ValueError):  # it may end meanwhile
+            found += map(int, thread.read_text().split())
+    return [each for child in found for each in (child, *descendants(child))]
 
 
 class MemorySampler:

@@ -82,7 +82,10 @@ def load_text(
         return model
 
     def better(room: int | None) -> TextEmbedder:
-        return _loaded_text(spec, _better(asked, chosen, room))
+        made = _loaded_text(spec, _better(asked, chosen, room))
+        if made.effective_mode != model.effective_mode:
+            raise CannotRunError(f"{made.choice} takes its inputs as {made.effective_mode}")
+        return made
 
     return SwappingText(Swap(model, better, chosen.cost, memory_limit, _of_model("text", say)))
 

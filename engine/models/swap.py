@@ -21,6 +21,9 @@ from engine.records import Pixels, TokenIds, Vector
 
 _Model = TypeVar("_Model", bound=Loaded)
 
+#: Held while a model is made: each is told of the whole room, and two at once could take it twice.
+_one = threading.Lock()
+
 
 class Swap(Generic[_Model]):
     """A model and what will take its place.
@@ -54,8 +57,10 @@ class Swap(Generic[_Model]):
             self._say(f"{made.choice} embeds from now on, instead of {self.model.choice}")
             self.model = made
         began = time.process_time()
-        yield self.model
-        self._left -= time.process_time() - began
+        try:
+            yield self.model
+        finally:
+            self._left -= time.process_time() - began
         if self._left <= 0 and self._thread is None:
             # Ends with the process, and the process that it waits for ends with it.
             self._thread = threading.Thread(target=self._run, name="swap", daemon=True)
@@ -64,7 +69,8 @@ class Swap(Generic[_Model]):
     def _run(self) -> None:
         niceness.set(BESIDE)
         try:
-            self._made = self._make(self.room)
+            with _one:
+                self._made = self._make(self.room)
         except Exception as error:  # whatever a library raises: the model that is there does its work
             known = isinstance(error, CannotRunError | EngineError)
             self._say(f"{self.model.choice} stays: {str(error) if known else one_line(error)}")
@@ -100,8 +106,10 @@ class SwappingText(TextEmbedder):
             _mirror(self, model)
             self.effective_mode, self.growth = model.effective_mode, model.growth
             before = model.padding
-            yield model
-            self.padding += model.padding - before
+            try:
+                yield model
+            finally:
+                self.padding += model.padding - before
 
 
 class SwappingImage(ImageEmbedder):

@@ -11,7 +11,7 @@ from engine.errors import UsageError
 from engine.machine.memory import MemorySampler, pss_bytes
 from engine.runtime.flow.credits import Credits
 from engine.runtime.limits.memory_plan import Costs, Limit, Plan, Requested, plan
-from engine.runtime.limits.stop import RamGuard
+from engine.runtime.limits.stop import SCARCE_SHARE, RamGuard
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.process import messages as m
 
@@ -89,17 +89,23 @@ class MemoryBudget:
             # The plan leaves room for what may never be taken, and what is taken is looked at all the time.
             log.warning("%s", error)
             self._say(f"{head}; going on, with less in flight near the limit")
+            self._spare(0)
             return
         first, self.plan = self.plan is None, made
         self._pipeline.limit(made.workers, made.parser_memory)
         self._credits.resize(made.buffer, self._shares)
-        for lane in self._pipeline.lanes:
-            if lane.inference is not None:
-                lane.inference.send(m.Spare((self.limit.size - made.total) // len(self._pipeline.lanes)))
+        # Near the limit less is admitted, so that what is made beside the work leaves that alone.
+        self._spare(int(SCARCE_SHARE * self.limit.size) - made.total)
         for line in made.lines(self.limit):
             log.info("%s", line)
             if first and self._config.run.verbose:
                 self._say(line)
+
+    def _spare(self, size: int) -> None:
+        """So many bytes are left for what inference processes make beside the work."""
+        for lane in self._pipeline.lanes:
+            if lane.inference is not None:
+                lane.inference.send(m.Spare(max(0, size) // len(self._pipeline.lanes)))
 
     def _costs(self) -> Costs:
         pipeline = self._pipeline

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from engine.config import Config
-from engine.machine.memory import children_of
+from engine.machine.memory import descendants
 from engine.models.spec import ImageSpec, TextSpec
 from engine.runtime.database import adapter_options
 from engine.runtime.flow.lanes import Lane, ParserSlot, share_out
@@ -297,7 +297,7 @@ class Pipeline:
         for lane in list(self.lanes):
             if (child := lane.inference) is not None:
                 # With an exporter of its model, while there is one.
-                found += [("inference", pid) for pid in (child.pid, *children_of(child.pid))]
+                found += [("inference", pid) for pid in (child.pid, *descendants(child.pid))]
         if (child := self.indexer) is not None:
             found.append(("indexer", child.pid))
         return found

@@ -31,6 +31,8 @@ class Preflight:
         self._repair = repair
         #: The index fits.
         self.fits = False
+        #: By what the index was known before it was looked at; see `adapters.left_as`.
+        self._found_as: str | None = None
         #: What is done with the indexer's next answers to `Prepare`, in their order.
         self._on_prepared: deque[Callable[[m.Prepared, str | None], None]] = deque()
         self._image_search: Background[ImageSpec | None] | None = None
@@ -55,15 +57,23 @@ class Preflight:
         them that came to its end, and so is all that the inputs hold."""
         parts = self._parts
         config, ledger = parts.config, parts.ledger
-        left_as = None if self._repair else adapters.left_as(config.database.adapter)
+        self._found_as = None if self._repair else adapters.left_as(config.database.adapter)
         return (
-            left_as is not None
-            and left_as == ledger.get("left_as")
+            self._found_as is not None
+            and self._found_as == ledger.get("left_as")
             and json.dumps(config.as_dict()) == ledger.get("config")
             and not (config.database.full or config.task.fleet or ledger.get("unpublished"))
             and parts.intake.nothing_to_do()
             and parts.cleaner.idle
+            # Others may have written to it since the first look.
+            and self._found_as == adapters.left_as(config.database.adapter)
         )
+
+    def left_as(self) -> str:
+        """By what a later run knows the index again; nothing where others may have written to it meanwhile,
+        because this run wrote nothing and it isn't as it was found."""
+        counts, now = self._parts.accounts.counts, adapters.left_as(self._parts.config.database.adapter)
+        return now or "" if counts.records or counts.deleted or now == self._found_as else ""
 
     def begin(self) -> None:
         """Start the indexer, which opens the database.
@@ -78,6 +88,7 @@ class Preflight:
                 " name another --run-dir"
             )
         self.fits = False
+        self._found_as = adapters.left_as(config.database.adapter)
         self._on_prepared.clear()
         # A job has waited for its place, and shall not lose it to a database that is away for a while.
         patient = known is not None or config.task.fleet or batch.name(os.environ) is not None

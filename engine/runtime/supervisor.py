@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from enum import Enum
 
-import adapters
 from engine import parsers
 from engine.config import Config
 from engine.errors import (
@@ -352,7 +351,7 @@ class Supervisor:
             if parts.intake.whole:
                 parts.ledger.set("listed", str(parts.invocation))
             if self._complete:
-                parts.ledger.set("left_as", adapters.left_as(self._config.database.adapter) or "")
+                parts.ledger.set("left_as", self._preflight.left_as())
             parts.ledger.commit()
             # Failures of files that have left the corpus are told no more, where that can be known.
             lines = parts.ledger.items.failures(parts.invocation if parts.intake.whole else 0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import adapters
 from adapters.lancedb import VERSIONS
-from tests.integration.runs import Corpus
+from tests.integration.runs import HANG_S, Corpus
 
 
 @pytest.fixture
@@ -87,3 +89,45 @@ def test_what_tells_that_a_table_is_as_it_was_is_where_lance_keeps_it(corpus: Co
     adapter.close()
     assert adapters.left_as(corpus.url) not in (None, first)
     assert adapters.left_as("memory://x") is None
+
+
+#: Runs the engine as its command does; at one point of the run somebody else deletes a record.
+MEANWHILE = """
+import sys
+import adapters
+from engine.{module} import {owner}
+from engine.run import main
+
+plain, url = {owner}.{method}, sys.argv[sys.argv.index("--adapter") + 1]
+
+def meanwhile(self, *given):
+    found = plain(self, *given)
+    adapter = adapters.connect(url)
+    adapter.prepare()
+    adapter.delete([next(adapter.scan())["id"]])
+    adapter.close()
+    return found
+
+{owner}.{method} = meanwhile
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "owner", "method"),
+    [
+        ("runtime.flow.intake", "Intake", "nothing_to_do"),
+        ("runtime.ledger.accounts", "Accounts", "count_gone"),
+    ],
+)
+def test_what_others_write_during_a_needless_run_is_noticed_by_it_or_the_next(
+    corpus: Corpus, module: str, owner: str, method: str
+) -> None:
+    script = MEANWHILE.format(module=module, owner=owner, method=method)
+    command = [sys.executable, "-c", script, *corpus.command()[3:]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_S)
+    lost = "holds 18 records, fewer than the 19 that were acknowledged"
+    assert done.returncode == 2 and lost in done.stderr if method == "nothing_to_do" else done.returncode == 0
+    again = corpus.run()
+    assert again.code == 2
+    assert lost in again.err

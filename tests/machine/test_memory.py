@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import psutil
 import pytest
@@ -98,3 +100,36 @@ def test_the_thread_samples_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch)
         pass
     sampler.stop()
     assert sampler.peaks["total"] == sampler.peaks["supervisor"] > 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells no children")
+def test_processes_are_found_whatever_thread_and_child_started_them() -> None:
+    script = "import subprocess; subprocess.Popen(['sleep', '600']); print(1, flush=True); input()"
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        child = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        started.append(child)
+        done.wait(120)
+
+    done = threading.Event()
+    thread = threading.Thread(target=start)
+    before = set(metrics.descendants(os.getpid()))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 120
+        while not started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (child,) = started
+        (grandchild,) = psutil.Process(child.pid).children()
+        assert set(metrics.descendants(os.getpid())) - before == {child.pid, grandchild.pid}
+    finally:
+        done.set()
+        thread.join()
+    grandchild.kill()
+    child.communicate(b"\n")
+    assert metrics.descendants(child.pid) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from engine.models.backends.base import BackendChoice, CannotRunError, OnBatch, TextEmbedder
+from engine.models.batching import TooLargeError
 from engine.models.load import load_text
 from engine.models.measure import costs
 from engine.models.resolve import resolve_text
@@ -94,6 +96,54 @@ def test_where_it_can_not_be_made_the_first_stays_and_one_line_says_why(error: E
     wait_until(lambda: said)
     assert model.embed_ids(IDS)[0, 0] == 1
     assert said == [why]
+
+
+def test_two_models_are_made_one_after_the_other() -> None:
+    """Each is told of the whole room that is left."""
+    going: list[str] = []
+    go = threading.Event()
+
+    def make(name: str) -> Callable[[int | None], TextEmbedder]:
+        def made(room: int | None) -> TextEmbedder:
+            going.append(name)
+            assert len(going) == 1
+            go.wait(120)
+            going.remove(name)
+            return Named(2)
+
+        return made
+
+    models = [swapping(make(name), 0.0, []) for name in ("text", "image")]
+    for model in models:
+        model.embed_ids(IDS)
+    wait_until(lambda: going)
+    go.set()
+    wait_until(lambda: all(model.embed_ids(IDS)[0, 0] == 2 for model in models))
+
+
+def test_work_that_fails_has_cost_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = threading.Event()
+
+    def make(room: int | None) -> TextEmbedder:
+        made.set()
+        return Named(2)
+
+    model = swapping(make, 0.02, [])
+
+    def fails(ids: Sequence[TokenIds], on_batch: OnBatch | None = None) -> Vector:
+        began = time.process_time()
+        while time.process_time() - began < 0.03:
+            pass
+        model.swap.model.padding += 7
+        raise TooLargeError(np.zeros((1, 8), dtype=np.float32), [0])
+
+    monkeypatch.setattr(model.swap.model, "embed_ids", fails)
+    with pytest.raises(TooLargeError):
+        model.embed_ids(IDS)
+    assert model.padding == 7
+    monkeypatch.undo()
+    model.embed_ids(IDS)
+    assert made.wait(120)
 
 
 def test_a_model_without_another_form_is_given_as_it_is() -> None:

@@ -10,7 +10,7 @@ import gzip
 import html
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from engine.models.backends.base import (
 from engine.models.files.image_folder import CONFIG, architecture_config
 from engine.models.files.text_files import read_json
 from engine.models.probes import whole_characters
+from engine.models.quiet import one_line
 from engine.models.spec import ImageSpec
 from engine.records import Vector
 
@@ -44,10 +45,10 @@ HARMLESS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_sca
 #: Lines of open_clip's list of merges that count: the vocabulary without bytes and special tokens.
 MERGES = slice(1, 49152 - 256 - 2 + 1)
 
-#: What open_clip's own tokenizer takes for a word.
-WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-
 START, END = "<start_of_text>", "<end_of_text>"
+
+#: What open_clip's own tokenizer takes for a word, whatever the case.
+WORD = rf"{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+"
 
 #: Of each value the error function; NumPy has none.
 _erf: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = np.frompyfunc(math.erf, 1, 1)
@@ -72,6 +73,7 @@ class ClipTextBackend(Backend):
             raise CannotRunError(f"its text tower has {', '.join(unknown)}")
         if text.get("hf_tokenizer_name") and not (Path(str(spec.folder)) / "tokenizer.json").is_file():
             raise CannotRunError("its tokenizer is not in its folder")
+        _check_weights(spec, int(model.get("embed_dim") or 0), KNOWN | text)
 
     def load_caption(self, spec: ImageSpec, device: str, dtype: str) -> CaptionEmbedder:
         return ClipText(spec)
@@ -136,6 +138,37 @@ def _config(spec: ImageSpec) -> dict[str, Any]:
     return dict(read_json(Path(str(spec.folder)) / CONFIG).get("model_cfg") or {})
 
 
+def _check_weights(spec: ImageSpec, dimensions: int, text: Mapping[str, Any]) -> None:
+    """Raises `CannotRunError` where a tensor is missing, has another shape (open_clip interpolates positions)
+    or numbers that NumPy lacks (bfloat16)."""
+    from safetensors import SafetensorError, safe_open
+
+    width, inner = text["width"], int(text["width"] * text["mlp_ratio"])
+    expected = {
+        "token_embedding.weight": [text["vocab_size"], width],
+        "positional_embedding": [text["context_length"], width],
+        "text_projection": [width, dimensions],
+        "ln_final.weight": [width],
+        "ln_final.bias": [width],
+    }
+    for layer in range(text["layers"]):
+        block = f"transformer.resblocks.{layer}."
+        for name, shape in (
+            ("ln_1.", [width]), ("attn.in_proj_", [3 * width, width]), ("attn.out_proj.", [width, width]),
+            ("ln_2.", [width]), ("mlp.c_fc.", [inner, width]), ("mlp.c_proj.", [width, inner]),
+        ):  # fmt: skip
+            expected[f"{block}{name}weight"], expected[f"{block}{name}bias"] = shape, shape[:1]
+    try:
+        with safe_open(Path(str(spec.folder)) / str(spec.weights_file), framework="numpy") as file:
+            there = set(file.keys())
+            for name, shape in expected.items():
+                found = file.get_slice(name) if name in there else None
+                if found is None or found.get_shape() != shape or found.get_dtype() not in ("F32", "F16"):
+                    raise CannotRunError(f"its weights have another {name}")
+    except (OSError, SafetensorError) as error:
+        raise CannotRunError(f"its weights can't be read: {one_line(error)}") from error
+
+
 def _weights(path: Path) -> Iterator[tuple[str, Vector]]:
     """The text tower's tensors by name; the others are not read."""
     from safetensors import safe_open
@@ -163,7 +196,8 @@ def _hub_ids(spec: ImageSpec) -> Callable[[str, int], list[int]]:
 
 def _own_ids() -> Callable[[str, int], list[int]]:
     """By open_clip's own vocabulary, as its `SimpleTokenizer` uses it."""
-    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+    import regex
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     package = importlib.util.find_spec("open_clip")
     folder = (package.submodule_search_locations or [""])[0] if package else ""
@@ -174,14 +208,13 @@ def _own_ids() -> Callable[[str, int], list[int]]:
     vocabulary = {name: number for number, name in enumerate(names)}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>"))
     tokenizer.add_special_tokens([AddedToken(START), AddedToken(END)])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORD), "removed", invert=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    # By the library that open_clip uses: others know other letters, of other versions of Unicode.
+    words = regex.compile(WORD, regex.IGNORECASE)
     start, end = vocabulary[START], vocabulary[END]
 
     def ids(text: str, most: int) -> list[int]:
-        found = tokenizer.encode(_cleaned(text).lower()).ids
+        found = tokenizer.encode(words.findall(_cleaned(text).lower()), is_pretokenized=True).ids
         return [start, *found[: most - 2], end]
 
     return ids

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TypedDict
 
 from engine.machine.processor import machine
@@ -20,7 +19,7 @@ from engine.models.cache import cache_folder, locked, make_folder, recall, remem
 from engine.models.helper import HelperError, ask
 from engine.models.measure import costs
 from engine.models.probes import FAITHFUL_IN_REDUCED_PRECISION
-from engine.models.spec import ImageSpec, TextSpec
+from engine.models.spec import TextSpec
 
 #: Changed with what is measured, or how.
 FORM = "4"
@@ -78,7 +77,7 @@ def choose(
 
 def is_worth(spec: Spec, possible: Sequence[BackendChoice]) -> bool:
     """Whether there is anything to measure, of a model that is large enough for it."""
-    return len(possible) > 1 and weight_bytes(spec) >= LEAST_WEIGHTS
+    return len(possible) > 1 and costs.weight_bytes(spec) >= LEAST_WEIGHTS
 
 
 def known(
@@ -128,16 +127,6 @@ def reason(rows: Sequence[Measured], chosen: BackendChoice, possible: Sequence[B
     return f"{chosen}; no other is faster by {WORTH - 1:.0%} on this CPU"
 
 
-def weight_bytes(spec: Spec) -> int:
-    """Bytes of the model's largest file: its weights, or the largest part of them."""
-    if spec.folder is None:
-        return 0
-    folder = Path(spec.folder)
-    if isinstance(spec, ImageSpec) and spec.weights_file is not None:
-        return (folder / spec.weights_file).stat().st_size
-    return max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
-
-
 def _name(spec: Spec, possible: Sequence[BackendChoice]) -> str:
     packages = {package for each in possible for package in backends.get(each.backend).distributions}
     key = json.dumps(
@@ -165,7 +154,7 @@ def _measured(
     spec: Spec, possible: Sequence[BackendChoice], memory_limit: int | None, say: Say | None
 ) -> list[Measured] | None:
     """Measure and remember. None where there is no memory for it, it fails, or it can't be remembered."""
-    needed = sum(backends.get(each.backend).cost.memory + weight_bytes(spec) for each in possible)
+    needed = sum(backends.get(each.backend).cost.memory + costs.weight_bytes(spec) for each in possible)
     if memory_limit is not None and memory_limit < needed:
         return None
     name = _name(spec, possible)

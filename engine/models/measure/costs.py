@@ -1,14 +1,17 @@
-"""What it costs on this machine to make a model faster, in processor seconds: as it was the last time."""
+"""What it costs on this machine to make a model faster: processor seconds, as it was the last time, and the
+weights that this holds in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from pathlib import Path
 from typing import Literal
 
 from engine.machine.processor import machine
 from engine.models import cache
+from engine.models.spec import ImageSpec, TextSpec
 
 Step = Literal["export", "calibration"]
 
@@ -28,6 +31,16 @@ def expected(step: Step) -> float:
 def remember(step: Step, seconds: float) -> None:
     """It took so many processor seconds."""
     cache.remember(_name(step), f"{seconds}\n")
+
+
+def weight_bytes(spec: TextSpec | ImageSpec) -> int:
+    """Bytes of the model's largest file: its weights, or the largest part of them."""
+    if spec.folder is None:
+        return 0
+    folder = Path(spec.folder)
+    if isinstance(spec, ImageSpec) and spec.weights_file is not None:
+        return (folder / spec.weights_file).stat().st_size
+    return max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
 
 
 def _name(step: Step) -> str:

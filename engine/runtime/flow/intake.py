@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -19,8 +20,9 @@ from engine.sources.outputs import Outputs, shared_folder
 #: Items looked at in one step, and items that wait at most.
 STEP = 256
 
-#: Items that are looked at before the database is opened: half a second.
-LOOK_AHEAD = 20_000
+#: Items that are looked at before the database is opened, half a second; and the most seconds, since nothing
+#: else is done meanwhile, not even for a signal or the lock's heartbeat.
+LOOK_AHEAD, LOOK_AHEAD_S = 20_000, 5.0
 
 
 def corpus_of(config: Config, shard: tuple[int, int] | None = None) -> Corpus:
@@ -118,9 +120,11 @@ class Intake:
         corpus, ahead = self._config.corpus, list[Found]()
         if corpus.limit is not None or corpus.prune:
             return False
+        ends = time.monotonic() + LOOK_AHEAD_S
         for found in self._listing:
             ahead.append(found)
-            if len(ahead) > LOOK_AHEAD or self._accounts.has_work(found):
+            late = len(ahead) > LOOK_AHEAD or time.monotonic() > ends
+            if late or self._accounts.has_work(found):
                 self._listing = chain(ahead, self._listing)
                 return False
         self._listing = iter(ahead)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine.models import backends
 from engine.models.backends.base import CannotRunError
 from engine.models.backends.clip_text import ClipText, _own_ids
-from engine.models.backends.torch.image import load_image_model
+from engine.models.backends.torch.image import ImageModel, load_image_model
 from engine.models.load import load_caption
 from engine.models.probes import PROBES, cosines
 from engine.models.resolve import demo_folder, resolve_image
@@ -23,6 +25,7 @@ CAPTIONS = (
     *PROBES, "red circle", "two large blue squares", "", "A PHOTO of a dog's ball, it's &lt;big&gt;!",
     "x " * 200,
     "1234 don't we'll", "<end_of_text> in a caption", "â€œmojibakeâ€\x9d", "snow\u2028man ☃",
+    "’ſ long s", "\u0345", "\U000323b0 \U0001fae8 \U0001df78", "l\u200dı\ufeffİ",
 )  # fmt: skip
 
 
@@ -90,6 +93,36 @@ def test_another_tower_is_left_to_torch(folder: Path, change: dict[str, str], wh
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(CannotRunError, match=why):
         backends.get("numpy").prepare(resolve_image(str(folder)))
+
+
+def cast(tensors: dict[str, torch.Tensor]) -> None:
+    for name in tensors:
+        tensors[name] = tensors[name].bfloat16()
+
+
+def prefix(tensors: dict[str, torch.Tensor]) -> None:
+    for name in list(tensors):
+        tensors[f"module.{name}"] = tensors.pop(name)
+
+
+def shorten(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["positional_embedding"] = tensors["positional_embedding"][:40].clone()
+
+
+@pytest.mark.parametrize("change", [cast, prefix, shorten])
+def test_weights_that_open_clip_converts_are_left_to_it(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], None]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "open_clip_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "open_clip_model.safetensors")
+    spec = resolve_image(str(folder))
+    model = load_caption(spec)
+    assert isinstance(model, ImageModel)
+    expected = load_image_model(spec, "cpu", "float32").embed_query("a red circle")
+    np.testing.assert_allclose(model.embed_query("a red circle"), expected, atol=1e-6)
 
 
 #: Embeds a caption and prints the large libraries among what that imported.

@@ -24,6 +24,7 @@ from engine.models.backends.torch.image import load_image_model
 from engine.models.backends.torch.text import TextModel
 from engine.models.cache import cache_folder
 from engine.models.load import load_image, load_text
+from engine.models.measure import costs
 from engine.models.probes import cosines
 from engine.models.resolve import demo_folder, resolve_image, resolve_text
 from engine.models.spec import TextSpec, to_json
@@ -148,6 +149,14 @@ def test_an_export_that_there_is_no_room_for_is_refused_before_it_begins(bert: P
         onnx_cache.exported(spec, memory_limit=2**29, say=said.append)
     assert said == []
     assert not (cache_folder() / "onnx").exists()
+
+
+def test_a_large_model_needs_more_room(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = resolve_text(str(bert))
+    assert onnx_cache.export_bytes(spec) == onnx_cache.EXPORT_BYTES
+    monkeypatch.setattr(costs, "weight_bytes", lambda spec: 2**30)
+    with pytest.raises(UsageError, match=r"takes 4\.12 GiB .* and 4\.00 GiB of --max-ram are left"):
+        onnx_cache.exported(spec, memory_limit=4 * 2**30)
 
 
 def test_an_export_is_told_of_and_needs_no_room_once_it_is_there(bert: Path) -> None:
