@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,11 @@ INDEX_KINDS = ("exact", "ivf_rq", "ivf_sq", "ivf_flat")
 
 #: The table's name, part of the documented layout, and what the adapter makes beside it.
 TABLE = "chunks"
-BESIDE_TABLE = (".writer", ".creation", "staging")
+STAGING = "staging"
+BESIDE_TABLE = (".writer", ".creation", STAGING)
+
+#: What is in `staging`: a folder for each index, by its identity.
+_STAGED = re.compile("[0-9a-f]{32}|none")
 
 #: Bytes that the library reads ahead where its threads are bounded; its own default grows with the cores.
 READ_AHEAD_BYTES = 16 << 20
@@ -55,7 +60,8 @@ def _files(url: str) -> tuple[str, ...]:
     """The directory; where it holds other things as well, only what the adapter makes in it."""
     directory = os.path.abspath(url.partition("://")[2])
     if os.path.isdir(directory) and not _holds_nothing_else(directory):
-        return tuple(os.path.join(directory, name) for name in (f"{TABLE}.lance", *BESIDE_TABLE))
+        ours = (name for name in BESIDE_TABLE if _is_ours(directory, name))
+        return tuple(os.path.join(directory, name) for name in (f"{TABLE}.lance", *ours))
     return (directory,)
 
 
@@ -63,7 +69,7 @@ def _is_index(path: str, is_folder: bool) -> bool:
     """A table, or what lies beside the engine's own one; a directory of nothing else is one as a whole."""
     folder, name = os.path.split(path)
     if name in BESIDE_TABLE:
-        return os.path.isdir(f"{folder}/{TABLE}.lance")
+        return os.path.isdir(f"{folder}/{TABLE}.lance") and _is_ours(folder, name)
     if not is_folder:
         return False
     if name.endswith(".lance"):
@@ -76,7 +82,17 @@ def _holds_nothing_else(directory: str) -> bool:
         names = os.listdir(directory)
     except OSError:
         return False
-    return all(name in BESIDE_TABLE or name.endswith(".lance") for name in names)
+    return all(name.endswith(".lance") or _is_ours(directory, name) for name in names)
+
+
+def _is_ours(directory: str, name: str) -> bool:
+    """Whether the adapter makes this beside its table; users have folders `staging`, too."""
+    if name != STAGING:
+        return name in BESIDE_TABLE
+    try:
+        return all(_STAGED.fullmatch(each) for each in os.listdir(os.path.join(directory, name)))
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
 
 
 def _left_as(url: str) -> str | None:

@@ -174,7 +174,7 @@ def gather(index: LanceAdapter, directory: Path) -> int:
             if path.parent.name == identity:
                 new += _take_in(index, path, known)
     for folder in staging.iterdir():
-        if not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return new
 

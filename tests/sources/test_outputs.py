@@ -30,7 +30,8 @@ def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "old-run/ledger.sqlite": "", "old-run/lock": "", "old-run/run.log": "a line", "old-run/.hidden": "x",
         f"new-run/{OUTPUT_MARKER}": "", "new-run/run.log": "a line", "new-run/shards/0-of-2/run.log": "x",
         "other.lancedb/chunks.lance/_versions/latest_version_hint.json": "{}",
-        "other.lancedb/.writer": "", "other.lancedb/staging/x/task/deleted.lance/_versions/1": "",
+        "other.lancedb/.writer": "", "other.lancedb/staging/none/task/deleted.lance/_versions/1": "",
+        "mixed/staging/mine.txt": "a folder of that name beside a table",
         "mixed/chunks.lance/_versions/hint.json": "{}", "mixed/.writer": "", "mixed/c.txt": "beside a table",
         "tables/any.lance/_versions/hint.json": "{}", "tables/novel.lance": "a file of that name",
     }  # fmt: skip
@@ -68,10 +69,17 @@ def test_run_directories_and_indexes_are_left_out_as_one_each_and_nothing_below_
         "mixed/chunks.lance": "engine-output",
         "mixed/.writer": "engine-output",
         "mixed/c.txt": "Item",
+        "mixed/staging/mine.txt": "Item",
         "tables/any.lance": "engine-output",
         "tables/novel.lance": "Item",
     }
-    assert sorted(os.path.relpath(path, docs) for path in listed) == [".", "mixed", "staging", "tables"]
+    assert sorted(os.path.relpath(path, docs) for path in listed) == [
+        ".",
+        "mixed",
+        "mixed/staging",
+        "staging",
+        "tables",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +122,12 @@ def test_an_index_in_a_folder_of_documents_leaves_the_documents(docs: Path) -> N
     for directory in (".", "mixed"):
         seen = found(corpus_of(parse([".", "--adapter", f"lancedb://{directory}"])), docs)
         assert (seen["a.txt"], seen["mixed/c.txt"]) == ("Item", "Item")
+    # A folder with the name of the adapter's own is left out as far as the adapter's parts are in it.
+    part = docs / "staging/none/task"
+    (part / "chunks.lance/_versions").mkdir(parents=True)
     assert found(corpus_of(parse(["staging", "--adapter", "lancedb://."])), docs) == {
-        "staging": "engine-output"
+        "staging/b.txt": "Item",
+        "staging/none/task": "engine-output",
     }
 
 
