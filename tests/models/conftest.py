@@ -88,14 +88,16 @@ def tiny(tokenizer: Any, **own: Any) -> dict[str, Any]:
     }
 
 
-def save_bert(folder: Path) -> Path:
-    """A transformer folder with a random two-layer BERT of width 32."""
+def save_bert(folder: Path, **sizes: int) -> Path:
+    """A transformer folder with a random BERT, of two layers and width 32 where no `sizes` are given."""
     import torch
     import transformers
 
     torch.manual_seed(1)
     tokenizer = wordpiece()
-    config = transformers.BertConfig(**tiny(tokenizer, max_position_embeddings=128, pad_token_id=0))
+    config = transformers.BertConfig(
+        **{**tiny(tokenizer, max_position_embeddings=128, pad_token_id=0), **sizes}
+    )
     transformers.BertModel(config).save_pretrained(folder)
     fast: Any = transformers.PreTrainedTokenizerFast
     fast(
