@@ -48,7 +48,7 @@ def test_a_picture_that_ends_early_is_used_where_that_is_asked_for(tmp_path: Pat
     tolerant = corpus.run("--tolerate-truncated")
     assert (tolerant.code, tolerant.files) == (0, {"discovered": 1, "indexed": 1})
     assert tolerant.summary["salvaged"] == {"replaced_characters": 0, "truncated_images": 1}
-    assert "1 pictures that end early, taken all the same" in tolerant.err
+    assert "damaged: 1 truncated pictures; indexed all the same" in tolerant.err
 
 
 def test_bytes_that_are_no_text_are_replaced_and_counted(tmp_path: Path) -> None:

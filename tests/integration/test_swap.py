@@ -38,9 +38,10 @@ EXPORT_S = 900.0
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A small model that nothing was made of on this machine, with exports that cost next to nothing."""
+    """A small model that nothing was made of on this machine, with exports that are expected to cost next to nothing."""
     monkeypatch.setenv("VECTOR_ENGINE_CACHE", str(tmp_path / "cache"))
-    costs.remember("export", 0.01)
+    for step in ("export", "calibration"):
+        costs.remember(step, 0.01)
     return str(assemble(tmp_path / "model", save_bert(tmp_path / "bert", **SIZES), pooling("mean", WIDTH)))
 
 
@@ -77,7 +78,7 @@ def test_the_run_swaps_to_the_exported_model_and_its_records_stay_what_they_are(
     corpus: Corpus, model: str
 ) -> None:
     with corpus.started(*BULK, text_model=model) as run:
-        wait_until(lambda: helpers(run))
+        wait_until(lambda: helpers(run), EXPORT_S)
         wait_for_records(corpus, 1)
         assert "embeds from now on" not in log(corpus)
         assert [psutil.Process(each.pid).nice() for each in helpers(run)[:1]] in ([], [5])
@@ -103,10 +104,10 @@ def test_the_run_swaps_to_the_exported_model_and_its_records_stay_what_they_are(
 
 def test_a_run_whose_exporter_is_killed_goes_on_as_it_was(corpus: Corpus, model: str) -> None:
     with corpus.started(*BULK, text_model=model) as run:
-        wait_until(lambda: helpers(run))
+        wait_until(lambda: helpers(run), EXPORT_S)
         for helper in helpers(run):
             helper.kill()
-        wait_until(lambda: "torch float32 stays: text model" in log(corpus))
+        wait_until(lambda: "torch float32 stays: text model" in log(corpus), EXPORT_S)
         assert "its export ended with exit code -9" in log(corpus)
         wait_for_records(corpus, 1000)
         assert run.poll() is None
@@ -118,7 +119,7 @@ def test_an_exporter_ends_with_the_inference_process_and_is_begun_again_with_the
     corpus: Corpus, model: str
 ) -> None:
     with corpus.started(*BULK, text_model=model) as run:
-        wait_until(lambda: helpers(run))
+        wait_until(lambda: helpers(run), EXPORT_S)
         (helper,) = helpers(run)
         psutil.Process(helper.ppid()).kill()
         wait_until(lambda: not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE)
