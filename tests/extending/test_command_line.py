@@ -94,7 +94,7 @@ def test_a_folder_is_indexed_and_searched_by_parts_of_another_package(tmp_path: 
 def test_a_mistake_with_a_part_of_another_package_is_one_line(tmp_path: Path, url: str) -> None:
     notes = str(tmp_path)
     cases = (
-        ([f"toi://{notes}"], "toi://: no source reads that; give paths, or URLs of file://, memory://, toy://"),
+        ([f"toi://{notes}"], "toi://: no source reads that; give paths, or URLs of file://, toy://"),
         ([notes, "--chunker", "toi"], "--chunker toi: unknown; accepted are tokens, toy"),
         ([notes, "--chunker", "toy", "--chunk-overlap", "3"],
          "--chunker toy: has no option 'overlap'; accepted are size"),

@@ -38,7 +38,7 @@ EXPORT_S = 900.0
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A small model that nothing was made of on this machine, with exports that are expected to cost next to nothing."""
+    """A small model that nothing was made of here; to make it faster is expected to cost next to nothing."""
     monkeypatch.setenv("VECTOR_ENGINE_CACHE", str(tmp_path / "cache"))
     for step in ("export", "calibration"):
         costs.remember(step, 0.01)

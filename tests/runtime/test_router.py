@@ -21,7 +21,7 @@ from engine.runtime.router import Router
 #: What only children get, and what `Child` itself takes.
 NOT_FOR_THE_SUPERVISOR = {
     m.Parse, m.Grant, m.UseImages, m.Load, m.Cancel, m.OpenChannel, m.OpenPictureBuffer, m.Prepare, m.Delete,
-    m.Sweep, m.Flush, m.Publish, m.Account, m.Stop, m.Heartbeat,
+    m.Sweep, m.Flush, m.Publish, m.Account, m.Stop, m.Heartbeat, m.Spare,
 }  # fmt: skip
 
 

@@ -295,7 +295,7 @@ def test_a_text_that_does_not_fit_even_alone_is_named_and_the_others_have_their_
     ("error", "expected", "message"),
     [
         (torch.OutOfMemoryError("2 GiB"), UsageError, "does not fit in the memory of cpu: free some of it"),
-        (RuntimeError("CUDA error: unspecified launch failure"), DeviceLostError, "cpu is lost"),
+        (RuntimeError("CUDA error: unspecified launch failure"), DeviceLostError, "can no longer use it"),
     ],
 )
 def test_a_model_that_loads_but_can_not_run_is_told_in_one_line(
