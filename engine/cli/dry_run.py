@@ -14,7 +14,7 @@ from engine.errors import SkipFileError, UsageError
 from engine.runtime.flow.intake import check_corpus, corpus_of, is_narrowed
 from engine.runtime.generation import Generation
 from engine.runtime.ledger.counts import Counts
-from engine.runtime.report.closing import gone, skipped
+from engine.runtime.report.closing import gone, pruning, skipped
 from engine.runtime.report.reading import read_only
 from engine.sources import Corpus, open_item, opens_cheaply, prefixes
 from engine.sources.base import Found, Item, LeftOut
@@ -76,8 +76,8 @@ def _told(config: Config, ledger: sqlite3.Connection) -> Iterator[str]:
         yield f"skipped: {skipped(counts)}"
     if number := _left(config, corpus, ledger):
         files = "1 file" if number == 1 else f"{number:,} files"
-        prune = "engine.merge --prune" if config.task.fleet else "--prune"
-        yield f"pruned: the records of {files}" if config.corpus.prune else gone(number, prune)
+        told = gone(number, pruning(config.task.fleet))
+        yield f"pruned: the records of {files}" if config.corpus.prune else told
 
 
 def _made_with(config: Config, ledger: sqlite3.Connection) -> dict[str, str | None]:

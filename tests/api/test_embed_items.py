@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,11 @@ from PIL import Image
 
 import adapters
 import engine
-from adapters import memory
 from engine import sources
 from engine.errors import SchemaMismatchError, UsageError
 from engine.sources.memory import held
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "corpus"
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """An index in this process."""
-    name = uuid.uuid4().hex
-    yield f"memory://{name}"
-    memory.drop(name)
-
-
-@pytest.fixture
-def model() -> engine.EmbeddingModel:
-    return engine.EmbeddingModel.from_pretrained("stand-in:16", "stand-in:8")
 
 
 @pytest.fixture

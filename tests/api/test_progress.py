@@ -4,7 +4,6 @@ import io
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 import engine
-from adapters import memory
 from engine.api import progress
 from engine.sources.base import Found
 from engine.sources.memory import held
@@ -23,14 +21,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """An index in this process."""
-    name = uuid.uuid4().hex
-    yield f"memory://{name}"
-    memory.drop(name)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +11,12 @@ from PIL import Image
 
 import adapters
 import engine
-from adapters import memory
 from adapters.base import NO_FILTERS, Filters
 from adapters.memory import MemoryAdapter
 from engine.api import embedding, searcher
 from engine.errors import ModelNotFoundError, UsageError
 from engine.models import load
 from engine.records import Hit
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """An index in this process."""
-    name = uuid.uuid4().hex
-    yield f"memory://{name}"
-    memory.drop(name)
-
-
-@pytest.fixture
-def model() -> engine.EmbeddingModel:
-    return engine.EmbeddingModel.from_pretrained("stand-in:16", "stand-in:8")
 
 
 @pytest.fixture

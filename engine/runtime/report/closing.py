@@ -90,6 +90,11 @@ def skipped(counts: Counts) -> str:
     return ", ".join(parts)
 
 
+def pruning(fleet: bool) -> str:
+    """What deletes the records of files that are gone: of a fleet its merge does it."""
+    return "engine.merge --prune" if fleet else "--prune"
+
+
 def gone(files: int, prune: str = "--prune") -> str:
     """That files with records in the index are no longer in the corpus, and what deletes those records."""
     are = "1 file is" if files == 1 else f"{files:,} files are"

@@ -13,7 +13,7 @@ from engine.runtime.budget import MemoryBudget
 from engine.runtime.flow.credits import Credits
 from engine.runtime.ledger.accounts import Accounts
 from engine.runtime.pipeline import Pipeline
-from engine.runtime.report.closing import closing_lines, nothing_indexed, speed_lines
+from engine.runtime.report.closing import closing_lines, nothing_indexed, pruning, speed_lines
 from engine.runtime.report.efficiency import UNITS, speed_of_light
 from engine.runtime.report.gauge import Gauge
 from engine.runtime.report.progress import ProgressLine
@@ -117,7 +117,7 @@ class Reporter:
         write_summary(config.run_dir, summary)
         self._progress.close()
         if not config.run.quiet:
-            prune = "engine.merge --prune" if config.task.fleet else "--prune"
+            prune = pruning(config.task.fleet)
             lines = closing_lines(summary, counts, failures, config.run_dir, prune)
             for line in [*lines, *speed_lines(seen, summary.speed_of_light)]:
                 self._progress.say(line)
